@@ -1,0 +1,45 @@
+# Each verb sets up what it needs in .venv. `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: help demo test test-all lint types diagrams clean
+
+help:            ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,zstd]'
+	@touch $@ $(VENV)/.runtime
+
+demo: $(VENV)/.runtime            ## simulator + control plane + subscriber, no token; ARGS="--seconds 10"
+	$(BIN)/discorder demo $(ARGS)
+
+test: $(VENV)/.dev                ## every test on this Python; ARGS="-k name"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-all:                         ## unit and contract tests on every Python >= 3.11 that is installed
+	@tools/test-all $(ARGS)
+
+lint: $(VENV)/.dev                ## ruff (lint and format) and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev               ## mypy --strict and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+diagrams: $(VENV)/.runtime        ## draw diagrams/ anew from the table
+	$(BIN)/discorder diagram --all diagrams
+
+clean:                            ## remove what the verbs made
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

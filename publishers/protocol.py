@@ -1,0 +1,53 @@
+"""The seam between the control plane and whatever carries events to other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from discorder.wire import Event
+
+
+class Publisher(Protocol):
+    """Carries events out of the process. Lives as long as the control plane, through every restart of a session.
+
+    All methods are called on the control plane's loop, one at a time. A lost connection is mended inside `publish`, which
+    raises as long as that fails: the fan-out keeps trying, and calls `open` only until it has succeeded once.
+    """
+
+    name: str
+    durable: bool  # accepted = survives this process
+
+    async def open(self) -> None:
+        """Bind, connect or open the file. Raises a `DiscorderError` that names the remedy; nothing is left open then."""
+        ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Return once the whole batch is accepted. A batch that raised is offered again as a whole."""
+        ...
+
+    async def close(self) -> None:
+        """Give everything back. Idempotent; after it the publisher can be opened again."""
+        ...
+
+
+@runtime_checkable
+class NonBlockingPublisher(Protocol):
+    """A publisher that the fan-out may call in line."""
+
+    def publish_nowait(self, events: Sequence[Event]) -> int:
+        """Accept what fits and return how many of ``events``, from the front, were taken. Never blocks, never awaits.
+
+        What was not taken is dropped and counted by the fan-out. After an exception the whole batch goes to `publish`.
+        """
+        ...
+
+
+@runtime_checkable
+class BufferingPublisher(Protocol):
+    """A publisher with a bounded buffer of its own that may throw away what it had accepted."""
+
+    @property
+    def dropped(self) -> int:
+        """How many accepted events were thrown away since the publisher was made."""
+        ...

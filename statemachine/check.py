@@ -1,0 +1,140 @@
+"""Static check of the table: what can be proved by looking at it, in well under a second.
+
+Each check returns findings as sentences; no findings means proved. They take the table as arguments, so that a test can
+break a copy of it and see the check notice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from discorder.statemachine.states import DEADLINES, FINAL, INITIAL, LIVE, State
+from discorder.statemachine.table import CELLS, EXCLUSIVE, ROWS, Action, Cell, Guard, Row
+from discorder.statemachine.triggers import Name
+
+Cells = Mapping[tuple[State, Name], Cell]
+
+NEEDS_NO_DEADLINE = {
+    State.DISCONNECTED: "nothing was asked for yet",
+    State.READY: "the zombie rule watches it (heartbeat.py)",
+    State.RESTARTING: "its back-off is its deadline (backoff.py)",
+    State.EXITED: "final",
+}
+
+
+def check_table(rows: Sequence[Row] = ROWS, cells: Cells = CELLS) -> list[str]:
+    """Every finding of every check."""
+    checks = (
+        check_totality,
+        check_determinism,
+        check_reachability,
+        check_stop,
+        check_final,
+        check_deadlines,
+        check_usage,
+    )
+    return [finding for check in checks for finding in check(rows, cells)]
+
+
+def valuations(guards: Sequence[Guard]) -> Iterator[dict[Guard, bool]]:
+    """Every valuation of ``guards`` that can occur: of the exclusive ones at most one is true."""
+    for values in itertools.product((False, True), repeat=len(guards)):
+        valuation = dict(zip(guards, values, strict=True))
+        if sum(valuation.get(guard, False) for guard in EXCLUSIVE) <= 1:
+            yield valuation
+
+
+def enabled(row: Row, valuation: Mapping[Guard, bool]) -> bool:
+    """Whether the guards of ``row`` allow it."""
+    return all(valuation[guard] for guard in row.when) and not any(valuation[guard] for guard in row.unless)
+
+
+def check_totality(rows: Sequence[Row], cells: Cells) -> list[str]:
+    """Each state x trigger pair is a transition, an ignore or a reject: one of them and only one."""
+    with_rows = {(source, row.trigger) for row in rows for source in row.sources}
+    findings = []
+    for pair in itertools.product(State, Name):
+        if pair not in with_rows and pair not in cells:
+            findings.append(f"{pair[0]} x {pair[1]}: neither a row nor a cell; say what it means")
+        if pair in with_rows and pair in cells:
+            findings.append(f"{pair[0]} x {pair[1]}: a row and a cell; drop one of them")
+    return findings
+
+
+def check_determinism(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001  # one signature for all checks
+    """For each pair and every valuation of its guards exactly one row is enabled."""
+    findings = []
+    for state, trigger in sorted({(source, row.trigger) for row in rows for source in row.sources}):
+        candidates = [row for row in rows if row.trigger is trigger and state in row.sources]
+        guards = sorted({guard for row in candidates for guard in (*row.when, *row.unless)})
+        for valuation in valuations(guards):
+            count = sum(enabled(row, valuation) for row in candidates)
+            if count != 1:
+                facts = ", ".join(f"{guard}={value}" for guard, value in valuation.items()) or "no guards"
+                findings.append(f"{state} x {trigger} with {facts}: {count} rows are enabled, not one")
+    return findings
+
+
+def check_reachability(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """Every state can be reached from the initial one, and the final one from every state."""
+    forward: dict[State, set[State]] = {state: set() for state in State}
+    backward: dict[State, set[State]] = {state: set() for state in State}
+    for row in rows:
+        for source in row.sources:
+            target = source if row.target is None else row.target
+            forward[source].add(target)
+            backward[target].add(source)
+    findings = [
+        f"{state} cannot be reached from {INITIAL}" for state in State if state not in _closure(INITIAL, forward)
+    ]
+    ending = _closure(FINAL, backward)
+    return findings + [f"{FINAL} cannot be reached from {state}" for state in State if state not in ending]
+
+
+def _closure(start: State, edges: Mapping[State, set[State]]) -> set[State]:
+    seen, todo = {start}, [start]
+    while todo:
+        for state in edges[todo.pop()] - seen:
+            seen.add(state)
+            todo.append(state)
+    return seen
+
+
+def check_stop(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """`stop` leads on in every state but Stopping and Exited, without a guard."""
+    findings = []
+    for state in (INITIAL, *sorted(LIVE), State.UNHEALTHY, State.RESTARTING):
+        candidates = [row for row in rows if row.trigger is Name.STOP and state in row.sources]
+        if not any(row.target is State.STOPPING and not row.when and not row.unless for row in candidates):
+            findings.append(f"{state}: stop does not lead to {State.STOPPING} at once")
+    return findings
+
+
+def check_final(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """Nothing leaves the final state."""
+    return [f"{FINAL} x {row.trigger}: a row leaves the final state" for row in rows if FINAL in row.sources]
+
+
+def check_deadlines(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """A state with a deadline has a row for `timeout`; one without says why it needs none."""
+    findings = []
+    for state in State:
+        handled = any(row.trigger is Name.TIMEOUT and state in row.sources for row in rows)
+        if state in DEADLINES and not handled:
+            findings.append(f"{state} has a deadline but no row for timeout")
+        if state not in DEADLINES and state not in NEEDS_NO_DEADLINE:
+            findings.append(f"{state} has no deadline, and nothing says why it needs none")
+    return findings
+
+
+def check_usage(rows: Sequence[Row], cells: Cells) -> list[str]:
+    """Every trigger, action and guard is used, and every row says why it is there."""
+    used_triggers = {row.trigger for row in rows}
+    used_actions = {action for row in rows for action in row.actions}
+    used_guards = {guard for row in rows for guard in (*row.when, *row.unless)}
+    findings = [f"trigger {name} is in no row" for name in Name if name not in used_triggers]
+    findings += [f"action {action} is in no row" for action in Action if action not in used_actions]
+    findings += [f"guard {guard} is in no row" for guard in Guard if guard not in used_guards]
+    findings += [f"a row of {row.trigger} gives no reason" for row in rows if not row.why]
+    return findings + [f"{state} x {name} gives no reason" for (state, name), cell in cells.items() if not cell.why]

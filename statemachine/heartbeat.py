@@ -1,0 +1,61 @@
+"""Heartbeat bookkeeping of one connection, as arithmetic over monotonic seconds that others hand in.
+
+Source: gateway-protocol.md §5. Health comes from ages: a beat that stays unacknowledged makes a zombie, but while other
+frames arrive the connection is given longer, and a quiet guild, which sends nothing but ACKs, never looks dead.
+"""
+
+from __future__ import annotations
+
+SILENT_INTERVALS = 0.5  # unacknowledged for so long, and no frame of any kind since the beat: dead
+UNACKNOWLEDGED_INTERVALS = 1.5  # unacknowledged for so long, whatever else arrives: dead
+
+
+class Pulse:
+    """When beats were sent and answered on one connection. All times are monotonic seconds, intervals are seconds."""
+
+    __slots__ = ("_unacknowledged", "interval", "last_ack_at", "last_frame_at", "last_sent_at", "round_trip")
+
+    def __init__(self, interval: float, at: float) -> None:
+        if not interval > 0:
+            msg = f"a heartbeat interval must be positive, not {interval}"
+            raise ValueError(msg)
+        self.interval = interval
+        self.last_frame_at = at
+        self.last_sent_at: float | None = None
+        self.last_ack_at: float | None = None
+        self.round_trip: float | None = None
+        self._unacknowledged: float | None = None
+
+    def sent(self, at: float) -> None:
+        """A beat is being written. Ages count from here, so that a write that hangs counts as unanswered too."""
+        self.last_sent_at = at
+        if self._unacknowledged is None:
+            self._unacknowledged = at
+
+    def acknowledged(self, at: float) -> None:
+        """Op 11 came; it answers every beat that is under way."""
+        if self._unacknowledged is not None:
+            self.round_trip = at - self._unacknowledged
+        self._unacknowledged = None
+        self.last_ack_at = at
+
+    def frame(self, at: float) -> None:
+        """A frame of any kind came."""
+        self.last_frame_at = at
+
+    def zombie_at(self) -> float | None:
+        """When this connection counts as dead if nothing arrives any more; None while every beat is answered."""
+        oldest = self._unacknowledged
+        if oldest is None:
+            return None
+        silent = self.last_frame_at <= oldest
+        return oldest + self.interval * (SILENT_INTERVALS if silent else UNACKNOWLEDGED_INTERVALS)
+
+    def unanswered_for(self, now: float) -> float | None:
+        """Age in seconds of the oldest beat that was not acknowledged."""
+        return None if self._unacknowledged is None else now - self._unacknowledged
+
+    def is_zombie(self, now: float) -> bool:
+        """The rule at ``now``."""
+        due = self.zombie_at()
+        return due is not None and now >= due
