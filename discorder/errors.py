@@ -8,6 +8,7 @@
     │   ├── AddressInUse                     78   a publisher's endpoint is taken
     │   └── StoreLocked                      78   another process holds a shard of this store
     ├── UnusableFile                         74   log or store cannot be written at start
+    ├── StoreUnavailable                      1   the session store cannot be read or written now; the session runs on without it
     ├── AuthenticationFailed                 77   REST answered 401
     ├── FatalCloseError                   77/78   a close code that no redial can mend
     ├── IdentifyBudgetSpent                  75   the ledger refuses to pay for another IDENTIFY
@@ -27,6 +28,7 @@
     ├── PublisherError                        1   a publisher could not be opened or refused a batch
     ├── CommandRefused                        1   an outbound gateway command was not sent
     ├── RecordingError                        1   a recorded session cannot be read, or a replay differs from it
+    ├── PictureError                          1   a diagram cannot be drawn: the renderer is missing or failed
     └── RestError                             1   a REST request failed
         ├── HTTPError                             Discord's status, code, message and path
         ├── NoAnswer                              DNS, TCP, TLS, a reset or a timeout: nothing came back
@@ -65,13 +67,21 @@ class AddressInUse(ConfigError):
 
 
 class StoreLocked(ConfigError):
-    """Another process holds a shard of this session store."""
+    """Another process holds a shard of this session store. ``pid`` is None when the lock file does not tell it."""
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
 
 
 class UnusableFile(DiscorderError):
     """A log file or session store cannot be opened for writing at start."""
 
     exit_code = 74
+
+
+class StoreUnavailable(DiscorderError):
+    """The session store cannot be read or written right now. Never ends a session: who asks goes on without the store."""
 
 
 class AuthenticationFailed(DiscorderError):
@@ -199,6 +209,10 @@ class RecordingError(DiscorderError):
     """A recorded session cannot be read, or a replay differs from it."""
 
 
+class PictureError(DiscorderError):
+    """A diagram cannot be drawn: the renderer is missing or failed."""
+
+
 class RestError(DiscorderError):
     """A REST request failed."""
 
@@ -240,8 +254,9 @@ class TooManyInvalidRequests(RestError):
 
     def __init__(self, *, count: int, retry_after: float, method: str, path: str) -> None:
         super().__init__(
-            f"{method} {path}: not sent: {count:,} requests of the last 10 minutes were answered with 401, 403 or 429, and Discord "
-            f"bans an address at 10,000; the next one is sent in {retry_after:.0f} s. Find what keeps asking for what it may not have"
+            f"{method} {path}: not sent: {count:,} requests of the last 10 minutes were answered with 401, 403 or 429, and "
+            f"Discord bans an address at 10,000; the next one is sent in {retry_after:.0f} s. "
+            "Find what keeps asking for what it may not have"
         )
         self.retry_after = retry_after
         self.method = method

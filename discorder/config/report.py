@@ -1,0 +1,133 @@
+"""What ``discorder check-config`` prints: what would run with a configuration, and what in it deserves a second look.
+
+Pure text out of a `Config`; opens nothing, not even the token file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import msgspec
+
+from discorder.config.intents import PRIVILEGED, intent_names
+from discorder.config.schema import TOKEN_VARIABLE, Config, LogLevel, ShardSet, show
+from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
+
+_COMMON_KEYS = frozenset(msgspec.structs.asdict(DeliveryOptions()))
+_WIDTH = 11
+
+
+def describe(config: Config) -> str:
+    """What would run, one topic a line, then the warnings."""
+    rows: list[tuple[str, str]] = [*_gateway(config), *_log(config), *_session(config), *_publishers(config)]
+    lines = [f"{title:<{_WIDTH}} {text}" for title, text in rows]
+    notes = warnings(config)
+    return "\n".join([*lines, *([""] if notes else []), *(f"warning: {note}" for note in notes)])
+
+
+def warnings(config: Config) -> list[str]:
+    """What is allowed but deserves a second look, each with its reason."""
+    return [*_gateway_warnings(config), *_log_warnings(config), *_publisher_warnings(config)]
+
+
+def _gateway(config: Config) -> Iterator[tuple[str, str]]:
+    gateway = config.gateway
+    names, unnamed = intent_names(gateway.intents_value)
+    intents = ", ".join([*names, *([f"undocumented bits {unnamed}"] if unnamed else [])]) or "none"
+    token = f", else from {show(gateway.token_file)}" if gateway.token_file else ""
+    yield "gateway", f"{gateway.api}, over aiohttp, compression {gateway.compress}"
+    yield "token", f"from {TOKEN_VARIABLE}{token}"
+    yield "intents", f"{gateway.intents_value} = {intents}"
+    yield "shards", _shards(gateway.shards)
+    if gateway.fail_on_error:
+        yield "failures", "the first one ends the run (fail_on_error)"
+    elif gateway.max_attempts:
+        yield "failures", f"recovered from; given up after {gateway.max_attempts} in a row"
+    else:
+        yield "failures", "recovered from, without limit"
+
+
+def _shards(shards: str | int | ShardSet) -> str:
+    if isinstance(shards, ShardSet):
+        return f"{', '.join(map(str, shards.ids))} of {shards.of}; the others run elsewhere"
+    return "as many as Discord recommends" if shards == "auto" else f"{shards}, all in this process"
+
+
+def _log(config: Config) -> Iterator[tuple[str, str]]:
+    log = config.log
+    extras = "".join([", every heartbeat" if log.heartbeat else "", ", every event" if log.events else ""])
+    if not log.file:
+        yield "log", f"console, {log.level} and above{extras}"
+        return
+    size = f"rotated at {log.rotate_bytes:,} bytes, {log.keep} kept" if log.rotate_bytes else "never rotated"
+    yield "log", f"{log.file} ({log.format}), {log.level} and above{extras}; {size}"
+
+
+def _session(config: Config) -> Iterator[tuple[str, str]]:
+    store = config.session.store
+    place = {"auto": "the user's state directory", "": "in memory only"}.get(store, store)
+    yield "sessions", f"{place}; at a stop {config.session.drain_timeout:g} s to drain"
+
+
+def _publishers(config: Config) -> Iterator[tuple[str, str]]:
+    tables = config.publisher_tables()
+    if not tables:
+        yield "publisher", "none: events are received and counted, and go nowhere"
+    for publisher, options in config.build_publishers():
+        kind = str(tables[publisher.name].get("kind") or publisher.name)
+        policy = "required, " if options.required else ""
+        facts = [
+            f"{policy}{options.policy}, up to {options.max_events:,} events or {options.max_bytes:,} bytes waiting"
+        ]
+        if options.events != EventSelection():
+            facts.append(
+                f"events {', '.join(options.events.include)} but {', '.join(options.events.exclude) or 'none'}"
+            )
+        own = msgspec.structs.asdict(options).items()
+        facts += [f"{key} = {show(value)}" for key, value in own if key not in _COMMON_KEYS]
+        yield "publisher", f"{publisher.name} ({kind}): {'; '.join(facts)}"
+
+
+def _gateway_warnings(config: Config) -> Iterator[str]:
+    gateway = config.gateway
+    names, _ = intent_names(gateway.intents_value & int(PRIVILEGED))
+    if names:
+        yield f"gateway.intents: {', '.join(names)} must be switched on for the bot in Discord's portal, else it closes with 4014"
+    _, unnamed = intent_names(gateway.intents_value)
+    if unnamed:
+        yield f"gateway.intents: bits {unnamed} are not documented; Discord may close with 4013"
+    api = urlsplit(gateway.api)
+    if api.scheme == "http" and not _is_loopback(api.hostname or ""):
+        yield "gateway.api: http sends the token unencrypted to another host; use https"
+    if gateway.fail_on_error:
+        yield "gateway.fail_on_error = true: meant for development; nothing is recovered from"
+
+
+def _log_warnings(config: Config) -> Iterator[str]:
+    log = config.log
+    if log.level is LogLevel.DEBUG:
+        yield "log.level = debug: meant for development; the log grows fast"
+    if log.events and log.level is LogLevel.DEBUG:
+        yield "log.events = true: the log will hold what users write"
+    elif log.events:
+        yield f'log.events = true: events are logged at level debug, which log.level = "{log.level}" leaves out'
+
+
+def _publisher_warnings(config: Config) -> Iterator[str]:
+    if not config.publishers:
+        yield "publishers: there is none; nobody will get an event"
+    for publisher, options in config.build_publishers():
+        key = f"publishers.{publisher.name}"
+        if options.policy is Overflow.BLOCK:
+            yield f"{key}: overflow = block: back-pressure can hold up your control plane while this publisher lags"
+        if getattr(options, "insecure", False):
+            yield f"{key}: insecure = true: other hosts can read every event, interaction tokens included"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
