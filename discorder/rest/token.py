@@ -1,0 +1,61 @@
+"""The bot token as a value that cannot be printed, logged, pickled or copied by accident.
+
+Must not: hand the token out except through `reveal`, whose callers are the two that send it (REST and IDENTIFY).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+from discorder.errors import ConfigError, TokenMissing
+
+VARIABLE = "DISCORD_BOT_TOKEN"
+HIDDEN = "<token>"
+
+
+class Token:
+    """One bot token, without the ``Bot`` prefix. Its repr and str are ``<token>``; pickling it raises TypeError."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str, *, source: str = VARIABLE) -> None:
+        """Take the token as ``source`` gave it: a leading ``Bot`` and its space are dropped.
+
+        Raises TokenMissing when nothing is left, ConfigError for what no token contains (white space, control characters,
+        anything beyond ASCII); both name ``source``, neither shows the text.
+        """
+        bare = text.removeprefix("Bot ")
+        if not bare:
+            msg = f"{source} holds no bot token; set it to the token of the developer portal (Bot → Token)"
+            raise TokenMissing(msg)
+        if not bare.isascii() or not bare.isprintable() or " " in bare:
+            msg = (
+                f"the token in {source} contains white space or other characters that no token has; "
+                "set it again without quotes, blanks or line ends"
+            )
+            raise ConfigError(msg)
+        self._text = bare
+
+    @classmethod
+    def from_environment(cls) -> Token:
+        """Read ``DISCORD_BOT_TOKEN``. Raises TokenMissing and ConfigError."""
+        if VARIABLE not in os.environ:
+            msg = f"no bot token: set {VARIABLE} (developer portal, Bot → Token) or name a file in gateway.token_file"
+            raise TokenMissing(msg)
+        return cls(os.environ[VARIABLE])
+
+    def reveal(self) -> str:
+        """The token itself, for the wire only."""
+        return self._text
+
+    def redact(self, text: str) -> str:
+        """``text`` with every occurrence of the token hidden."""
+        return text.replace(self._text, HIDDEN)
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    def __reduce__(self) -> NoReturn:
+        msg = "a bot token cannot be pickled or copied"
+        raise TypeError(msg)
