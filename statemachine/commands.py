@@ -77,10 +77,14 @@ class Diagnose:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRestart:
-    """Post ``restart_due`` after the longest of the drawn ``windows``, not before ``until``."""
+    """Post ``restart_due`` after the longest of the drawn ``windows``, not before ``until``.
+
+    ``again``: it was due already, and could not happen yet.
+    """
 
     windows: tuple[Window, ...]
     until: datetime | None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from discorder.statemachine.states import MEANINGS, State
 
@@ -19,6 +19,10 @@ class Ages:
     last_ack: float | None = None
     last_dispatch: float | None = None
     unanswered_beat: float | None = None
+
+    def __repr__(self) -> str:
+        known = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None]
+        return f"Ages({', '.join(f'{name}={seconds:.1f} s' for name, seconds in known)})"
 
 
 @dataclass(frozen=True, slots=True)

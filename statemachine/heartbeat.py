@@ -13,7 +13,15 @@ UNACKNOWLEDGED_INTERVALS = 1.5  # unacknowledged for so long, whatever else arri
 class Pulse:
     """When beats were sent and answered on one connection. All times are monotonic seconds, intervals are seconds."""
 
-    __slots__ = ("_unacknowledged", "interval", "last_ack_at", "last_frame_at", "last_sent_at", "round_trip")
+    __slots__ = (
+        "_in_silence",
+        "_unacknowledged",
+        "interval",
+        "last_ack_at",
+        "last_frame_at",
+        "last_sent_at",
+        "round_trip",
+    )
 
     def __init__(self, interval: float, at: float) -> None:
         if not interval > 0:
@@ -24,32 +32,38 @@ class Pulse:
         self.last_sent_at: float | None = None
         self.last_ack_at: float | None = None
         self.round_trip: float | None = None
-        self._unacknowledged: float | None = None
+        self._unacknowledged: float | None = None  # the oldest beat that is not answered
+        self._in_silence: float | None = None  # the oldest such beat after the last frame
 
     def sent(self, at: float) -> None:
         """A beat is being written. Ages count from here, so that a write that hangs counts as unanswered too."""
         self.last_sent_at = at
         if self._unacknowledged is None:
             self._unacknowledged = at
+        if self._in_silence is None:
+            self._in_silence = at
 
     def acknowledged(self, at: float) -> None:
         """Op 11 came; it answers every beat that is under way."""
         if self._unacknowledged is not None:
             self.round_trip = at - self._unacknowledged
         self._unacknowledged = None
+        self._in_silence = None
         self.last_ack_at = at
 
     def frame(self, at: float) -> None:
         """A frame of any kind came."""
         self.last_frame_at = at
+        self._in_silence = None
 
     def zombie_at(self) -> float | None:
         """When this connection counts as dead if nothing arrives any more; None while every beat is answered."""
-        oldest = self._unacknowledged
-        if oldest is None:
+        if self._unacknowledged is None:
             return None
-        silent = self.last_frame_at <= oldest
-        return oldest + self.interval * (SILENT_INTERVALS if silent else UNACKNOWLEDGED_INTERVALS)
+        unacknowledged = self._unacknowledged + self.interval * UNACKNOWLEDGED_INTERVALS
+        if self._in_silence is None:
+            return unacknowledged
+        return min(unacknowledged, self._in_silence + self.interval * SILENT_INTERVALS)
 
     def unanswered_for(self, now: float) -> float | None:
         """Age in seconds of the oldest beat that was not acknowledged."""

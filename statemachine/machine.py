@@ -122,6 +122,7 @@ class ShardMachine:
         self._reached_ready = False
         self._rung_window: Window = FLOOR
         self._until: datetime | None = None
+        self._goodbye = False
         self._facts = Facts()
         self._commands: list[command.Command] = []
         LIFE_CYCLE.add_model(self)
@@ -143,6 +144,11 @@ class ShardMachine:
             msg = f"no row of the table is enabled for {trigger.name} in {self.state}"
             raise TableError(msg)
         return self._commands
+
+    @property
+    def fails_on_error(self) -> bool:
+        """`gateway.fail_on_error`: a failure ends the shard."""
+        return self._fail_on_error
 
     def retire(self) -> None:
         """Take this shard off the shared machine. Call it once the shard is Exited and will not be asked again."""
@@ -216,23 +222,27 @@ class ShardMachine:
         granted = _trigger(event)
         assert isinstance(granted, trigger_values.IdentifySlot)  # noqa: S101  # the trigger of the row
         self._command(command.SendIdentify(granted.ticket))
+        self.visit += 1  # a timeout of the deadline that this one replaces may be on its way
         self._command(command.ArmDeadline(READY_DEADLINE, self.visit))
 
     def save_session(self, event: EventData) -> None:
         ready = _trigger(event)
         assert isinstance(ready, trigger_values.Ready)  # noqa: S101  # the trigger of the row
+        if self._goodbye:
+            return
         self.session = ready.session
         self._suspicion = Suspicion()
         self._resume_host_demoted = False
-        self._reached_ready = True
         self._command(command.SaveSession(ready.session))
 
     def trust_session(self, _: EventData) -> None:
         self._suspicion = Suspicion()
-        self._reached_ready = True
 
     def suspect_session(self, _: EventData) -> None:
-        if self._facts.dispatched or self.session is None:
+        if self._facts.dispatched:
+            self._suspicion = Suspicion()  # a replayed event proves that the server accepts the session
+            return
+        if self.session is None:
             return
         self._suspicion = self._suspicion.refused(self._facts.now)
         if self._suspicion.condemns(self._facts.now):
@@ -315,7 +325,7 @@ class ShardMachine:
 
     def rearm_restart(self, _: EventData) -> None:
         retry = Window(REARM_SECONDS, REARM_SECONDS)
-        self._command(command.ScheduleRestart((retry,), self._until))
+        self._command(command.ScheduleRestart((retry,), self._until, again=True))
 
     def reset_attempts(self, _: EventData) -> None:
         self.attempts = 0
@@ -325,6 +335,7 @@ class ShardMachine:
     def note_stop(self, event: EventData) -> None:
         stop = _trigger(event)
         assert isinstance(stop, trigger_values.Stop)  # noqa: S101  # the trigger of the row
+        self._goodbye = stop.goodbye
         if stop.goodbye:
             self._drop("goodbye")
         self._command(command.CloseSocket(GOODBYE_CLOSE if stop.goodbye else RESUMABLE_CLOSE))
@@ -339,6 +350,8 @@ class ShardMachine:
         if event.transition is None or event.transition.dest is None:
             return
         self.visit += 1
+        if self.state is State.READY:
+            self._reached_ready = True  # not where READY is saved: one that comes late, in Unhealthy, proves nothing
         if (deadline := DEADLINES.get(self.state)) is not None:
             self._command(command.ArmDeadline(deadline, self.visit))
 

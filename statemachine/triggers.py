@@ -77,7 +77,7 @@ class ConnectFailed:
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """The state's deadline passed. ``visit`` is the transition number it was armed for; older ones are dropped."""
+    """The state's deadline passed. ``visit`` numbers what it was armed for; older ones are dropped."""
 
     visit: int
     error: BaseException

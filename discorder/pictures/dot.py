@@ -1,0 +1,148 @@
+"""The life cycle as DOT text: what `render.py` draws, and what ``diagram --format dot`` prints.
+
+Plain text out of the scene; it runs nothing. Only Latin-1 characters: the metrics that come with the renderer know no others.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from html import escape
+
+from discorder.pictures.palette import (
+    BORDER,
+    CARD,
+    CURRENT,
+    LIVE_BORDER,
+    LIVE_BOX,
+    MUTED,
+    TEXT,
+    TONE_INKS,
+    state_inks,
+)
+from discorder.pictures.scene import LIVE_TITLE, TONES, Arrow, Box, Line, Scene, Tone, build_scene, words
+from discorder.statemachine.states import FINAL, INITIAL, LIVE, State
+
+FONT = "Helvetica"
+MEANING_WIDTH = 31  # characters; keeps the boxes narrow enough for two beside each other in a README
+
+_HEAD = f"""\
+digraph life_cycle {{
+  graph [rankdir=TB, compound=true, newrank=true, bgcolor="{CARD.light}", pad=0.25, nodesep=0.52, ranksep=0.45,
+         fontname="{FONT}", fontsize=13, fontcolor="{MUTED.light}"]
+  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=13, fontcolor="{TEXT.light}", margin="0.16,0.09"]
+  edge [fontname="{FONT}", fontsize=13, arrowsize=0.8]
+"""
+
+
+def dot(highlight: State | None = None) -> str:
+    """The picture as DOT text, with ``highlight`` marked as the current state."""
+    scene = build_scene()
+    boxes = {box.state: box for box in scene.boxes}
+    live = "\n".join("  " + _node(boxes[state], highlight) for state in boxes if state in LIVE)
+    others = "\n".join(_node(boxes[state], highlight) for state in boxes if state not in LIVE)
+    edges = "\n".join(_edge(arrow) for arrow in scene.arrows)
+    return f"{_HEAD}{_cluster(live)}\n{others}\n{_initial_dot()}\n{edges}\n{_legend(scene)}\n}}\n"
+
+
+def _cluster(content: str) -> str:
+    return f"""\
+  subgraph cluster_live {{
+    id="live"; class="live"; label="{LIVE_TITLE}"; labeljust=l; margin=16;
+    style="rounded,filled"; fillcolor="{LIVE_BOX.light}"; color="{LIVE_BORDER.light}"; penwidth=1.5;
+{content}
+  }}"""
+
+
+def _initial_dot() -> str:
+    return (
+        f'  initial [shape=circle, label="", width=0.16, fixedsize=true, style=filled, fillcolor="{TEXT.light}",'
+        f' color="{TEXT.light}"]\n'
+        f'  initial -> {INITIAL.value} [id="edge-initial", color="{TEXT.light}"]'
+    )
+
+
+# -------------------------------------------------------------------------------------------------- boxes
+
+
+def _node(box: Box, highlight: State | None) -> str:
+    fill, border = state_inks(box.state)
+    current = box.state is highlight
+    attributes = {
+        "id": f"state-{box.state.value}",
+        "class": "state current" if current else "state",
+        "fillcolor": CURRENT.light if current else fill.light,
+        "color": border.light,
+        "penwidth": "3" if current else "1.3" if border is BORDER else "2.2",
+    }
+    if box.state is FINAL:
+        attributes["peripheries"] = "2"
+    return f"  {box.state.value} [{_attributes(attributes)}, label=<{_box_label(box)}>]"
+
+
+def _box_label(box: Box) -> str:
+    parts = [f'<font point-size="18"><b>{box.state.value}</b></font>']
+    parts += [_small(escape(line)) for line in textwrap.wrap(box.meaning, MEANING_WIDTH)]
+    rows = [f"<tr><td>{part}</td></tr>" for part in parts]
+    if box.inner:
+        rows.append('<tr><td height="4"></td></tr>')
+    for inner in box.inner:
+        guards = f" [{inner.guards}]" if inner.guards else ""
+        said = f"{', '.join(inner.triggers)}{guards} / {', '.join(words(action) for action in inner.actions)}"
+        rows.append(f'<tr><td><font point-size="11"><i>{escape(said)}</i></font></td></tr>')
+    return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{"".join(rows)}</table>'
+
+
+def _small(text: str) -> str:
+    return f'<font point-size="12" color="{MUTED.light}">{text}</font>'
+
+
+# -------------------------------------------------------------------------------------------------- arrows
+
+
+def _edge(arrow: Arrow) -> str:
+    ink = TONE_INKS[arrow.tone].light
+    attributes = {
+        "id": f"edge-{arrow.key}",
+        "class": arrow.tone.value,
+        "color": ink,
+        "fontcolor": ink,
+        "penwidth": {Tone.HAPPY: "2.6", Tone.STOP: "1.2"}.get(arrow.tone, "1.7"),
+    }
+    if arrow.tone is Tone.STOP:
+        attributes["style"] = "dashed"
+    if arrow.tone is Tone.HAPPY:
+        attributes["weight"] = "8"  # straight down the middle
+    if arrow.from_live_box:
+        attributes["ltail"] = "cluster_live"
+    source = State.READY if arrow.from_live_box else arrow.sources[0]
+    label = _edge_label(arrow.lines)
+    return f"  {source.value} -> {arrow.target.value} [{_attributes(attributes)}, label=<{label}>]"
+
+
+def _edge_label(lines: tuple[Line, ...]) -> str:
+    rows = "".join(f'<tr><td width="5"></td><td align="left">{_line(line)}</td></tr>' for line in lines)
+    return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>'
+
+
+def _line(line: Line) -> str:
+    said = f"<b>{line.trigger}</b>"
+    if line.guards:
+        gap = '<br align="left"/>' if "," in line.guards else " "  # several guards make a line of their own
+        said += f"{gap}[{escape(line.guards)}]"
+    return f"{said} {_small(escape(line.where))}" if line.where else said
+
+
+def _legend(scene: Scene) -> str:
+    used = {arrow.tone for arrow in scene.arrows}
+    entries = "".join(
+        f'<td><font color="{TONE_INKS[tone].light}"><b>{escape(said)}</b></font></td>'
+        for tone, said in TONES.items()
+        if tone in used
+    )
+    note = f'<tr><td colspan="{len(used)}">{_small("numbered guards: the first that holds decides")}</td></tr>'
+    table = f'<table border="0" cellborder="0" cellspacing="8" cellpadding="1"><tr>{entries}</tr>{note}</table>'
+    return f"  labelloc=b; label=<{table}>"
+
+
+def _attributes(pairs: dict[str, str]) -> str:
+    return ", ".join(f'{key}="{value}"' for key, value in pairs.items())

@@ -1,0 +1,301 @@
+"""The pictures show the table: all of it, nothing else, and the same bytes each time."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from discorder.pictures import PictureFormat, render
+from discorder.pictures.scene import Tone, build_scene, guard_words, tone_of
+from discorder.statemachine import State
+from discorder.statemachine.check import enabled, valuations
+from discorder.statemachine.machine import LIFE_CYCLE
+from discorder.statemachine.states import LIVE
+from discorder.statemachine.table import CELLS, GUARD_MEANINGS, ROWS, Guard, Row, rows_for
+from discorder.statemachine.triggers import Name
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENE = build_scene()
+SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
+PICTURES = [PictureFormat.SVG, PictureFormat.PNG, PictureFormat.DOT, PictureFormat.MERMAID]
+
+Edge = tuple[State, Name, State]
+
+
+def table_edges() -> set[Edge]:
+    """Every transition that leaves its state or enters another."""
+    return {(source, row.trigger, row.target) for row in ROWS for source in row.sources if row.target is not None}
+
+
+def drawn_edges() -> set[Edge]:
+    """The same, off the lines that a reader sees: the words beside a trigger say in which states it counts."""
+    edges: set[Edge] = set()
+    for arrow in SCENE.arrows:
+        for line in arrow.lines:
+            edges |= {(source, line.trigger, arrow.target) for source in _told(arrow.sources, line.where)}
+    return edges
+
+
+def _told(sources: tuple[State, ...], where: str) -> set[State]:
+    if where.startswith("not in "):
+        return set(sources) - {State(where.removeprefix("not in "))}
+    return {State(name) for name in where.removeprefix("in ").split(", ")} if where else set(sources)
+
+
+def svg() -> ET.Element:
+    """The SVG, parsed: it is well-formed."""
+    return ET.fromstring(render(PictureFormat.SVG))  # noqa: S314  # our own output
+
+
+def svg_texts() -> str:
+    """What can be read in the SVG."""
+    return " ".join(text.text or "" for text in svg().iter(f"{SVG_NAMESPACE}text"))
+
+
+# -------------------------------------------------------------------------------------------------- the whole table
+
+
+def test_every_transition_of_the_table_is_drawn_and_no_other() -> None:
+    """Each (source, trigger, target) is on an edge of its state or of the box around the live ones."""
+    assert drawn_edges() == table_edges()
+
+
+def test_an_arrow_covers_the_pairs_that_its_lines_tell() -> None:
+    """Two arrows never claim one trigger of a state for the same target."""
+    for arrow in SCENE.arrows:
+        told = {(source, line.trigger) for line in arrow.lines for source in _told(arrow.sources, line.where)}
+        assert arrow.covers == told
+    covered = [(pair, arrow.target) for arrow in SCENE.arrows for pair in arrow.covers]
+    assert len(covered) == len(set(covered))
+
+
+def test_the_edges_of_the_running_machine_are_those_of_the_picture() -> None:
+    """`transitions` itself, asked for its transitions, gives the same edges and the same rows inside the boxes."""
+    real = {
+        (State[transition.source], Name(name), None if transition.dest is None else State[transition.dest])
+        for name in LIFE_CYCLE.events
+        for transition in LIFE_CYCLE.get_transitions(name)
+    }
+    inner = {(box.state, trigger, None) for box in SCENE.boxes for inner in box.inner for trigger in inner.triggers}
+    assert real == drawn_edges() | inner
+
+
+def test_every_row_that_stays_is_in_the_box_of_its_state() -> None:
+    """With its guards and what is done."""
+    written = {
+        (source, row.trigger, guard_words(source, row), row.actions)
+        for row in ROWS
+        for source in row.sources
+        if row.target is None
+    }
+    shown = {
+        (box.state, trigger, inner.guards, inner.actions)
+        for box in SCENE.boxes
+        for inner in box.inner
+        for trigger in inner.triggers
+    }
+    assert shown == written
+
+
+def test_each_line_carries_the_guards_of_its_row() -> None:
+    """Words in brackets: those of the rows behind the line."""
+    for arrow, line in [(drawn, line) for drawn in SCENE.arrows for line in drawn.lines]:
+        for source in _told(arrow.sources, line.where):
+            words = {guard_words(source, row) for row in rows_for(source, line.trigger) if row.target is arrow.target}
+            assert line.guards in words
+    numbered = [line.guards for arrow in SCENE.arrows for line in arrow.lines if line.trigger is Name.DIAGNOSED]
+    assert sorted(numbered) == [
+        *("1. planned", "2. fatal", "3. fail on error", "4. parked", "5. not attempts left", "6. otherwise")
+    ]
+
+
+def test_numbered_guards_mean_the_table_when_the_first_that_holds_decides() -> None:
+    """Read as the legend says, the short words select the same row for every valuation."""
+    rows = rows_for(State.UNHEALTHY, Name.DIAGNOSED)
+    short = [read_back(guard_words(State.UNHEALTHY, row).split(". ", 1)[1], row) for row in rows]
+    guards = sorted({guard for row in rows for guard in (*row.when, *row.unless)})
+    for valuation in valuations(guards):
+        chosen = next(place for place, row in enumerate(short) if enabled(row, valuation))
+        assert enabled(rows[chosen], valuation)
+
+
+def read_back(said: str, row: Row) -> Row:
+    """A row with the guards that the words name."""
+    atoms = [] if said == "otherwise" else said.split(", ")
+    when = tuple(Guard(atom.replace(" ", "_")) for atom in atoms if not atom.startswith("not "))
+    unless = tuple(Guard(atom.removeprefix("not ").replace(" ", "_")) for atom in atoms if atom.startswith("not "))
+    return Row(row.sources, row.trigger, row.target, row.actions, row.why, when, unless)
+
+
+def test_tones_tell_failures_from_planned_interruptions() -> None:
+    """Red, violet, amber, grey: told from what a row notes."""
+    tones = {(source, row.trigger): tone_of(source, row) for row in ROWS for source in row.sources}
+    assert tones[State.READY, Name.CLOSED] is Tone.FAILURE
+    assert tones[State.READY, Name.RECONNECT] is Tone.PLANNED
+    assert tones[State.RESUMING, Name.INVALID_SESSION] is Tone.PLANNED
+    assert tones[State.READY, Name.INVALID_SESSION] is Tone.FAILURE
+    assert tones[State.IDENTIFYING, Name.SLOT_REFUSED] is Tone.PARKED
+    assert tones[State.RESTARTING, Name.RESTART_DUE] is Tone.RECOVERY
+    assert tones[State.DISCONNECTED, Name.START] is Tone.HAPPY
+    assert {tones[state, Name.STOP] for state in LIVE} == {Tone.STOP}
+
+
+# -------------------------------------------------------------------------------------------------- SVG and PNG
+
+
+def test_states_and_edges_have_ids_in_the_svg() -> None:
+    """The status page moves a class to the current state: ids must be there, once each."""
+    ids = [element.get("id") for element in svg().iter() if element.get("id")]
+    assert {f"state-{state.value}" for state in State} <= set(ids)
+    assert {f"edge-{arrow.key}" for arrow in SCENE.arrows} <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_every_trigger_and_every_state_can_be_read_in_the_svg() -> None:
+    """Text stays text: it can be searched and read out."""
+    texts = svg_texts()
+    assert all(re.search(rf"\b{name.value}\b", texts) for name in Name)
+    assert all(state.value in texts for state in State)
+
+
+def test_every_colour_of_the_svg_has_a_dark_version() -> None:
+    """A colour that the style sheet does not know would shine in the dark; text without one would vanish."""
+    drawing = render(PictureFormat.SVG).decode()
+    sheet = drawing[drawing.index("<style>") : drawing.index("</style>")]
+    used = {
+        (attribute, element.get(attribute, ""))
+        for element in svg().iter()
+        for attribute in ("fill", "stroke")
+        if element.get(attribute, "none") != "none"
+    }
+    assert used
+    assert [colour for colour in used if f"[{colour[0]}='{colour[1]}']" not in sheet] == []
+    assert [text.text for text in svg().iter(f"{SVG_NAMESPACE}text") if text.get("fill") is None] == []
+
+
+def test_the_svg_depends_on_nothing_outside() -> None:
+    """No script, no link, no version of the renderer, no declaration in the way of inlining."""
+    drawing = render(PictureFormat.SVG).decode()
+    assert drawing.startswith("<svg ")
+    assert drawing.endswith("</svg>\n")
+    assert not re.search(r"<script|href=|@import|url\(|<!--|<!DOCTYPE", drawing)
+
+
+def test_the_png_is_a_png_sharp_enough_for_a_wall() -> None:
+    """Signature and width, in pixels."""
+    picture = render(PictureFormat.PNG)
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(picture[16:20], "big") >= 1800
+
+
+def test_the_happy_path_is_strong_and_stop_is_dashed() -> None:
+    """Seen before anything is read."""
+    parsed = {group.get("id"): group for group in svg().iter(f"{SVG_NAMESPACE}g")}
+    happy = parsed["edge-Disconnected-Connecting-happy"].find(f"{SVG_NAMESPACE}path")
+    stop = parsed["edge-live-Stopping-stop"].find(f"{SVG_NAMESPACE}path")
+    assert happy is not None
+    assert stop is not None
+    assert float(happy.get("stroke-width", "1")) > 2 * float(stop.get("stroke-width", "1"))
+    assert stop.get("stroke-dasharray")
+
+
+def test_the_final_state_has_a_double_border() -> None:
+    """Exited is drawn twice around, no other state is."""
+    borders = {
+        group.get("id"): len(group.findall(f"{SVG_NAMESPACE}path"))
+        for group in svg().iter(f"{SVG_NAMESPACE}g")
+        if (group.get("id") or "").startswith("state-")
+    }
+    assert {state for state, count in borders.items() if count == 2} == {"state-Exited"}
+
+
+@pytest.mark.parametrize("picture_format", PICTURES)
+def test_one_state_can_be_highlighted(picture_format: PictureFormat) -> None:
+    """Each state gives another picture, and none of them is the plain one."""
+    plain = render(picture_format)
+    highlighted = {render(picture_format, state) for state in (State.READY, State.EXITED)}
+    assert len(highlighted) == 2
+    assert plain not in highlighted
+
+
+def test_the_highlighted_state_carries_the_class_of_the_status_page() -> None:
+    """`current`, on that state and no other."""
+    drawing = ET.fromstring(render(PictureFormat.SVG, State.RESUMING))  # noqa: S314  # our own output
+    current = [group.get("id") for group in drawing.iter() if "current" in (group.get("class") or "").split()]
+    assert current == ["state-Resuming"]
+
+
+# -------------------------------------------------------------------------------------------------- text formats
+
+
+def test_the_mermaid_text_has_the_same_edges() -> None:
+    """One arrow each, with all its triggers, and a colour for each by number."""
+    text = render(PictureFormat.MERMAID).decode()
+    arrows = re.findall(r'^  (\w+) (?:==>|-->|-\.->)\|"(.*)"\| (\w+)$', text, re.MULTILINE)
+    expected = [
+        (
+            "live" if arrow.from_live_box else arrow.sources[0].value,
+            arrow.target.value,
+            [x.trigger for x in arrow.lines],
+        )
+        for arrow in SCENE.arrows
+    ]
+    assert [
+        (source, target, [line.split(" ")[0] for line in label.split("<br>")]) for source, label, target in arrows
+    ] == expected
+    assert text.startswith("flowchart TB\n")
+    assert len(re.findall(r"^  linkStyle \d+ ", text, re.MULTILINE)) == len(arrows)
+    assert re.findall(r"^    (\w+)\(", text, re.MULTILINE) == [state.value for state in State if state in LIVE]
+
+
+def markdown_tables() -> list[list[list[str]]]:
+    """The tables of the Markdown page: rows of cells, the heading first."""
+    blocks = re.findall(r"(?:^\|.*\|\n)+", render(PictureFormat.MARKDOWN).decode(), re.MULTILINE)
+    return [
+        [line.strip("| ").split(" | ") for line in re.sub(r" \|  \|", " | - |", block).splitlines()] for block in blocks
+    ]
+
+
+def test_the_markdown_tables_are_regular() -> None:
+    """Each line has as many cells as its heading: no reason breaks a table."""
+    for line in render(PictureFormat.MARKDOWN).decode().splitlines():
+        assert not line.startswith("|") or line.endswith("|")
+    text = render(PictureFormat.MARKDOWN).decode()
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        assert len({line.replace(r"\|", "").count("|") for line in block.splitlines()}) == 1
+
+
+def test_the_markdown_rows_are_the_table_with_its_reasons() -> None:
+    """From, trigger, guard, actions, to, why: in the order of the table."""
+    _, rows, guards, _ = markdown_tables()
+    assert rows[0] == ["from", "trigger", "guard", "actions", "to", "why"]
+    shown = [(line[0], line[1].strip("`"), line[4], line[5]) for line in rows[2:]]
+    assert shown == [
+        (", ".join(row.sources), row.trigger.value, row.target.value if row.target else "(stays)", row.why)
+        for row in ROWS
+    ]
+    assert [line[1] for line in guards[2:]] == list(GUARD_MEANINGS.values())
+
+
+def test_the_grid_tells_what_every_pair_is_and_why() -> None:
+    """Targets where there is a row; ignore or reject with the number of its reason where there is none."""
+    grid = markdown_tables()[3]
+    assert grid[0][1:] == [state.value for state in State]
+    cells = {
+        (State(state), Name(line[0].strip("`"))): cell
+        for line in grid[2:]
+        for state, cell in zip(grid[0][1:], line[1:], strict=True)
+    }
+    assert set(cells) == set(itertools.product(State, Name))
+    reasons = dict(re.findall(r"^(\d+)\. (.*)$", render(PictureFormat.MARKDOWN).decode(), re.MULTILINE))
+    for pair, said in cells.items():
+        if pair in CELLS:
+            kind, number = said.replace("*", "").split(" ")
+            assert (kind, reasons[number]) == (CELLS[pair].kind.value, CELLS[pair].why)
+        else:
+            targets = {row.target.value if row.target else "stays" for row in rows_for(*pair)}
+            assert set(said.replace("*", "").split(" or ")) == targets

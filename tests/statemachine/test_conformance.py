@@ -1,0 +1,226 @@
+"""The running machine does what the table says, for every state x trigger x guard valuation: targets and commands.
+
+Valuations are driven by what really sets them: constructor arguments, facts, and the way into the state.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from discorder.statemachine import CauseKind, Facts, Session, State
+from discorder.statemachine import commands as command
+from discorder.statemachine.check import enabled
+from discorder.statemachine.machine import LIFE_CYCLE
+from discorder.statemachine.states import DEADLINES, INITIAL
+from discorder.statemachine.table import CELLS, ROWS, Action, Guard, Kind, rows_for
+from discorder.statemachine.triggers import (
+    Closed,
+    Diagnosed,
+    Hello,
+    Name,
+    Ready,
+    Reconnect,
+    Resumed,
+    SlotRefused,
+    Start,
+    Stop,
+    Stopped,
+    Trigger,
+    Zombie,
+)
+
+if TYPE_CHECKING:
+    from tests.statemachine.conftest import Playbook, PlaybookMaker
+
+SESSION = Session("kept", "wss://resume.example")
+REFUSED = OSError("refused")
+
+COMMANDS: dict[Action, tuple[type[command.Command], ...]] = {
+    Action.OPEN_SOCKET: (command.OpenSocket,),
+    Action.SEND_RESUME: (command.SendResume,),
+    Action.REQUEST_SLOT: (command.RequestSlot,),
+    Action.RELEASE_SLOT: (command.ReleaseSlot,),
+    Action.SEND_IDENTIFY: (command.SendIdentify, command.ArmDeadline),
+    Action.SAVE_SESSION: (command.SaveSession,),
+    Action.DROP_SESSION: (command.DropSession,),  # nothing where no session is held
+    Action.TRUST_SESSION: (),
+    Action.SUSPECT_SESSION: (),  # a first refusal; the third one is in test_session_rules.py
+    Action.DEMOTE_HOST: (),
+    Action.NOTE_CAUSE: (),  # close codes that do more are in test_close_codes.py
+    Action.NOTE_PLANNED: (),
+    Action.NOTE_REFUSAL: (),
+    Action.NOTE_UNTIL: (),
+    Action.NOTE_STOP: (command.CloseSocket,),
+    Action.ABORT_SOCKET: (command.AbortSocket,),
+    Action.DIAGNOSE: (command.Diagnose,),
+    Action.CLIMB: (),
+    Action.COUNT_ATTEMPT: (),
+    Action.SCHEDULE_RESTART: (command.ScheduleRestart,),
+    Action.REARM_RESTART: (command.ScheduleRestart,),
+    Action.RESET_ATTEMPTS: (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One valuation of all guards, as the things that set it. ``cause`` is None where no connection has ended."""
+
+    state: State
+    resumable: bool
+    cause: CauseKind | None
+    fail_on_error: bool
+    attempts_left: bool
+    socket_closed: bool
+    may_open: bool
+
+    def valuation(self) -> dict[Guard, bool]:
+        return {
+            Guard.RESUMABLE: self.resumable,
+            Guard.PLANNED: self.cause is CauseKind.PLANNED,
+            Guard.FATAL: self.cause is CauseKind.FATAL,
+            Guard.PARKED: self.cause is CauseKind.PARKED,
+            Guard.FAIL_ON_ERROR: self.fail_on_error,
+            Guard.ATTEMPTS_LEFT: self.attempts_left,
+            Guard.SOCKET_CLOSED: self.socket_closed,
+            Guard.MAY_OPEN: self.may_open,
+        }
+
+
+# (state, resumable, cause): a legal way there. The session is held from the start where the way says resumable.
+_INTO_UNHEALTHY: dict[CauseKind, Trigger] = {
+    CauseKind.PLANNED: Reconnect(),
+    CauseKind.FATAL: Closed(4004, REFUSED),
+    CauseKind.FAILURE: Closed(4000, REFUSED),
+}
+
+
+def ways(until: Trigger) -> dict[tuple[State, bool, CauseKind | None], tuple[Session | None, tuple[Trigger, ...]]]:
+    """How to come into each state, with and without a session, for each kind of cause."""
+    found: dict[tuple[State, bool, CauseKind | None], tuple[Session | None, tuple[Trigger, ...]]] = {
+        (State.IDENTIFYING, False, None): (None, (Start(), Hello())),
+        (State.RESUMING, True, None): (SESSION, (Start(), Hello())),
+        (State.READY, True, None): (SESSION, (Start(), Hello(), Resumed())),
+        (State.UNHEALTHY, False, CauseKind.PARKED): (None, (Start(), Hello(), until)),
+        (State.UNHEALTHY, True, CauseKind.PARKED): (None, (Start(), Hello(), until, Ready(SESSION))),
+    }
+    for resumable, session in ((True, SESSION), (False, None)):
+        found[State.DISCONNECTED, resumable, None] = (session, ())
+        found[State.CONNECTING, resumable, None] = (session, (Start(),))
+        found[State.STOPPING, resumable, None] = (session, (Start(), Stop()))
+        found[State.EXITED, resumable, None] = (session, (Start(), Stop(), Stopped()))
+        for kind, ended in _INTO_UNHEALTHY.items():
+            found[State.UNHEALTHY, resumable, kind] = (session, (Start(), ended))
+        found[State.RESTARTING, resumable, CauseKind.PLANNED] = (session, (Start(), Reconnect(), Diagnosed()))
+    return found
+
+
+def worlds(until: Trigger) -> Iterator[World]:
+    """Every state with every valuation of the guards that can occur in it."""
+    for (state, resumable, cause), rest in itertools.product(ways(until), itertools.product((False, True), repeat=4)):
+        yield World(state, resumable, cause, *rest)
+
+
+def in_world(play: PlaybookMaker, world: World, until: Trigger) -> Playbook:
+    """A shard that came into the world by legal triggers."""
+    session, way = ways(until)[world.state, world.resumable, world.cause]
+    attempts = 0 if world.attempts_left else 1
+    book = play(session=session, fail_on_error=world.fail_on_error, max_attempts=attempts)
+    return book.on(*way).then(world.state)
+
+
+@pytest.fixture
+def until(play: PlaybookMaker) -> Trigger:
+    """A refusal by the identify gate."""
+    refused = play().trigger(Name.SLOT_REFUSED)
+    assert isinstance(refused, SlotRefused)
+    return refused
+
+
+@pytest.mark.parametrize("trigger", Name)
+def test_the_machine_does_what_the_table_says(trigger: Name, play: PlaybookMaker, until: Trigger) -> None:
+    """In every state, for every valuation of the guards: the row's target and the commands of its actions, in order."""
+    for world in worlds(until):
+        book = in_world(play, world, until)
+        visit = book.machine.visit
+        facts = Facts(socket_closed=world.socket_closed, may_open=world.may_open)
+        commands = book.machine.handle(book.trigger(trigger), facts)
+        book.machine.retire()
+        cell = CELLS.get((world.state, trigger))
+        if cell is not None:
+            report = command.Ignored if cell.kind is Kind.IGNORE else command.Rejected
+            assert commands == [report(world.state, trigger, cell.why)]
+            assert (book.machine.state, book.machine.visit) == (world.state, visit)
+            continue
+        (row,) = [row for row in rows_for(world.state, trigger) if enabled(row, world.valuation())]
+        assert book.machine.state is (row.target or world.state), world
+        assert book.machine.visit == visit + (row.target is not None)
+        expected = [kind for action in row.actions for kind in commands_of(action, world)]
+        if row.target is not None and row.target in DEADLINES:
+            assert commands[-1] == command.ArmDeadline(DEADLINES[row.target], book.machine.visit)
+            expected.append(command.ArmDeadline)
+        assert [type(wanted) for wanted in commands] == expected, (world, row)
+
+
+def commands_of(action: Action, world: World) -> tuple[type[command.Command], ...]:
+    """What the action asks for in this world."""
+    return () if action is Action.DROP_SESSION and not world.resumable else COMMANDS[action]
+
+
+def test_every_row_is_driven(until: Trigger) -> None:
+    """No row hides behind a valuation that the worlds do not contain."""
+    driven = {
+        (world.state, row.trigger, row.why)
+        for world in worlds(until)
+        for row in ROWS
+        if world.state in row.sources and enabled(row, world.valuation())
+    }
+    assert driven == {(source, row.trigger, row.why) for row in ROWS for source in row.sources}
+
+
+def test_the_machine_of_transitions_has_the_rows_of_the_table_and_no_others() -> None:
+    """Triggers, sources, targets, guards and actions of the real machine are those of the table."""
+    real = sorted(
+        (
+            name,
+            transition.source,
+            transition.dest or "",
+            tuple((condition.func, condition.target) for condition in transition.conditions),
+            tuple(transition.before),
+        )
+        for name, event in LIFE_CYCLE.events.items()
+        for transitions in event.transitions.values()
+        for transition in transitions
+    )
+    written = sorted(
+        (
+            row.trigger.value,
+            source.name,
+            "" if row.target is None else row.target.name,
+            (*((guard.value, True) for guard in row.when), *((guard.value, False) for guard in row.unless)),
+            tuple(action.value for action in row.actions),
+        )
+        for row in ROWS
+        for source in row.sources
+    )
+    assert real == written
+
+
+def test_a_shard_begins_disconnected(play: PlaybookMaker) -> None:
+    """Nothing was asked for yet, with or without a kept session."""
+    play(session=SESSION).then(INITIAL)
+    play().then(INITIAL)
+
+
+def test_shards_on_the_shared_machine_do_not_touch_each_other(play: PlaybookMaker) -> None:
+    """One machine, many models: what happens to one shard is not seen by the next."""
+    one, other = play(session=SESSION), play()
+    one.on(Start(), Hello(), Zombie(REFUSED)).then(State.UNHEALTHY)
+    other.then(State.DISCONNECTED)
+    other.on(Start(), Hello()).then(State.IDENTIFYING)
+    one.then(State.UNHEALTHY)
+    assert other.machine.cause is None

@@ -1,0 +1,263 @@
+"""The resume ladder: which host is dialled, when the session is kept, and what costs it. Each test is a transcript."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from discorder.statemachine import Facts, Session, State
+from discorder.statemachine.commands import (
+    CloseSocket,
+    DropSession,
+    OpenSocket,
+    ReleaseSlot,
+    RequestSlot,
+    SaveSession,
+    SendIdentify,
+    SendResume,
+)
+from discorder.statemachine.states import READY_DEADLINE, Task
+from discorder.statemachine.triggers import (
+    Closed,
+    Congested,
+    ConnectFailed,
+    Diagnosed,
+    Hello,
+    IdentifySlot,
+    InvalidResumable,
+    InvalidSession,
+    Ready,
+    Reconnect,
+    RestartDue,
+    Resumed,
+    Stable,
+    Start,
+    Stop,
+    TaskFailed,
+    Trigger,
+    Zombie,
+)
+
+if TYPE_CHECKING:
+    from tests.statemachine.conftest import Playbook, PlaybookMaker
+
+HOST = "wss://resume.example"
+SAVED = Session("saved", HOST)
+OPENED = Session("opened", "wss://other.example")
+ERROR = OSError("it broke")
+AGAIN = (Diagnosed(), RestartDue())  # the verdict, the back-off, the next dial
+
+
+def refused_resume(book: Playbook, at: float, *, dispatched: bool = False) -> Playbook:
+    """RESUME is sent and the socket closes at second ``at`` without an answer; the next dial follows."""
+    book.on(Hello()).then(State.RESUMING)
+    return book.on(Closed(None, ERROR), facts=Facts(now=at, dispatched=dispatched)).on(*AGAIN)
+
+
+def test_a_first_start_identifies(play: PlaybookMaker) -> None:
+    """Without a session: the main host, a slot, IDENTIFY, and READY opens the session."""
+    book = play()
+    book.on(Start()).asks(OpenSocket(1, "", resume=False)).then(State.CONNECTING)
+    book.on(Hello()).asks(RequestSlot()).then(State.IDENTIFYING)
+    book.on(IdentifySlot("ticket 7")).asks(SendIdentify("ticket 7")).then(State.IDENTIFYING)
+    assert [armed.deadline for armed in book.deadlines] == [READY_DEADLINE]
+    assert book.deadlines[0].visit == book.machine.visit
+    book.on(Ready(OPENED)).asks(SaveSession(OPENED)).then(State.READY)
+    assert book.machine.session == OPENED
+
+
+def test_a_kept_session_is_resumed_on_its_own_host(play: PlaybookMaker) -> None:
+    """A session from an earlier process costs no IDENTIFY."""
+    book = play(session=SAVED)
+    book.on(Start()).asks(OpenSocket(1, HOST, resume=True)).then(State.CONNECTING)
+    book.on(Hello()).asks(SendResume(SAVED)).then(State.RESUMING)
+    book.on(Resumed()).asks().then(State.READY)
+
+
+def test_a_session_without_a_resume_host_is_resumed_on_the_main_host(play: PlaybookMaker) -> None:
+    """READY of an odd server may name no host."""
+    play(session=Session("bare", "")).on(Start()).asks(OpenSocket(1, "", resume=True))
+
+
+@pytest.mark.parametrize(
+    "failure", [ConnectFailed(ERROR), Closed(None, ERROR), Reconnect()], ids=["refused", "closed", "op 7"]
+)
+def test_a_resume_host_that_fails_before_hello_gives_way_to_the_main_host(
+    play: PlaybookMaker, failure: Trigger
+) -> None:
+    """The host is dropped at once, the session is not; each further failure changes sides."""
+    book = play(session=SAVED).on(Start(), failure, *AGAIN)
+    book.asks(OpenSocket(2, "", resume=True))
+    book.on(failure, *AGAIN).asks(OpenSocket(3, HOST, resume=True))
+    book.on(failure, *AGAIN).asks(OpenSocket(4, "", resume=True))
+    assert book.machine.session == SAVED
+
+
+def test_a_silent_resume_host_gives_way_too(play: PlaybookMaker) -> None:
+    """No Hello within the deadline is as bad as a refusal."""
+    play(session=SAVED).on(Start()).timeout().on(*AGAIN).asks(OpenSocket(2, "", resume=True))
+
+
+def test_a_host_that_does_not_answer_resume_gives_way_but_one_that_asks_to_go_does_not(play: PlaybookMaker) -> None:
+    """A close or silence after RESUME may be the host's fault; op 7 and op 9 true are orderly answers."""
+    book = play(session=SAVED).on(Start(), Hello(), Closed(None, ERROR), *AGAIN).asks(OpenSocket(2, "", resume=True))
+    book.on(Hello()).timeout().on(*AGAIN).asks(OpenSocket(3, HOST, resume=True))
+    book.on(Hello(), Reconnect(), *AGAIN).asks(OpenSocket(4, HOST, resume=True))
+    book.on(Hello(), InvalidResumable(ERROR), *AGAIN).asks(OpenSocket(5, HOST, resume=True))
+
+
+def test_our_own_failure_does_not_blame_the_host(play: PlaybookMaker) -> None:
+    """A coroutine of ours that died says nothing about Discord's host."""
+    book = play(session=SAVED).on(Start(), TaskFailed(Task.PROCESSOR, ERROR), *AGAIN)
+    book.asks(OpenSocket(2, HOST, resume=True))
+
+
+def test_ready_forgets_which_host_failed(play: PlaybookMaker) -> None:
+    """A new session has a host of its own."""
+    book = play(session=SAVED).on(Start(), ConnectFailed(ERROR), *AGAIN, Hello(), InvalidSession(ERROR), *AGAIN)
+    book.on(Hello(), IdentifySlot(1), Ready(OPENED), Closed(4000, ERROR), *AGAIN)
+    book.asks(OpenSocket(4, OPENED.resume_url, resume=True))
+
+
+def test_only_stability_forgives_the_host_of_a_resumed_session(play: PlaybookMaker) -> None:
+    """RESUMED on the main host keeps to the main host; 120 s in Ready give the resume host another chance."""
+    book = play(session=SAVED).on(
+        Start(), ConnectFailed(ERROR), *AGAIN, Hello(), Resumed(), Closed(4000, ERROR), *AGAIN
+    )
+    book.asks(OpenSocket(3, "", resume=True))
+    book.on(Hello(), Resumed(), Stable(), Closed(4000, ERROR), *AGAIN).asks(OpenSocket(4, HOST, resume=True))
+
+
+@pytest.mark.parametrize("code", [None, 1000, 1001, 1006, 4000, 4001, 4002, 4003, 4005, 4008, 4999])
+def test_a_close_in_ready_keeps_the_session(play: PlaybookMaker, code: int | None) -> None:
+    """RESUME is free and op 9 false decides."""
+    book = play(session=SAVED).on(Start(), Hello(), Resumed(), Closed(code, ERROR), *AGAIN)
+    book.asks(OpenSocket(2, HOST, resume=True))
+
+
+@pytest.mark.parametrize("code", [4007, 4009])
+def test_4007_and_4009_cost_the_session(play: PlaybookMaker, code: int) -> None:
+    """Discord says that a new one is needed."""
+    book = play(session=SAVED).on(Start(), Hello(), Resumed())
+    book.on(Closed(code, ERROR)).asks(DropSession(f"close code {code}")).then(State.UNHEALTHY)
+    book.on(*AGAIN).asks(OpenSocket(2, "", resume=False))
+
+
+@pytest.mark.parametrize(
+    "lost", [Zombie(ERROR), Reconnect(), InvalidResumable(ERROR), Congested("audit"), TaskFailed(Task.HEARTBEAT, ERROR)]
+)
+def test_other_ends_of_a_live_session_keep_it(play: PlaybookMaker, lost: Trigger) -> None:
+    """Zombie, op 7, op 9 true, congestion and our own failures are followed by a RESUME."""
+    book = play(session=SAVED).on(Start(), Hello(), Resumed()).on(lost).asks().then(State.UNHEALTHY)
+    book.on(*AGAIN).asks(OpenSocket(2, HOST, resume=True))
+
+
+@pytest.mark.parametrize("before", [(Hello(),), (Hello(), Resumed())], ids=["Resuming", "Ready"])
+def test_op_9_false_costs_the_session(play: PlaybookMaker, before: tuple[Trigger, ...]) -> None:
+    """As the answer to RESUME, and out of the blue."""
+    book = play(session=SAVED).on(Start(), *before)
+    book.on(InvalidSession(ERROR)).asks(DropSession("invalid_session")).then(State.UNHEALTHY)
+    book.on(*AGAIN).asks(OpenSocket(2, "", resume=False))
+    book.on(Hello()).asks(RequestSlot())
+
+
+def test_op_9_to_an_identify_gives_the_slot_back(play: PlaybookMaker) -> None:
+    """No session was held, so none is dropped; `ReleaseSlot` refunds only a ticket that was not sent."""
+    play().on(Start(), Hello(), IdentifySlot(1), InvalidSession(ERROR)).asks(ReleaseSlot()).then(State.UNHEALTHY)
+
+
+def test_three_refusals_and_three_minutes_cost_the_session(play: PlaybookMaker) -> None:
+    """The third refusal at 180 s after the first gives the session up, on the refusal itself."""
+    book = play(session=SAVED).on(Start())
+    refused_resume(book, 1000.0)
+    refused_resume(book, 1090.0).asks(OpenSocket(3, HOST, resume=True))
+    book.on(Hello()).on(Closed(None, ERROR), facts=Facts(now=1180.0))
+    book.asks(DropSession("RESUME was refused 3 times"))
+    book.on(*AGAIN).asks(OpenSocket(4, "", resume=False))
+
+
+def test_many_refusals_within_three_minutes_do_not(play: PlaybookMaker) -> None:
+    """A short outage does not cost a session, however often it refuses."""
+    book = play(session=SAVED).on(Start())
+    for at in range(0, 180, 20):
+        refused_resume(book, float(at))
+    assert book.machine.session == SAVED
+
+
+def test_two_refusals_far_apart_do_not(play: PlaybookMaker) -> None:
+    """Time alone does not cost a session either."""
+    book = play(session=SAVED).on(Start())
+    refused_resume(book, 0.0)
+    refused_resume(book, 100_000.0)
+    assert book.machine.session == SAVED
+
+
+def test_a_replayed_event_clears_the_refusals(play: PlaybookMaker) -> None:
+    """Who replays accepts the session: the connection is no refusal, and counting starts anew after it."""
+    book = play(session=SAVED).on(Start())
+    refused_resume(book, 0.0)
+    refused_resume(book, 100.0)
+    refused_resume(book, 200.0, dispatched=True)
+    refused_resume(book, 300.0)
+    refused_resume(book, 400.0)
+    assert book.machine.session == SAVED
+    book.on(Hello()).on(Closed(None, ERROR), facts=Facts(now=480.0)).asks(DropSession("RESUME was refused 3 times"))
+
+
+def test_resumed_clears_the_refusals(play: PlaybookMaker) -> None:
+    """An accepted RESUME ends all doubt."""
+    book = play(session=SAVED).on(Start())
+    refused_resume(book, 0.0)
+    refused_resume(book, 100.0)
+    book.on(Hello(), Resumed(), Closed(4000, ERROR), *AGAIN)
+    refused_resume(book, 300.0)
+    assert book.machine.session == SAVED
+
+
+@pytest.mark.parametrize(
+    "unanswered", [Zombie(ERROR), TaskFailed(Task.DOCTOR, ERROR), Reconnect(), InvalidResumable(ERROR)]
+)
+def test_every_unanswered_resume_is_a_refusal(play: PlaybookMaker, unanswered: Trigger) -> None:
+    """However the connection ended: RESUME was sent, and nothing came."""
+    book = play(session=SAVED).on(Start())
+    refused_resume(book, 0.0)
+    refused_resume(book, 10.0)
+    book.on(Hello()).on(unanswered, facts=Facts(now=180.0)).asks(DropSession("RESUME was refused 3 times"))
+
+
+def test_a_failed_dial_is_not_a_refusal(play: PlaybookMaker) -> None:
+    """Where RESUME was not sent, nobody refused the session."""
+    book = play(session=SAVED).on(Start())
+    for _ in range(20):
+        book.on(ConnectFailed(ERROR), facts=Facts(now=10_000.0)).on(*AGAIN)
+    assert book.machine.session == SAVED
+
+
+@pytest.mark.parametrize("goodbye", [False, True])
+def test_stop_keeps_the_session_and_goodbye_ends_it(play: PlaybookMaker, goodbye: bool) -> None:
+    """Code 4000 leaves the session resumable, 1000 ends it."""
+    book = play(session=SAVED).on(Start(), Hello(), Resumed()).on(Stop(goodbye=goodbye)).then(State.STOPPING)
+    if goodbye:
+        book.asks(DropSession("goodbye"), CloseSocket(1000))
+        assert book.machine.session is None
+    else:
+        book.asks(CloseSocket(4000))
+        assert book.machine.session == SAVED
+
+
+@pytest.mark.parametrize("ended", [(Zombie(ERROR),), (Stop(),)], ids=["Unhealthy", "Stopping"])
+def test_a_late_ready_is_kept(play: PlaybookMaker, ended: tuple[Trigger, ...]) -> None:
+    """Its IDENTIFY is spent: the next connection resumes it."""
+    book = play().on(Start(), Hello(), IdentifySlot(1), *ended)
+    state = book.machine.state
+    book.on(Ready(OPENED)).asks(SaveSession(OPENED)).then(state)
+    assert book.machine.session == OPENED
+
+
+def test_a_session_needs_an_id_and_never_shows_it() -> None:
+    """With the token, the id takes the session over: it stays out of logs."""
+    assert "saved" not in repr(SAVED)
+    assert "resume.example" not in repr(SAVED)
+    with pytest.raises(ValueError, match="session id"):
+        Session("", HOST)

@@ -1,0 +1,126 @@
+"""The static check: silent on the real table, loud on each kind of damage to a copy of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from discorder.statemachine import State
+from discorder.statemachine.check import check_table
+from discorder.statemachine.table import CELLS, ROWS, Action, Cell, Guard, Kind, Row
+from discorder.statemachine.triggers import Name
+
+
+def row_of(source: State, trigger: Name, *when: Guard) -> Row:
+    """The first row of that pair whose guards are ``when``."""
+    return next(row for row in ROWS if source in row.sources and row.trigger is trigger and row.when == when)
+
+
+def test_the_table_is_sound() -> None:
+    """Total, deterministic, reachable, with a way out for stop, a deadline where one is needed, and a reason everywhere."""
+    assert check_table() == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.sources[0]}-{row.trigger}-{row.target}")
+def test_each_dropped_row_is_noticed(row: Row) -> None:
+    """No row is superfluous."""
+    assert check_table([other for other in ROWS if other is not row])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.sources[0]}-{row.trigger}-{row.target}")
+def test_each_duplicated_row_is_noticed(row: Row) -> None:
+    """Two rows that are enabled at once leave open what happens."""
+    assert any("2 rows are enabled" in finding for finding in check_table([*ROWS, row]))
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.when or row.unless], ids=lambda row: f"{row.trigger}: {row.why}"
+)
+def test_each_lost_guard_is_noticed(row: Row) -> None:
+    """Every row without its guards overlaps with another one."""
+    loose = replace(row, when=(), unless=())
+    assert any("rows are enabled" in finding for finding in check_table([loose if r is row else r for r in ROWS]))
+
+
+@pytest.mark.parametrize("pair", CELLS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def test_each_dropped_cell_is_noticed(pair: tuple[State, Name]) -> None:
+    """A pair that says nothing is named."""
+    cells = {other: cell for other, cell in CELLS.items() if other != pair}
+    assert check_table(ROWS, cells) == [f"{pair[0]} x {pair[1]}: neither a row nor a cell; say what it means"]
+
+
+def test_a_pair_that_is_both_row_and_cell_is_noticed() -> None:
+    """A transition cannot be ignored at the same time."""
+    cells = {**CELLS, (State.READY, Name.CLOSED): Cell(Kind.IGNORE, "no")}
+    assert check_table(ROWS, cells) == ["Ready x closed: a row and a cell; drop one of them"]
+
+
+def test_a_row_out_of_the_final_state_is_noticed() -> None:
+    """Exited is final."""
+    escape = Row((State.EXITED,), Name.START, State.CONNECTING, (Action.OPEN_SOCKET,), "once more")
+    cells = {pair: cell for pair, cell in CELLS.items() if pair != (State.EXITED, Name.START)}
+    assert check_table([*ROWS, escape], cells) == ["Exited x start: a row leaves the final state"]
+
+
+def test_an_unreachable_state_is_noticed() -> None:
+    """Where nothing leads to Resuming, its rows are dead."""
+    hello = row_of(State.CONNECTING, Name.HELLO, Guard.RESUMABLE)
+    rows = [replace(row, target=State.IDENTIFYING) if row is hello else row for row in ROWS]
+    assert check_table(rows) == ["Resuming cannot be reached from Disconnected"]
+
+
+def test_a_state_without_a_way_to_the_end_is_noticed() -> None:
+    """Where Stopping leads back, nothing but a failure ends a shard, and Stopping itself never does."""
+    rows = [replace(row, target=None) if row.target is State.EXITED else row for row in ROWS]
+    assert "Exited cannot be reached from Stopping" in check_table(rows)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *(State.DISCONNECTED, State.CONNECTING, State.IDENTIFYING, State.RESUMING, State.READY),
+        *(State.UNHEALTHY, State.RESTARTING),
+    ],
+)
+def test_a_state_that_cannot_be_stopped_is_noticed(state: State) -> None:
+    """Stop leads on from everywhere, at once."""
+    deaf = [
+        replace(row, sources=tuple(source for source in row.sources if source is not state))
+        if row.trigger is Name.STOP
+        else row
+        for row in ROWS
+    ]
+    cells = {**CELLS, (state, Name.STOP): Cell(Kind.IGNORE, "deaf")}
+    assert f"{state}: stop does not lead to Stopping at once" in check_table(deaf, cells)
+
+
+@pytest.mark.parametrize(
+    "state", [State.CONNECTING, State.IDENTIFYING, State.RESUMING, State.UNHEALTHY, State.STOPPING]
+)
+def test_a_deadline_that_leads_nowhere_is_noticed(state: State) -> None:
+    """Every state with a deadline handles its timeout."""
+    rows = [row for row in ROWS if not (row.trigger is Name.TIMEOUT and state in row.sources)]
+    cells = {**CELLS, (state, Name.TIMEOUT): Cell(Kind.IGNORE, "for ever")}
+    assert f"{state} has a deadline but no row for timeout" in check_table(rows, cells)
+
+
+@pytest.mark.parametrize("action", Action)
+def test_an_action_that_no_row_uses_is_noticed(action: Action) -> None:
+    """Dead code in the machine would look like a part of the life cycle."""
+    rows = [replace(row, actions=tuple(other for other in row.actions if other is not action)) for row in ROWS]
+    assert f"action {action} is in no row" in check_table(rows)
+
+
+def test_an_unused_trigger_and_an_unused_guard_are_noticed() -> None:
+    """A name that means nothing is a leftover."""
+    findings = check_table([row for row in ROWS if row.trigger not in {Name.STABLE, Name.RESTART_DUE}])
+    assert "trigger stable is in no row" in findings
+    assert "guard may_open is in no row" in findings
+
+
+def test_a_missing_reason_is_noticed() -> None:
+    """The table is there to be read."""
+    assert check_table([replace(ROWS[0], why=""), *ROWS[1:]]) == ["a row of start gives no reason"]
+    cells = {**CELLS, (State.READY, Name.HELLO): Cell(Kind.REJECT, "")}
+    assert check_table(ROWS, cells) == ["Ready x hello gives no reason"]
