@@ -1,0 +1,497 @@
+"""What every transport promises, asked of each: live, inflating, recording, mock. The server's view of each ending included."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import hashlib
+import json
+import signal
+import sys
+import textwrap
+import threading
+import warnings
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from aiohttp import WSMsgType, web
+
+from discorder.clock import FakeClock, SystemClock
+from discorder.errors import Closed, ConnectFailed
+from discorder.transport import (
+    AiohttpTransport,
+    InflatingTransport,
+    MockGateway,
+    Recording,
+    RecordingTransport,
+    SessionRecorder,
+    Transport,
+)
+
+SHARD = (0, 1)
+HELLO = b'{"op":10,"d":{"heartbeat_interval":45000}}'
+DROP = "drop"  # the server ends the TCP connection without a word
+STAY = "stay"  # the server waits for the client
+
+
+@dataclass
+class Script:
+    """What the gateway side does: says messages, waits for frames, ends the connection (a close code, DROP or STAY)."""
+
+    says: list[bytes] = field(default_factory=lambda: [HELLO])
+    hears: list[bytes] = field(default_factory=list)
+    ends: int | str = STAY
+    client_closes: int | None = 4000  # the recorded client's close, where the server stays; None = it aborted
+
+
+class Rig(Protocol):
+    """One implementation with something at its other end."""
+
+    transport: Transport
+
+    async def connected(self) -> Transport: ...
+
+    async def code_seen(self) -> int | None:
+        """The code of the client's close frame as the other end saw it; None if the connection just ended."""
+        ...
+
+
+class _Server:
+    """A gateway's side on a real socket, playing a script once."""
+
+    def __init__(self, script: Script, encode: Callable[[bytes], bytes]) -> None:
+        self._script = script
+        self._encode = encode
+        self.heard: list[bytes] = []
+        self.codes: list[int] = []
+        self.over = asyncio.Event()
+        self.url = ""
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/", self._handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.05)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"ws://127.0.0.1:{self._runner.addresses[0][1]}/?v=10"
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse(autoclose=False, compress=False, max_msg_size=0)
+        await websocket.prepare(request)
+        try:
+            await self._play(request, websocket)
+        except ConnectionError:
+            pass  # the client aborted while it was being written to
+        finally:
+            self.over.set()
+        return websocket
+
+    async def _play(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
+        for message in self._script.says:
+            await websocket.send_bytes(self._encode(message))
+        while len(self.heard) < len(self._script.hears):
+            self.heard.append((await websocket.receive_str()).encode())
+        if self._script.ends == DROP and request.transport is not None:
+            request.transport.abort()
+        elif isinstance(self._script.ends, int):
+            await websocket.close(code=self._script.ends, message=b"why")
+            if websocket.close_code is not None and websocket.close_code != 1006:
+                self.codes.append(websocket.close_code)
+            return
+        while (last := await websocket.receive()).type is WSMsgType.TEXT:
+            self.heard.append(last.data.encode())
+        if last.type is WSMsgType.CLOSE:
+            self.codes.append(last.data)
+            await websocket.close(code=last.data)
+
+
+class _SocketRig:
+    def __init__(self, server: _Server, transport: Transport) -> None:
+        self.server = server
+        self.transport = transport
+
+    async def connected(self) -> Transport:
+        await self.transport.connect(self.server.url)
+        return self.transport
+
+    async def code_seen(self) -> int | None:
+        async with asyncio.timeout(5):
+            await self.server.over.wait()
+        assert len(self.server.codes) <= 1
+        return self.server.codes[0] if self.server.codes else None
+
+
+class _MockRig:
+    def __init__(self, script: Script, path: Path) -> None:
+        path.write_text(_as_recording(script))
+        self._script = script
+        self._gateway = MockGateway(Recording.load(path), FakeClock())
+        self.transport: Transport = self._gateway.dial(SHARD)
+        self._playing: asyncio.Task[None] | None = None
+
+    async def connected(self) -> Transport:
+        self._playing = asyncio.create_task(self._gateway.play())
+        await self.transport.connect("wss://gateway.invalid/")
+        return self.transport
+
+    async def code_seen(self) -> int | None:
+        if self._playing is not None:
+            await self._playing
+        self._gateway.check()
+        return self._script.client_closes if self._script.ends == STAY else 4000
+
+    async def stop(self) -> None:
+        if self._playing is not None:
+            self._playing.cancel()
+            await asyncio.gather(self._playing, return_exceptions=True)
+
+
+def _as_recording(script: Script) -> str:
+    lines: list[dict[str, object]] = [{"format": "discorder-session", "version": 1, "created": "", "shards": 1}]
+
+    def note(kind: str, **facts: object) -> None:
+        lines.append({"t": 0, "c": 1, "shard": list(SHARD), "k": kind} | facts)
+
+    note("dial", url="wss://gateway.invalid/")
+    note("open")
+    for message in script.says:
+        note("in", text=message.decode())
+    for message in script.hears:
+        note("out", text=message.decode())
+    if script.ends == STAY:
+        note("close", by="us", code=script.client_closes)
+    elif script.ends == DROP:
+        note("close", by="network", code=None)
+    else:
+        note("close", by="peer", code=script.ends)
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+Start = Callable[[Script], Awaitable[Rig]]
+
+
+@pytest.fixture(params=["live", "inflating", "recording", "mock"])
+async def start(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Start]:
+    """``rig = await start(script)``; afterwards nothing may be left of the transport: no task, thread or descriptor."""
+    stops: list[Callable[[], Awaitable[None]]] = []
+    before: list[tuple[int, int, int]] = []
+
+    async def make(script: Script) -> Rig:
+        if request.param == "mock":
+            mock = _MockRig(script, tmp_path / "mock.jsonl")
+            stops.append(mock.stop)
+            return mock
+        deflate = zlib.compressobj()
+
+        def encode(message: bytes) -> bytes:
+            return (
+                deflate.compress(message) + deflate.flush(zlib.Z_SYNC_FLUSH)
+                if request.param == "inflating"
+                else message
+            )
+
+        server = _Server(script, encode)
+        await server.start()
+        stops.append(server.stop)
+        transport: Transport = AiohttpTransport()
+        if request.param == "inflating":
+            transport = InflatingTransport(transport, "zlib-stream")
+        if request.param == "recording":
+            recorder = SessionRecorder(tmp_path / "r.jsonl", clock=SystemClock(), api_url=server.url)
+
+            async def close_recorder() -> None:
+                recorder.close()
+
+            stops.append(close_recorder)
+            transport = RecordingTransport(transport, recorder, SHARD, 1)
+        before.append(_held())
+        return _SocketRig(server, transport)
+
+    untouched = _held()
+    yield make
+    if before:  # while the server still lives: its end would close a forgotten socket, too
+        await _until_back_at(before[0])
+    for stop in stops:
+        await stop()
+    await _until_back_at(untouched)
+
+
+def _held() -> tuple[int, int, int]:
+    return len(list(Path("/dev/fd").iterdir())), threading.active_count(), len(asyncio.all_tasks())
+
+
+async def _until_back_at(before: tuple[int, int, int]) -> None:
+    """The server's side and the kernel may need a moment; a leak does not go away."""
+    for _ in range(200):
+        gc.collect()
+        if all(now <= then for now, then in zip(_held(), before, strict=True)):
+            return
+        await asyncio.sleep(0.01)
+    assert _held() == before
+
+
+async def receive_all(transport: Transport) -> tuple[list[bytes], Closed]:
+    """Everything until the end, and the end."""
+    messages: list[bytes] = []
+    while True:
+        try:
+            batch = await transport.receive()
+        except Closed as closed:
+            return messages, closed
+        assert batch
+        messages += batch
+
+
+class TestEveryTransport:
+    async def test_is_closed_before_it_is_connected_and_refuses_to_talk(self, start: Start) -> None:
+        rig = await start(Script())
+        assert rig.transport.closed
+        with pytest.raises(Closed):
+            await rig.transport.receive()
+        with pytest.raises(Closed):
+            await rig.transport.send(b"{}")
+
+    async def test_hands_over_messages_in_order_and_then_how_it_ended(self, start: Start) -> None:
+        said = [b'{"op":0,"s":%d}' % number for number in range(300)]
+        transport = await (await start(Script(says=said, ends=4000))).connected()
+        messages, closed = await receive_all(transport)
+        assert messages == said
+        assert (closed.code, closed.by) == (4000, "peer")
+        assert transport.closed
+
+    async def test_carries_messages_of_eight_megabytes(self, start: Start) -> None:
+        big = b'{"op":0,"d":"%b"}' % (b"x" * 8_000_000)
+        transport = await (await start(Script(says=[big, HELLO], ends=4000))).connected()
+        messages, _ = await receive_all(transport)
+        assert messages == [big, HELLO]
+
+    async def test_sends_in_order_while_it_receives(self, start: Start) -> None:
+        frames = [b'{"op":2,"d":1}', b'{"op":3,"d":2}', b'{"op":4,"d":3}']
+        rig = await start(Script(hears=frames, ends=4000))
+        transport = await rig.connected()
+        reading = asyncio.create_task(receive_all(transport))
+        for frame in frames:
+            await transport.send(frame)
+        messages, closed = await reading
+        assert (messages, closed.code) == ([HELLO], 4000)
+        if isinstance(rig, _SocketRig):
+            assert rig.server.heard == frames
+
+    @pytest.mark.parametrize("code", [1000, 1001, 1011, 3000, 4000, 4004, 4014])
+    async def test_tells_the_peers_code_and_answers_it_without_ending_the_session(
+        self, start: Start, code: int
+    ) -> None:
+        rig = await start(Script(ends=code))
+        _, closed = await receive_all(await rig.connected())
+        assert (closed.code, closed.by) == (code, "peer")
+        answer = await rig.code_seen()
+        assert answer not in (1000, 1001, 1005, 1006)
+        assert answer is not None
+
+    async def test_tells_a_lost_connection_from_a_close(self, start: Start) -> None:
+        rig = await start(Script(ends=DROP))
+        transport = await rig.connected()
+        _, closed = await receive_all(transport)
+        assert (closed.code, closed.by) == (None, "network")
+        assert transport.closed
+        with pytest.raises(Closed) as again:
+            await transport.receive()
+        assert again.value.by == "network"
+
+    @pytest.mark.parametrize("code", [4000, 1000])
+    async def test_closes_with_the_code_it_is_given(self, start: Start, code: int) -> None:
+        rig = await start(Script(client_closes=code))
+        transport = await rig.connected()
+        await transport.receive()
+        await transport.close(code)
+        assert transport.closed
+        assert await rig.code_seen() == code
+
+    async def test_close_ends_a_receive_that_waits_elsewhere(self, start: Start) -> None:
+        rig = await start(Script())
+        transport = await rig.connected()
+        await transport.receive()
+        reading = asyncio.create_task(transport.receive())
+        await asyncio.sleep(0)
+        await transport.close(4000)
+        with pytest.raises(Closed) as ended:
+            await reading
+        assert (ended.value.code, ended.value.by) == (4000, "us")
+        assert await rig.code_seen() == 4000
+
+    async def test_close_and_abort_may_be_repeated_and_mixed(self, start: Start) -> None:
+        rig = await start(Script())
+        transport = await rig.connected()
+        await transport.receive()
+        await asyncio.gather(transport.close(4000), transport.close(4000))
+        await transport.close(1000)
+        transport.abort()
+        transport.abort()
+        assert transport.closed
+        assert await rig.code_seen() == 4000
+
+    async def test_abort_is_immediate_and_wakes_the_reader(self, start: Start) -> None:
+        rig = await start(Script(client_closes=None))
+        transport = await rig.connected()
+        await transport.receive()
+        reading = asyncio.create_task(transport.receive())
+        await asyncio.sleep(0)
+        transport.abort()
+        assert transport.closed
+        with pytest.raises(Closed) as ended:
+            await reading
+        assert (ended.value.code, ended.value.by) == (None, "us")
+        assert await rig.code_seen() is None
+
+    async def test_send_and_receive_after_the_end_raise_closed(self, start: Start) -> None:
+        transport = await (await start(Script())).connected()
+        await transport.receive()
+        await transport.close(4000)
+        with pytest.raises(Closed):
+            await transport.send(b"{}")
+        with pytest.raises(Closed) as ended:
+            await transport.receive()
+        assert (ended.value.code, ended.value.by) == (4000, "us")
+
+    async def test_a_cancelled_receive_says_nothing_to_the_peer_and_loses_nothing(self, start: Start) -> None:
+        rig = await start(Script(says=[HELLO], hears=[b'{"op":2,"d":{}}'], ends=4000))
+        transport = await rig.connected()
+        assert await transport.receive() == [HELLO]
+        reading = asyncio.create_task(transport.receive())
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert not transport.closed
+        await transport.send(b'{"op":2,"d":{}}')
+        _, closed = await receive_all(transport)
+        assert (closed.code, closed.by) == (4000, "peer")
+        assert await rig.code_seen() == 4000
+
+    async def test_is_dialled_once(self, start: Start) -> None:
+        rig = await start(Script())
+        transport = await rig.connected()
+        with pytest.raises((RuntimeError, ConnectFailed)):
+            await transport.connect("ws://127.0.0.1:9/")
+        await transport.close(4000)
+
+
+# ---------------------------------------------------------------- what only a real socket can show
+
+DYING = """
+    import asyncio, os, sys
+    from discorder.transport import AiohttpTransport
+
+    async def main():
+        transport = AiohttpTransport()
+        await transport.connect(sys.argv[1])
+        await transport.receive()
+        how = sys.argv[2]
+        if how == "close":
+            await transport.close(4000)
+        elif how == "exit":
+            sys.exit(0)
+        elif how == "cancelled":
+            asyncio.get_running_loop().call_later(0.01, asyncio.current_task().cancel)
+            await transport.receive()
+        elif how == "signal":
+            print("here", flush=True)
+            await transport.receive()
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("close", 4000), ("return", None), ("exit", None), ("cancelled", None), ("signal", None)]
+)
+async def test_a_process_that_ends_never_says_1000(how: str, code: int | None) -> None:
+    """By whatever way the interpreter goes, the server sees the code we named or the bare end of the connection."""
+    server = _Server(Script(), lambda message: message)
+    await server.start()
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(DYING), server.url, how]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(20):
+        if how == "signal" and process.stdout is not None:
+            await process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+        await process.communicate()
+        await server.over.wait()
+    assert server.codes == ([] if code is None else [code])
+    await server.stop()
+
+
+async def test_a_transport_that_is_forgotten_never_says_1000() -> None:
+    """Garbage collection complains with warnings, but it speaks no close frame."""
+    server = _Server(Script(), lambda message: message)
+    await server.start()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    transport: AiohttpTransport | None = AiohttpTransport()
+    assert transport is not None
+    await transport.connect(server.url)
+    await transport.receive()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        transport = None
+        gc.collect()
+        async with asyncio.timeout(5):
+            await server.over.wait()
+        await asyncio.sleep(0.01)
+        gc.collect()
+    assert server.codes == []
+    await server.stop()
+
+
+async def test_a_close_that_is_given_up_has_sent_its_frame() -> None:
+    """The peer never answers: cancelled, the frame is out, the socket is still there, and abort ends it."""
+    frames: list[bytes] = []
+    arrived = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        key = next(line for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+        writer.write(_upgrade(key.split(b":")[1].strip()))
+        frames.append(await reader.read(100))
+        arrived.set()
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
+    transport = AiohttpTransport()
+    await transport.connect(f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}/")
+    closing = asyncio.create_task(transport.close(4000))
+    async with asyncio.timeout(5):
+        await arrived.wait()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    was_open = not transport.closed
+    transport.abort()
+    assert (was_open, transport.closed) == (True, True)
+    first, length, *rest = frames[0]
+    mask, payload = rest[:4], rest[4:]
+    assert (first & 0x0F, length & 0x7F) == (WSMsgType.CLOSE, 2)
+    assert bytes(byte ^ key for byte, key in zip(payload, mask, strict=False)) == (4000).to_bytes(2, "big")
+    listener.close()
+    await listener.wait_closed()
+    await asyncio.sleep(0.01)
+
+
+def _upgrade(key: bytes) -> bytes:
+    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324 # RFC 6455 §4.2.2
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+        % accept
+    )
