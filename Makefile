@@ -39,7 +39,7 @@ types: $(VENV)/.dev               ## mypy --strict and pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 diagrams: $(VENV)/.runtime        ## draw diagrams/ anew from the table
-	$(BIN)/discorder diagram --all diagrams
+	$(BIN)/discorder diagram -o diagrams
 
 clean:                            ## remove what the verbs made
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,300 @@
+"""The SQLite file behind `SqliteSessionStore`: opening it soundly, and its transactions.
+
+Everything here blocks and runs on the store's own thread. Must not: be called from the event loop, decide what a failure
+means for the session (sqlite.py does), or write to a file that another program or a newer version made.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from discorder.errors import UnusableFile
+from discorder.sessions.book import Book
+from discorder.sessions.locks import mutex
+from discorder.sessions.rows import (
+    SCHEMA,
+    Unsound,
+    delete_session,
+    move_session,
+    replace_session,
+    select_book,
+    select_sessions,
+    write_book,
+)
+from discorder.sessions.store import Shard, StoredSession, T
+
+APPLICATION_ID: Final = 0x44534352  # "DSCR", in the header of every store: tells ours from another program's file
+VERSION: Final = 1
+BUSY_MS: Final = 1_000  # for a write that will be tried again anyway
+LEDGER_BUSY_MS: Final = 5_000  # for a debit, which is worth waiting for
+
+
+class NewerStore(Exception):
+    """The file was written by a newer version; it was not touched."""
+
+
+class Database:
+    """One bot's part of one file. Not thread-safe: it belongs to the thread that calls `open`."""
+
+    def __init__(self, path: Path, bot: str) -> None:
+        self.path = path
+        self.lock_directory = path.with_name(f"{path.name}.locks")
+        self._bot = bot
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._written: dict[Shard, StoredSession] = {}
+
+    def open(self, now: datetime) -> Path | None:
+        """Open the file, or make it. A file that is not sound is set aside, and its new path is returned.
+
+        Raises NewerStore, UnusableFile (there is none and none can be made, or it is another program's), sqlite3.Error and
+        OSError (read-only, disk full, locked: worth another try).
+        """
+        self.close()
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._alone():
+                try:
+                    self._connect()
+                except Unsound as error:
+                    aside = self._set_aside(now)
+                    try:
+                        self._connect()
+                    except Unsound:
+                        raise sqlite3.OperationalError(str(error)) from error
+                    return aside
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            if self._is_out_of_place(error):
+                msg = f"the session store {self.path} cannot be opened or made: {error}; choose another [session] store"
+                raise UnusableFile(msg) from error
+            raise
+        except (NewerStore, UnusableFile):
+            self.close()
+            raise
+        return None
+
+    def close(self) -> None:
+        """Let go of the file; the last connection folds the write-ahead log into it. Idempotent."""
+        self._written.clear()
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    @property
+    def is_current(self) -> bool:
+        """Open, and the path still leads to the file that is open (nobody removed or replaced it)."""
+        return self._connection is not None and self._identity == _identity(self.path)
+
+    def read_sessions(self) -> list[StoredSession]:
+        """This bot's sessions; a row that cannot be a session is left out. Also reads a file that cannot be written."""
+        with self._closing_damage():
+            if self._connection is not None:
+                return select_sessions(self._connection, self._bot)
+            with closing(self._connect_read_only()) as connection:
+                _check_integrity(connection)
+                return select_sessions(connection, self._bot)
+
+    def write_sessions(self, changes: Mapping[Shard, StoredSession | None]) -> None:
+        """Write or, for None, remove sessions in one transaction. READY's bytes are written only when they changed."""
+        with self._closing_damage(), self._transaction(busy_ms=BUSY_MS) as connection:
+            for shard, session in changes.items():
+                if session is None:
+                    delete_session(connection, self._bot, shard)
+                elif not (self._moved_only(session) and move_session(connection, self._bot, session)):
+                    replace_session(connection, self._bot, session)
+        for shard, session in changes.items():
+            if session is None:
+                self._written.pop(shard, None)
+            else:
+                self._written[shard] = session
+
+    def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+        """Apply ``change`` to the book; committed with synchronous=FULL, so it has reached the disk on return."""
+        with self._closing_damage(), self._transaction(busy_ms=LEDGER_BUSY_MS, durable=True) as connection:
+            before = select_book(connection, self._bot)
+            after, result = change(before)
+            write_book(connection, self._bot, before, after)
+        return result
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """The start-up mutex, so that two starters cannot set the same file aside twice; without it where none can be made."""
+        stack = ExitStack()
+        with suppress(OSError):  # a read-only place: nothing will be renamed or created there either
+            self.lock_directory.mkdir(mode=0o700, exist_ok=True)
+            stack.enter_context(mutex(self.lock_directory, blocking=True))
+        return stack
+
+    def _connect(self) -> None:
+        if self.path.exists() and not self.path.is_file():
+            msg = f"the session store {self.path} is not a file; choose another [session] store"
+            raise UnusableFile(msg)
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        else:
+            self._examine()
+        if not os.access(self.path, os.W_OK):
+            raise PermissionError(errno.EACCES, "the session store is read-only", str(self.path))
+        if self.path.stat().st_mode & 0o077:
+            self.path.chmod(0o600)  # session ids and READY are nobody else's business
+        connection = sqlite3.connect(self.path, timeout=BUSY_MS / 1000, isolation_level=None)
+        try:
+            with _damage_is_unsound():
+                self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._identity = _identity(self.path)
+
+    def _examine(self) -> None:
+        """Look at a file through a read-only connection: whose is it, and of which version?"""
+        with _damage_is_unsound(), closing(self._connect_read_only()) as connection:
+            application, version = _header(connection)
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application == APPLICATION_ID and version > VERSION:
+            msg = f"{self.path} was written by a newer version (format {version}, this one knows {VERSION}); it is not touched"
+            raise NewerStore(msg)
+        if application != APPLICATION_ID and (application or tables):
+            msg = f"{self.path} is an SQLite file of another program; choose another [session] store"
+            raise UnusableFile(msg)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Create the tables in a new file, check an old one from end to end."""
+        if _header(connection)[0] == 0:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in (*SCHEMA, f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}"):
+                connection.execute(statement)
+            connection.execute("COMMIT")
+        _check_integrity(connection)
+        try:
+            select_sessions(connection, self._bot)
+            select_book(connection, self._bot)
+        except sqlite3.OperationalError as error:
+            if _code(error) == sqlite3.SQLITE_ERROR:  # no such table or column
+                raise Unsound(str(error)) from error
+            raise
+        connection.execute("PRAGMA journal_mode = WAL")
+
+    def _connect_read_only(self) -> sqlite3.Connection:
+        """A connection that cannot write. Without a write-ahead log it needs no file beside the store either."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        writable_place = os.access(self.path.parent, os.W_OK)
+        immutable = not writable_place and not (log.exists() and log.stat().st_size)
+        uri = f"file:{quote(str(self.path))}?mode=ro{'&immutable=1' if immutable else ''}"
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None)
+
+    def _set_aside(self, now: datetime) -> Path:
+        """Rename the file, and with it the log that belongs to it."""
+        stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}-{number}")
+        self.path.rename(aside)
+        for suffix in ("-wal", "-shm", "-journal"):
+            beside = self.path.with_name(self.path.name + suffix)
+            if beside.exists():
+                beside.rename(aside.with_name(aside.name + suffix))
+        return aside
+
+    def _is_out_of_place(self, error: sqlite3.Error | OSError) -> bool:
+        """Can there be no store here at all? A full disk, or a store that can still be read, is another matter."""
+        if isinstance(error, OSError) and error.errno in {
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EMFILE,
+            errno.ENFILE,
+            errno.EIO,
+        }:
+            return False
+        if self.path.is_file():
+            return not os.access(self.path, os.R_OK)
+        return isinstance(error, OSError) or _code(error) == sqlite3.SQLITE_CANTOPEN
+
+    # --- transactions ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _closing_damage(self) -> Iterator[None]:
+        """A file found damaged in use is let go: the next `open` sets it aside."""
+        try:
+            with _damage_is_unsound():
+                yield
+        except Unsound:
+            self.close()
+            raise
+
+    @contextmanager
+    def _transaction(self, *, busy_ms: int, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and alone: BEGIN IMMEDIATE keeps other processes out from the first reading on."""
+        connection = self._connection
+        if connection is None:
+            msg = "the session store is not open"
+            raise sqlite3.OperationalError(msg)
+        connection.execute(f"PRAGMA busy_timeout = {busy_ms}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # SQLite may have rolled back by itself; the first error is the one to report
+                connection.execute("ROLLBACK")
+            raise
+
+    def _moved_only(self, session: StoredSession) -> bool:
+        """Is it the session that this connection wrote last, with nothing but a later seq?"""
+        last = self._written.get(session.shard)
+        return last is not None and replace(last, seq=session.seq, updated_at=session.updated_at) == session
+
+
+@contextmanager
+def _damage_is_unsound() -> Iterator[None]:
+    """What SQLite reports of a damaged file, and of one that never was a database, becomes Unsound."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise Unsound(str(error)) from error
+        raise
+
+
+def _check_integrity(connection: sqlite3.Connection) -> None:
+    """Raises Unsound. The file is small: the whole check takes milliseconds."""
+    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        msg = f"the integrity check says: {verdict}"
+        raise Unsound(msg)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for an error that SQLite did not raise."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _header(connection: sqlite3.Connection) -> tuple[int, int]:
+    """(application id, version) out of the file's header."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return application, version
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None when nothing is there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino

@@ -1,0 +1,161 @@
+"""The tables of the session store, and rows to values and back.
+
+Rows are checked as they are read: what no version of this program writes is never trusted. Must not: open, begin or commit
+(database.py does).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+from typing import Final
+
+from discorder.sessions.book import Book, Slot
+from discorder.sessions.ledger import Debit, Ledger, LookUp, StartLimit
+from discorder.sessions.store import Shard, StoredSession, superseded
+
+SCHEMA: Final = (
+    """CREATE TABLE session (bot TEXT NOT NULL, shard_id INTEGER NOT NULL, shard_count INTEGER NOT NULL,
+       session_id TEXT NOT NULL, resume_url TEXT NOT NULL, seq INTEGER NOT NULL, intents INTEGER NOT NULL, last_ready BLOB,
+       updated_at TEXT NOT NULL, PRIMARY KEY (bot, shard_id, shard_count))""",
+    """CREATE TABLE look_up (bot TEXT PRIMARY KEY, total INTEGER NOT NULL, remaining INTEGER NOT NULL,
+       reset_after_ms INTEGER NOT NULL, max_concurrency INTEGER NOT NULL, at REAL NOT NULL, extern INTEGER NOT NULL)""",
+    """CREATE TABLE debit (bot TEXT NOT NULL, ticket TEXT NOT NULL, at REAL NOT NULL, sent_at REAL, settled INTEGER NOT NULL,
+       PRIMARY KEY (bot, ticket))""",
+    """CREATE TABLE slot (bot TEXT NOT NULL, bucket INTEGER NOT NULL, sent_at REAL NOT NULL, holder TEXT NOT NULL,
+       held_until REAL NOT NULL, PRIMARY KEY (bot, bucket))""",
+)
+
+_SESSION_COLUMNS = "shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at"
+
+
+class Unsound(Exception):
+    """The file cannot be trusted: not a database, damaged, or without the tables that it must have."""
+
+
+def move_session(connection: sqlite3.Connection, bot: str, session: StoredSession) -> bool:
+    """Advance the seq of a row that is there; False when somebody removed it."""
+    cursor = connection.execute(
+        "UPDATE session SET seq = ?, updated_at = ? WHERE bot = ? AND shard_id = ? AND shard_count = ?",
+        (session.seq, session.updated_at.isoformat(), bot, *session.shard),
+    )
+    return cursor.rowcount == 1
+
+
+def replace_session(connection: sqlite3.Connection, bot: str, session: StoredSession) -> None:
+    layouts = connection.execute("SELECT shard_id, shard_count FROM session WHERE bot = ?", (bot,)).fetchall()
+    for shard in superseded(session.shard, layouts):
+        delete_session(connection, bot, shard)
+    connection.execute(
+        f"INSERT OR REPLACE INTO session (bot, {_SESSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # constant
+        (
+            bot,
+            session.shard_id,
+            session.shard_count,
+            session.session_id,
+            session.resume_url,
+            session.seq,
+            session.intents,
+            session.last_ready,
+            session.updated_at.isoformat(),
+        ),
+    )
+
+
+def delete_session(connection: sqlite3.Connection, bot: str, shard: Shard) -> None:
+    connection.execute(
+        "DELETE FROM session WHERE bot = ? AND shard_id = ? AND shard_count = ?",
+        (bot, *shard),
+    )
+
+
+def select_sessions(connection: sqlite3.Connection, bot: str) -> list[StoredSession]:
+    rows = connection.execute(
+        f"SELECT {_SESSION_COLUMNS} FROM session WHERE bot = ? ORDER BY shard_count, shard_id",  # noqa: S608  # constant
+        (bot,),
+    )
+    return [session for row in rows if (session := _session(row)) is not None]
+
+
+def select_book(connection: sqlite3.Connection, bot: str) -> Book:
+    """Raises Unsound for rows that no version of this program writes."""
+    owner = (bot,)
+    look_up_row = connection.execute(
+        "SELECT total, remaining, reset_after_ms, max_concurrency, at, extern FROM look_up WHERE bot = ?", owner
+    ).fetchone()
+    debit_rows = connection.execute("SELECT ticket, at, sent_at, settled FROM debit WHERE bot = ?", owner)
+    slot_rows = connection.execute("SELECT bucket, sent_at, holder, held_until FROM slot WHERE bot = ?", owner)
+    try:
+        look_up = None
+        if look_up_row is not None:
+            *counts, at, foreign = look_up_row
+            look_up = LookUp(StartLimit(*map(int, counts)), float(at), int(foreign))
+        debits = {
+            str(ticket): Debit(float(at), None if sent_at is None else float(sent_at), bool(settled))
+            for ticket, at, sent_at, settled in debit_rows
+        }
+        slots = {
+            int(bucket): Slot(float(sent_at), str(holder), float(until)) for bucket, sent_at, holder, until in slot_rows
+        }
+    except (ValueError, TypeError) as error:
+        msg = f"the identify ledger is damaged: {error}"
+        raise Unsound(msg) from error
+    return Book(Ledger(look_up, debits), slots)
+
+
+def write_book(connection: sqlite3.Connection, bot: str, before: Book, after: Book) -> None:
+    """Write what differs."""
+    look_up = after.ledger.look_up
+    if look_up is not None and look_up != before.ledger.look_up:
+        limit = look_up.limit
+        connection.execute(
+            "INSERT OR REPLACE INTO look_up VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                bot,
+                limit.total,
+                limit.remaining,
+                limit.reset_after_ms,
+                limit.max_concurrency,
+                look_up.at,
+                look_up.foreign,
+            ),
+        )
+    old, new = before.ledger.debits, after.ledger.debits
+    connection.executemany(
+        "DELETE FROM debit WHERE bot = ? AND ticket = ?",
+        [(bot, ticket) for ticket in old if ticket not in new],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO debit VALUES (?, ?, ?, ?, ?)",
+        [
+            (bot, ticket, debit.at, debit.sent_at, debit.settled)
+            for ticket, debit in new.items()
+            if old.get(ticket) != debit
+        ],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO slot VALUES (?, ?, ?, ?, ?)",
+        [
+            (bot, bucket, slot.sent_at, slot.holder, slot.held_until)
+            for bucket, slot in after.slots.items()
+            if before.slots.get(bucket) != slot
+        ],
+    )
+
+
+def _session(row: tuple[object, ...]) -> StoredSession | None:
+    """A row as a session; None for one that cannot be: it is not worth a RESUME."""
+    shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at = row
+    if not (
+        isinstance(shard_id, int) and isinstance(shard_count, int) and isinstance(seq, int) and isinstance(intents, int)
+    ):
+        return None
+    if not (isinstance(session_id, str) and isinstance(resume_url, str) and isinstance(updated_at, str)):
+        return None
+    if not (last_ready is None or isinstance(last_ready, bytes)):
+        return None
+    try:
+        moment = datetime.fromisoformat(updated_at)
+        return StoredSession(shard_id, shard_count, session_id, resume_url, seq, last_ready, moment, intents)
+    except ValueError:
+        return None

@@ -1,0 +1,499 @@
+"""The identify gate, on a fake clock: one IDENTIFY per bucket and spacing, paid for before it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import pytest
+
+from discorder.clock import FakeClock, settle_loop
+from discorder.errors import ConnectFailed, StoreUnavailable
+from discorder.sessions import (
+    SPACING,
+    Book,
+    IdentifyGate,
+    MemorySessionStore,
+    Refusal,
+    RefusalCause,
+    SqliteSessionStore,
+    StartLimit,
+    Ticket,
+)
+
+T = TypeVar("T")
+MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
+HOUR_MS = 3_600_000
+
+
+def limit(remaining: int = 1000, *, total: int = 1000, max_concurrency: int = 1) -> StartLimit:
+    return StartLimit(total, remaining, HOUR_MS, max_concurrency)
+
+
+class BrokenStore(MemorySessionStore):
+    """A store whose disk can fail."""
+
+    broken = False
+
+    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+        if self.broken:
+            msg = "disk full"
+            raise StoreUnavailable(msg)
+        return await super().transact(change)
+
+
+@pytest.fixture
+def store() -> BrokenStore:
+    return BrokenStore()
+
+
+@pytest.fixture
+async def gate(clock: FakeClock, store: BrokenStore) -> AsyncIterator[IdentifyGate]:
+    """A gate that knows its limits: 1,000 IDENTIFYs, one bucket."""
+    made = IdentifyGate(clock, store)
+    made.set_limits(limit())
+    yield made
+    await made.close()
+
+
+async def ticket(gate: IdentifyGate, shard_id: int = 0) -> Ticket:
+    answer = await gate.admit(shard_id)
+    assert isinstance(answer, Ticket), answer
+    return answer
+
+
+async def refusal(gate: IdentifyGate, shard_id: int = 0) -> Refusal:
+    answer = await gate.admit(shard_id)
+    assert isinstance(answer, Refusal), answer
+    return answer
+
+
+async def stored(store: MemorySessionStore | SqliteSessionStore) -> Book:
+    return await store.transact(lambda book: (book, book))
+
+
+async def settled(*gates: IdentifyGate) -> None:
+    """The loop, and the threads that these gates wait for, have nothing left to do at this moment."""
+    for _ in range(2):
+        await settle_loop()
+        for gate in gates:
+            await gate.flush()
+
+
+async def finished(clock: FakeClock, task: asyncio.Task[T], within: float) -> float:
+    """Advance until ``task`` is done; seconds that it took."""
+    start = clock.monotonic()
+    await settle_loop()
+    while not task.done():
+        assert clock.monotonic() - start <= within, "took too long"
+        await clock.advance(min(clock.next_due() or 0.25, 0.25))
+    return clock.monotonic() - start
+
+
+async def test_the_first_shard_gets_a_ticket_at_once_and_it_is_paid_for(gate: IdentifyGate, store: BrokenStore) -> None:
+    got = await ticket(gate)
+    assert list((await stored(store)).ledger.debits) == [got.id]
+    assert repr(got) == "Ticket(shard_id=0, bucket=0, open)"
+
+
+async def test_it_waits_for_the_limits(clock: FakeClock, store: BrokenStore) -> None:
+    gate = IdentifyGate(clock, store)
+    asking = asyncio.create_task(gate.admit(0))
+    await clock.advance(59)
+    assert not asking.done()
+    gate.set_limits(limit())
+    await settle_loop()
+    assert isinstance(asking.result(), Ticket)
+
+
+async def test_without_limits_it_refuses_after_a_minute(clock: FakeClock, store: BrokenStore) -> None:
+    gate = IdentifyGate(clock, store)
+    asking = asyncio.create_task(gate.admit(0))
+    await clock.advance(60)
+    answer = asking.result()
+    assert isinstance(answer, Refusal)
+    assert answer.cause is RefusalCause.LOOK_UP
+    assert answer.until > clock.now()
+
+
+async def test_the_next_of_a_bucket_waits_from_send_to_send(clock: FakeClock, gate: IdentifyGate) -> None:
+    first = await ticket(gate)
+    asking = asyncio.create_task(gate.admit(1))
+    await clock.advance(3)
+    first.sent()
+    assert await finished(clock, asking, 10) == pytest.approx(SPACING, abs=0.001)
+
+
+async def test_buckets_do_not_wait_for_one_another(clock: FakeClock, store: BrokenStore) -> None:
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(limit(max_concurrency=4))
+    tickets = [await ticket(gate, shard) for shard in range(4)]
+    assert [one.bucket for one in tickets] == [0, 1, 2, 3]
+
+
+async def test_those_who_wait_go_in_order_of_their_shards(clock: FakeClock, gate: IdentifyGate) -> None:
+    order: list[int] = []
+
+    async def identify(shard: int) -> None:
+        (await ticket(gate, shard)).sent()
+        order.append(shard)
+
+    held = await ticket(gate, 9)
+    tasks = [asyncio.create_task(identify(shard)) for shard in (3, 1, 2)]
+    await settle_loop()
+    assert gate.waiting == [1, 2, 3]
+    held.sent()
+    await clock.advance(3 * SPACING + 0.1)
+    await asyncio.gather(*tasks)
+    assert order == [1, 2, 3]
+
+
+async def test_at_the_reserve_it_refuses_until_the_reset(clock: FakeClock, store: BrokenStore) -> None:
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(limit(100))
+    answer = await refusal(gate)
+    assert answer.cause is RefusalCause.BUDGET
+    assert answer.until == clock.now() + timedelta(hours=1)
+    assert "100 of 1000 left" in answer.reason
+    assert not (await stored(store)).ledger.debits
+
+
+async def test_the_shard_count_raises_the_reserve(clock: FakeClock, store: BrokenStore) -> None:
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(limit(200), shard_count=200)
+    assert (await refusal(gate)).cause is RefusalCause.BUDGET
+
+
+async def test_a_withdrawn_request_lets_the_next_one_pass(clock: FakeClock, gate: IdentifyGate) -> None:
+    first = await ticket(gate, 5)
+    one, two = (asyncio.create_task(gate.admit(shard)) for shard in (0, 1))
+    await settle_loop()
+    one.cancel()
+    await settle_loop()
+    assert gate.waiting == [1]
+    first.sent()
+    await finished(clock, two, SPACING + 0.1)
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_request_that_is_cancelled_while_it_pays_costs_nothing(
+    make_store: MakeStore, clock: FakeClock, turns: int
+) -> None:
+    """Whenever the cancellation comes, the debit is given back and the bucket is free."""
+    store = await make_store()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(limit())
+    await gate.flush()
+    asking = asyncio.create_task(gate.admit(0))
+    for _ in range(turns):
+        await asyncio.sleep(0.0005)
+    if asking.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await gate.flush()
+        book = await stored(store)
+        assert not book.ledger.debits
+        assert not any(slot.holder for slot in book.slots.values())
+    await gate.close()
+
+
+async def test_a_refund_counts_once_and_frees_the_bucket(gate: IdentifyGate, store: BrokenStore) -> None:
+    first = await ticket(gate, 0)
+    first.refund()
+    first.refund()
+    await gate.flush()
+    assert not (await stored(store)).ledger.debits
+    second = await ticket(gate, 1)
+    assert list((await stored(store)).ledger.debits) == [second.id]
+
+
+async def test_a_sent_ticket_cannot_be_refunded_nor_a_refunded_one_sent(gate: IdentifyGate, store: BrokenStore) -> None:
+    first = await ticket(gate, 0)
+    first.sent()
+    first.sent()
+    first.refund()
+    await gate.flush()
+    assert (await stored(store)).ledger.debits[first.id].sent_at is not None
+    asking = asyncio.create_task(gate.admit(1))
+    await settle_loop()
+    assert not asking.done()
+    asking.cancel()
+
+
+async def test_sending_on_a_refunded_ticket_is_a_mistake_that_is_told(gate: IdentifyGate) -> None:
+    first = await ticket(gate)
+    first.refund()
+    with pytest.raises(RuntimeError, match="refunded"):
+        first.sent()
+
+
+async def test_a_long_line_is_sent_away_and_comes_back_in_turn(clock: FakeClock, gate: IdentifyGate) -> None:
+    """64 shards, one bucket: all identify in order and without a break, and nobody is sent away more than twice."""
+    sends: list[tuple[float, int]] = []
+    refusals: list[int] = []
+
+    async def shard(shard_id: int) -> None:
+        while True:
+            asked = clock.monotonic()
+            answer = await gate.admit(shard_id)
+            assert clock.monotonic() - asked <= 60
+            if isinstance(answer, Ticket):
+                answer.sent()
+                sends.append((clock.monotonic(), shard_id))
+                return
+            assert answer.cause is RefusalCause.QUEUE
+            refusals.append(shard_id)
+            await clock.sleep((answer.until - clock.now()).total_seconds())
+
+    tasks = [asyncio.create_task(shard(shard_id)) for shard_id in range(64)]
+    await clock.advance(64 * SPACING + 5)
+    assert all(task.done() for task in tasks)
+    await asyncio.gather(*tasks)
+    times = [at for at, _ in sends]
+    assert [shard_id for _, shard_id in sends] == list(range(64))
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= SPACING - 1e-6
+    assert times[-1] <= 63 * SPACING + 5
+    assert max(map(refusals.count, refusals)) <= 2
+
+
+async def test_a_bucket_that_another_process_keeps_is_refused_within_a_minute(
+    clock: FakeClock, gate: IdentifyGate, store: BrokenStore
+) -> None:
+    asking = asyncio.create_task(gate.admit(0))
+    for second in range(61):  # somebody else sends all the time
+
+        def send(book: Book, number: int = second) -> tuple[Book, None]:
+            return book.sent(0, f"other-{number}", clock.now().timestamp()), None
+
+        if second == 0:
+            asking.cancel()
+            await settle_loop()
+            await store.transact(send)
+            asking = asyncio.create_task(gate.admit(0))
+        await store.transact(send)
+        await clock.advance(1)
+    answer = asking.result()
+    assert isinstance(answer, Refusal)
+    assert answer.cause is RefusalCause.QUEUE
+
+
+async def test_closing_refuses_whoever_waits(clock: FakeClock, gate: IdentifyGate) -> None:
+    await ticket(gate, 0)
+    asking = asyncio.create_task(gate.admit(1))
+    await settle_loop()
+    await gate.close()
+    answer = await asking
+    assert isinstance(answer, Refusal)
+    assert answer.cause is RefusalCause.CLOSED
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_jump_of_the_wall_clock_neither_shortens_nor_stretches_the_spacing(
+    clock: FakeClock, gate: IdentifyGate, jump: float
+) -> None:
+    (await ticket(gate, 0)).sent()
+    await gate.flush()
+    clock.jump_wall(jump)
+    asking = asyncio.create_task(gate.admit(1))
+    took = await finished(clock, asking, 3 * SPACING)
+    assert SPACING - 0.001 <= took <= 2 * SPACING + 0.001
+
+
+# --- the look-up
+
+
+class Discord:
+    """Answers look-ups."""
+
+    def __init__(self, remaining: int) -> None:
+        self.remaining = remaining
+        self.asked = 0
+        self.silent = False
+        self.down = False
+
+    async def look_up(self) -> StartLimit:
+        self.asked += 1
+        if self.silent:
+            await asyncio.get_running_loop().create_future()
+        if self.down:
+            msg = "no route"
+            raise ConnectFailed(msg)
+        return limit(self.remaining)
+
+
+async def test_an_old_look_up_is_made_anew_before_paying(clock: FakeClock, store: BrokenStore) -> None:
+    discord = Discord(90)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(1000))
+    (await ticket(gate)).sent()
+    assert discord.asked == 0
+    await clock.advance(301)
+    assert (await refusal(gate)).cause is RefusalCause.BUDGET
+    assert discord.asked == 1
+
+
+async def test_before_it_refuses_it_asks_whether_that_is_still_true(clock: FakeClock, store: BrokenStore) -> None:
+    discord = Discord(1000)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(100))
+    await clock.advance(31)
+    await ticket(gate)
+
+
+async def test_a_faster_fall_of_the_budget_is_noticed(clock: FakeClock, store: BrokenStore) -> None:
+    discord = Discord(700)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(1000))
+    (await ticket(gate)).sent()
+    await clock.advance(301)
+    await ticket(gate)
+    look_up = gate.book.ledger.look_up
+    assert look_up is not None
+    assert look_up.foreign == 299
+
+
+@pytest.mark.parametrize("how", ["silent", "down"])
+async def test_a_look_up_that_fails_leaves_what_is_known(clock: FakeClock, store: BrokenStore, how: str) -> None:
+    discord = Discord(1000)
+    setattr(discord, how, True)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(1000))
+    await clock.advance(301)
+    asking = asyncio.create_task(gate.admit(0))
+    assert await finished(clock, asking, 11) <= 10.25
+    assert isinstance(asking.result(), Ticket)
+    assert discord.asked == 1
+
+
+async def test_a_silent_look_up_does_not_hold_up_closing(clock: FakeClock, store: BrokenStore) -> None:
+    discord = Discord(1000)
+    discord.silent = True
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(1000))
+    await clock.advance(301)
+    asking = asyncio.create_task(gate.admit(0))
+    await settle_loop()
+    await gate.close()
+    assert isinstance(await asking, Refusal)
+
+
+# --- without the store
+
+
+async def test_without_the_store_a_fresh_look_up_above_the_reserve_pays(clock: FakeClock, store: BrokenStore) -> None:
+    """And the debit reaches the store as soon as it works again."""
+    discord = Discord(102)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(1000))
+    await clock.advance(60)
+    store.broken = True
+    first = await ticket(gate, 0)
+    first.sent()
+    assert discord.asked == 1
+    await gate.flush()
+    assert not (await MemorySessionStore.transact(store, lambda book: (book, book))).ledger.debits
+    store.broken = False
+    await clock.advance(6)
+    second = await ticket(gate, 1)
+    book = await stored(store)
+    assert set(book.ledger.debits) == {first.id, second.id}
+    assert book.ledger.debits[first.id].sent_at is not None
+
+    gate.set_limits(limit(102))  # settles the first debit; what was owed is not made again
+    second.refund()
+    await gate.flush()
+    assert (await stored(store)).ledger.unsettled == 0
+
+
+async def test_without_the_store_its_own_debits_count_and_the_reserve_holds(
+    clock: FakeClock, store: BrokenStore
+) -> None:
+    store.broken = True
+    gate = IdentifyGate(clock, store, look_up=Discord(101).look_up)
+    gate.set_limits(limit(101))
+    (await ticket(gate, 0)).sent()
+    await clock.advance(6)
+    assert (await refusal(gate, 1)).cause is RefusalCause.BUDGET
+
+
+async def test_without_the_store_nothing_is_paid_by_an_old_look_up(clock: FakeClock, store: BrokenStore) -> None:
+    discord = Discord(1000)
+    discord.down = True
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(1000))
+    await clock.advance(31)
+    store.broken = True
+    answer = await refusal(gate)
+    assert answer.cause is RefusalCause.LOOK_UP
+    assert answer.until > clock.now()
+
+
+# --- several planes, and restarts
+
+
+async def test_two_planes_with_one_store_stand_in_one_line(make_store: MakeStore, clock: FakeClock) -> None:
+    """Two gates over two connections to one file: never two IDENTIFYs of a bucket within the spacing."""
+    gates = [IdentifyGate(clock, await make_store()) for _ in range(2)]
+    sends: list[float] = []
+
+    async def identify(gate: IdentifyGate, shard: int) -> None:
+        (await ticket(gate, shard)).sent()
+        sends.append(clock.monotonic())
+
+    for gate in gates:
+        gate.set_limits(limit())
+    tasks = [asyncio.create_task(identify(gates[shard % 2], shard)) for shard in range(6)]
+    for _ in range(45):
+        await clock.advance(1, settle=lambda: settled(*gates))
+    await asyncio.gather(*tasks)
+    assert min(later - earlier for earlier, later in itertools.pairwise(sends)) >= SPACING - 1e-5
+    for gate in gates:
+        await gate.close()
+
+
+async def test_a_crash_loop_cannot_exceed_the_budget(make_store: MakeStore, clock: FakeClock) -> None:
+    """Fault case 10: 200 restarts, 5 s apart, each identifies and dies; Discord's own number never falls below the reserve."""
+    remaining, identifies, parked = 200, 0, 0
+    for _ in range(200):
+        store = await make_store()
+        gate = IdentifyGate(clock, store)
+        gate.set_limits(limit(remaining, total=200))
+        asking = asyncio.create_task(gate.admit(0))
+        await settled(gate)
+        while not asking.done():
+            await clock.advance(0.5, settle=functools.partial(settled, gate))
+        answer = asking.result()
+        if isinstance(answer, Ticket):
+            remaining -= 1
+            identifies += 1  # and dies before it can note that it has sent
+        else:
+            assert answer.cause is RefusalCause.BUDGET
+            assert answer.until > clock.now()
+            parked += 1
+        await store.close()
+        await clock.advance(5)
+    assert remaining >= 20
+    assert identifies <= 180
+    assert parked > 0
+    assert identifies + parked == 200
+
+
+async def test_even_if_discord_forgets_to_count_a_day_of_restarts_stays_within_the_total(
+    make_store: MakeStore, clock: FakeClock
+) -> None:
+    store = await make_store()
+    given = 0
+    for _ in range(60):
+        gate = IdentifyGate(clock, store)
+        gate.set_limits(limit(50, total=50))
+        await gate.flush()
+        if isinstance(answer := await gate.admit(0), Ticket):
+            answer.sent()
+            given += 1
+        await gate.close()
+        await clock.advance(600)
+    assert given == 45

@@ -1,0 +1,389 @@
+"""The SQLite store's file: coalescing, permissions, and everything that can be wrong with it (fault case 25)."""
+
+# ruff: noqa: ASYNC240  # the tests arrange files, nobody else is on the loop
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from discorder.clock import FakeClock
+from discorder.errors import StoreUnavailable, UnusableFile
+from discorder.sessions import (
+    Book,
+    MemorySessionStore,
+    SessionStore,
+    SqliteSessionStore,
+    StartLimit,
+    StoredSession,
+    StoreState,
+    bot_key,
+    default_store_path,
+    open_store,
+)
+
+MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
+MakeSession = Callable[..., StoredSession]
+TOKEN = "MTIzNDU2Nzg5MDEyMzQ1Njc4.GabcDe.s3cr3t-s3cr3t-s3cr3t-s3cr3t"  # the first part is base64 of 123456789012345678
+
+
+def state(store: SessionStore) -> StoreState:
+    return store.health.state
+
+
+def seq_in_file(path: Path) -> int | None:
+    """What another process would read right now."""
+    with closing(sqlite3.connect(path)) as connection:
+        row = connection.execute("SELECT seq FROM session").fetchone()
+    return None if row is None else int(row[0])
+
+
+async def test_a_new_store_is_readable_by_its_owner_only(
+    make_store: MakeStore, make_session: MakeSession, path: Path
+) -> None:
+    store = await make_store()
+    store.save(make_session(), now=True)
+    await store.flush()
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    for file in path.parent.glob("sessions.sqlite3*"):
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+async def test_an_old_store_that_others_could_read_is_closed_to_them(make_store: MakeStore, path: Path) -> None:
+    await (await make_store()).close()
+    path.chmod(0o644)
+    await make_store()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_saves_are_written_together_once_a_second(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    store = await make_store()
+    for seq in range(1, 100):
+        store.save(make_session(seq=seq))
+    await clock.advance(0.9)
+    await asyncio.sleep(0.02)
+    assert seq_in_file(path) is None
+    await clock.advance(0.2)
+    await store.flush()
+    assert seq_in_file(path) == 99
+    assert clock.next_due() is None
+
+
+async def test_a_save_for_now_does_not_wait_for_the_second(
+    make_store: MakeStore, make_session: MakeSession, path: Path
+) -> None:
+    store = await make_store()
+    store.save(make_session(seq=3), now=True)
+    await store.flush()
+    assert seq_in_file(path) == 3
+
+
+async def test_close_writes_what_is_pending_and_joins_its_thread(
+    make_store: MakeStore, make_session: MakeSession, path: Path
+) -> None:
+    before = threading.active_count()
+    store = await make_store()
+    store.save(make_session(seq=5))
+    await store.close()
+    assert seq_in_file(path) == 5
+    assert threading.active_count() == before
+    assert not path.with_name("sessions.sqlite3-wal").exists()
+
+
+async def test_a_restart_finds_sessions_and_book(make_store: MakeStore, make_session: MakeSession) -> None:
+    first = await make_store()
+    first.save(make_session(seq=5))
+    limit = StartLimit(1000, 900, 1000, 1)
+    await first.transact(lambda book: (book.reconciled(limit, at=100.0, now=100.0), None))
+    await first.transact(lambda book: book.take(0, "t", now=101.0, shard_count=1))
+    await first.close()
+    second = await make_store()
+    assert await second.load(1) == {0: make_session(seq=5)}
+    assert list((await second.transact(lambda book: (book, book))).ledger.debits) == ["t"]
+
+
+async def test_bots_share_a_file_and_see_nothing_of_each_other(
+    make_store: MakeStore, make_session: MakeSession
+) -> None:
+    one, two = await make_store(bot="1" * 64), await make_store(bot="2" * 64)
+    one.save(make_session(seq=1), now=True)
+    await one.transact(lambda book: (book.sent(0, "t", 1.0), None))
+    await one.flush()
+    assert await two.load_all() == []
+    assert await two.transact(lambda book: (book, book)) == Book()
+    two.save(make_session(0, 2), now=True)
+    await two.flush()
+    assert await one.load(1) == {0: make_session(seq=1)}
+
+
+async def test_the_token_is_nowhere_in_the_store(tmp_path: Path, make_session: MakeSession, clock: FakeClock) -> None:
+    store = await open_store(str(tmp_path / "s.sqlite3"), token=TOKEN, clock=clock)
+    store.save(make_session(), now=True)
+    await store.hold([(0, 1)])
+    await store.flush()
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert not any(part.encode() in content for part in TOKEN.split(".")), file
+            assert TOKEN.partition(".")[0] not in file.name
+    await store.close()
+
+
+def test_a_bot_is_named_by_the_hash_of_its_id_whatever_its_present_token() -> None:
+    renewed = TOKEN.partition(".")[0] + ".other.secret"
+    assert bot_key(TOKEN) == bot_key(renewed) == bot_key(f"Bot {TOKEN}")
+    assert bot_key(TOKEN) == hashlib.sha256(b"123456789012345678").hexdigest()
+    assert len({bot_key(TOKEN), bot_key("not-a-token"), bot_key("another"), bot_key("é.x")}) == 4
+
+
+# --- damaged, foreign, newer
+
+
+@pytest.mark.parametrize(
+    "damage", ["garbage", "truncated", "scrambled page", "index that differs", "missing table", "bad ledger"]
+)
+async def test_a_damaged_store_is_set_aside_and_never_trusted(
+    make_store: MakeStore, make_session: MakeSession, path: Path, damage: str
+) -> None:
+    store = await make_store()
+    store.save(make_session())
+    await store.transact(lambda book: (book.sent(0, "t", 1.0), None))
+    await store.close()
+    content = path.read_bytes()
+    if damage == "garbage":
+        path.write_bytes(b"not a database, but long enough to have a header" * 100)
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2 + 100])
+    elif damage == "scrambled page":
+        path.write_bytes(content[:4096] + b"\xa5" * 4096 + content[8192:])
+    elif damage == "index that differs":
+        with closing(sqlite3.connect(path)) as connection:
+            (page,) = connection.execute(
+                "SELECT rootpage FROM sqlite_master WHERE name LIKE '%auto%session%'"
+            ).fetchone()
+        start, end = (page - 1) * 4096, page * 4096
+        path.write_bytes(content[:start] + content[start:end].replace(b"b" * 64, b"c" * 64) + content[end:])
+    else:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE slot" if damage == "missing table" else "UPDATE debit SET at = 'soon'")
+            connection.commit()
+    changed = path.read_bytes()
+
+    second = await make_store()
+    assert state(second) is StoreState.SET_ASIDE
+    assert await second.load_all() == []
+    (aside,) = path.parent.glob("*.corrupt-*Z")
+    assert aside.name == "sessions.sqlite3.corrupt-20260101T000000Z"
+    assert str(aside) in second.health.reason
+    assert aside.read_bytes() == changed
+    second.save(make_session(seq=9), now=True)
+    await second.flush()
+    assert seq_in_file(path) == 9
+    assert second.health.durable
+
+
+async def test_two_damaged_stores_in_a_second_are_both_kept(make_store: MakeStore, path: Path) -> None:
+    for _ in range(2):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"garbage" * 1000)
+        await (await make_store()).close()
+    assert len(list(path.parent.glob("*.corrupt-*[Z2]"))) == 2
+
+
+async def test_a_row_that_cannot_be_a_session_is_left_out(
+    make_store: MakeStore, make_session: MakeSession, path: Path
+) -> None:
+    store = await make_store()
+    for shard_id in range(4):
+        store.save(make_session(shard_id, 4))
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE session SET seq = -1 WHERE shard_id = 0")
+        connection.execute("UPDATE session SET seq = 'many' WHERE shard_id = 1")
+        connection.execute("UPDATE session SET updated_at = 'yesterday' WHERE shard_id = 2")
+        connection.commit()
+    assert set(await (await make_store()).load(4)) == {3}
+
+
+async def test_damage_found_in_use_is_set_aside_and_the_session_is_stored_again(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    """The file is replaced by garbage under a running store: it begins a new one with everything it knows."""
+    store = await make_store()
+    store.save(make_session(0, 2, seq=5), now=True)
+    store.save(make_session(1, 2, seq=6), now=True)
+    await store.flush()
+    path.rename(path.with_name("gone"))
+    path.write_bytes(b"garbage" * 1000)
+    store.save(make_session(0, 2, seq=7), now=True)
+    await store.flush()
+    assert state(store) is StoreState.SET_ASIDE
+    assert {key: one.seq for key, one in (await (await make_store()).load(2)).items()} == {0: 7, 1: 6}
+
+
+async def test_a_store_of_a_newer_version_is_not_touched(
+    make_store: MakeStore, make_session: MakeSession, path: Path
+) -> None:
+    store = await make_store()
+    store.save(make_session())
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    content = path.read_bytes()
+
+    newer = await make_store()
+    assert state(newer) is StoreState.UNUSABLE
+    assert "newer version" in newer.health.reason
+    assert await newer.load(1) == {}
+    newer.save(make_session(seq=9), now=True)
+    await newer.flush()
+    with pytest.raises(StoreUnavailable, match="newer"):
+        await newer.transact(lambda book: (book, None))
+    await newer.hold([(0, 1)])
+    await newer.close()
+    assert path.read_bytes() == content
+
+
+async def test_the_database_of_another_program_is_an_error_and_not_touched(make_store: MakeStore, path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE precious (x)")
+    content = path.read_bytes()
+    with pytest.raises(UnusableFile, match="another program"):
+        await make_store()
+    assert path.read_bytes() == content
+
+
+# --- not writable
+
+
+@pytest.mark.parametrize("obstacle", ["a directory", "under a file"])
+async def test_where_no_store_can_be_it_is_an_error_that_names_the_path(
+    make_store: MakeStore, tmp_path: Path, obstacle: str
+) -> None:
+    threads = threading.active_count()
+    if obstacle == "a directory":
+        place = tmp_path / "folder"
+        place.mkdir()
+    else:
+        (tmp_path / "file").write_text("")
+        place = tmp_path / "file" / "s.sqlite3"
+    with pytest.raises(UnusableFile, match=str(place)) as caught:
+        await make_store(at=place)
+    assert caught.value.exit_code == 74
+    assert threading.active_count() == threads
+
+
+async def test_while_writing_fails_the_session_runs_on_and_nothing_is_lost_when_it_works_again(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    store = await make_store()
+    store.save(make_session(seq=1), now=True)
+    await store.flush()
+    path.rename(path.with_name("gone"))
+    path.mkdir()
+    store.save(make_session(seq=2), now=True)
+    await store.flush()
+    assert state(store) is StoreState.FAILING
+    assert str(path) in store.health.reason
+    assert await store.load(1) == {0: make_session(seq=2)}
+    with pytest.raises(StoreUnavailable):
+        await store.transact(lambda book: (book, None))
+    path.rmdir()
+    await clock.advance(2.5)
+    await store.flush()
+    assert state(store) is StoreState.OK
+    assert seq_in_file(path) == 2
+
+
+async def test_a_store_that_failed_at_start_is_tried_again_without_a_save(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    """Another process keeps the file locked while this one starts."""
+    first = await make_store()
+    first.save(make_session(seq=4))
+    await first.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        store = await make_store()
+        assert state(store) is StoreState.FAILING
+        other.execute("ROLLBACK")
+    await clock.advance(2.5)
+    await store.flush()
+    assert state(store) is StoreState.OK
+    assert await store.load(1) == {0: make_session(seq=4)}
+
+
+async def test_a_later_seq_does_not_rewrite_ready(make_store: MakeStore, make_session: MakeSession, path: Path) -> None:
+    """READY of a large bot has megabytes: a row that only moves on keeps what is there."""
+    store = await make_store()
+    store.save(make_session(seq=1), now=True)
+    await store.flush()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE session SET last_ready = x'00'")
+        connection.commit()
+    store.save(make_session(seq=2), now=True)
+    await store.flush()
+    assert (await store.load(1))[0].last_ready == b"\0"
+    store.save(replace(make_session(seq=3), last_ready=b"new"), now=True)
+    await store.flush()
+    assert (await store.load(1))[0].last_ready == b"new"
+
+
+async def test_a_row_that_somebody_removed_is_written_anew(make_store: MakeStore, make_session: MakeSession) -> None:
+    one, two = await make_store(), await make_store()
+    one.save(make_session(seq=1), now=True)
+    await one.flush()
+    two.forget(0, 1)
+    await two.flush()
+    one.save(make_session(seq=2), now=True)
+    assert await one.load(1) == {0: make_session(seq=2)}
+
+
+# --- from the configuration
+
+
+async def test_an_empty_setting_keeps_sessions_in_memory(clock: FakeClock) -> None:
+    store = await open_store("", token=TOKEN, clock=clock)
+    assert isinstance(store, MemorySessionStore)
+    assert state(store) is StoreState.MEMORY
+    assert not store.health.durable
+
+
+async def test_auto_keeps_a_file_per_application_in_the_users_state_directory(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    store = await open_store("auto", token=TOKEN, clock=clock)
+    assert isinstance(store, SqliteSessionStore)
+    assert store.path == default_store_path(bot_key(TOKEN))
+    assert tmp_path in store.path.parents
+    assert store.path.exists()
+    await store.close()
+
+
+async def test_auto_without_a_usable_place_runs_in_memory_and_says_why(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    store = await open_store("auto", token=TOKEN, clock=clock)
+    assert state(store) is StoreState.MEMORY
+    assert str(tmp_path) in store.health.reason
+
+
+async def test_a_path_without_a_usable_place_is_an_error(tmp_path: Path, clock: FakeClock) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnusableFile):
+        await open_store(str(tmp_path / "file" / "s"), token=TOKEN, clock=clock)
