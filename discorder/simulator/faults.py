@@ -1,0 +1,26 @@
+"""The faults that last until they are healed. State only: the gateway asks it, the verbs of the simulator set it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Host = Literal["main", "resume"]
+HOSTS: tuple[Host, Host] = ("main", "resume")
+
+
+@dataclass(slots=True)
+class Faults:
+    """``refused``: HTTP status per host. ``silent_shards``: whose heartbeats are not acknowledged; None in it = all."""
+
+    refused: dict[Host, int] = field(default_factory=dict)
+    withhold_hello: bool = False
+    silent_shards: set[int | None] = field(default_factory=set)
+
+    def acknowledges(self, shard: int | None) -> bool:
+        return not (self.silent_shards & {None, shard}) if shard is not None else None not in self.silent_shards
+
+    def clear(self) -> None:
+        self.refused.clear()
+        self.withhold_hello = False
+        self.silent_shards.clear()
