@@ -163,9 +163,9 @@ async def within(clock: Clock, seconds: float, awaitable: Awaitable[T]) -> T:
     try:
         return await task
     except asyncio.CancelledError:
-        # Cancelled from outside, the inner task is cancelled by `await` itself; `cancelling` tells the two apart.
+        # A cancellation from outside reaches the inner task as well; `cancelling` tells the two apart.
         current = asyncio.current_task()
-        if expired and task.cancelled() and not (current is not None and current.cancelling()):
+        if expired and not (current is not None and current.cancelling()):
             raise TimeoutError from None
         raise
     finally:

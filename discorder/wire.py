@@ -5,12 +5,16 @@ A leaf: standard library and msgspec. Nothing here knows sockets, states or publ
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import sys
 from datetime import UTC, datetime
 from enum import IntEnum
+from typing import Any, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 API_VERSION = 10
 MAX_SEND_BYTES = 4096  # of one client frame (gateway-protocol.md §2); above it the server closes with 4002
@@ -100,19 +104,39 @@ class Event(msgspec.Struct, gc=False):
         return self._document
 
 
-class Document(msgspec.Struct, gc=False):
-    """An event as a subscriber reads it back; ``data`` stays raw until somebody decodes it."""
+class ReceivedEvent(msgspec.Struct, frozen=True, rename={"raw": "data"}):
+    """One event off the bus. ``data`` is Discord's ``d``, byte for byte, and is parsed only on demand.
+
+    ``shard`` is (id, count). ``seq``, ``prev`` and ``session`` are None in the control plane's own records (``DISCORDER_…``).
+    A ``prev`` that is not the last ``seq`` of this type in this session on this shard shows a hole.
+    """
 
     type: str
     shard: tuple[int, int]
     seq: int | None
     prev: int | None
     session: str | None
-    timestamp: str
-    data: msgspec.Raw
+    timestamp: datetime
+    raw: msgspec.Raw
+
+    @property
+    def data(self) -> bytes:
+        """Discord's JSON as it came."""
+        return bytes(self.raw)
+
+    def json(self) -> Any:
+        """``data`` as dicts, lists, strings and numbers."""
+        return msgspec.json.decode(self.raw)
+
+    def decode(self, into: builtins.type[T]) -> T:
+        """``data`` as an ``into``, such as a `msgspec.Struct`. Raises `msgspec.ValidationError` where it does not fit."""
+        return msgspec.json.decode(self.raw, type=into)
+
+    def __repr__(self) -> str:
+        return f"<{self.type} shard={self.shard[0]}/{self.shard[1]} seq={self.seq} data={len(self.data)} bytes>"
 
 
-decode_document = msgspec.json.Decoder(Document).decode
+decode_document = msgspec.json.Decoder(ReceivedEvent).decode
 
 
 def format_timestamp(moment: datetime) -> str:

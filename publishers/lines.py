@@ -1,0 +1,26 @@
+"""Events as lines of delimited text. Pure: no files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from discorder.wire import Event, format_timestamp
+
+COLUMNS = ("type", "timestamp", "session", "shard", "seq", "data")
+
+
+def encode_lines(events: Sequence[Event], delimiter: str) -> bytes:
+    """One line per event in UTF-8, ended by ``\\n``; ``shard`` is id/count, as in ``0/1``.
+
+    Line breaks in ``data``, which JSON allows only between its tokens, become spaces: no field ever spans lines, so that a torn
+    last line can be told, and line tools work. Discord sends none.
+    """
+    text = io.StringIO(newline="")
+    write = csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow
+    for event in events:
+        data = event.data.decode().replace("\n", " ").replace("\r", " ")
+        shard = f"{event.shard[0]}/{event.shard[1]}"
+        write((event.type, format_timestamp(event.received_at), event.session, shard, event.seq, data))
+    return text.getvalue().encode()

@@ -1,0 +1,49 @@
+"""Publishes events to the log: one DEBUG line each, by standard logging under ``discorder.events``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from discorder.publishers.options import DeliveryOptions
+from discorder.wire import Event
+
+logger = logging.getLogger("discorder.events")
+
+
+class LogPublisher:
+    """One line per event: type, shard, seq, size, session and the whole ``data``. Meant for development.
+
+    The lines contain what users wrote, and the tokens of interactions; not the bot's own token.
+    """
+
+    Options = DeliveryOptions
+    durable = False
+
+    def __init__(self, name: str = "log") -> None:
+        self.name = name
+
+    async def open(self) -> None:
+        """Nothing to open: handlers belong to whoever set logging up."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Log the batch."""
+        self.publish_nowait(events)
+
+    def publish_nowait(self, events: Sequence[Event]) -> int:
+        """Log the batch; accepted even where DEBUG is off."""
+        if logger.isEnabledFor(logging.DEBUG):
+            for event in events:
+                logger.debug(
+                    "%s shard=%d/%d seq=%d size=%d session=%s data=%s",
+                    event.type,
+                    *event.shard,
+                    event.seq,
+                    len(event.data),
+                    event.session,
+                    event.data.decode(errors="replace"),
+                )
+        return len(events)

@@ -1,0 +1,138 @@
+"""From a ``[publishers.NAME]`` table to a publisher that is not open yet. Nothing here binds, connects or opens a file.
+
+A kind is a class: one of those below, or one that another package announces as an entry point in the group
+``discorder.publishers``. The class may have
+
+- ``Options``: a subclass of `DeliveryOptions` with keys of its own (default: no keys of its own);
+- ``from_options(name, options)``: a class method that makes it. Without one it is called with its own keys and ``name``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from discorder.errors import ConfigError
+from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
+from discorder.publishers.protocol import Publisher
+
+ENTRY_POINT_GROUP = "discorder.publishers"
+
+# By name, so that ZeroMQ is only imported where it is used.
+BUILT_IN = {
+    "zmq": EntryPoint("zmq", "discorder.publishers.zeromq:ZmqPublisher", ENTRY_POINT_GROUP),
+    "channel": EntryPoint("channel", "discorder.publishers.channel:ChannelEventPublisher", ENTRY_POINT_GROUP),
+    "delimited_file": EntryPoint(
+        "delimited_file", "discorder.publishers.delimited_file:DelimitedFileEventPublisher", ENTRY_POINT_GROUP
+    ),
+    "log": EntryPoint("log", "discorder.publishers.log:LogPublisher", ENTRY_POINT_GROUP),
+}
+
+
+def build(name: str, table: Mapping[str, object]) -> tuple[Publisher, DeliveryOptions]:
+    """The publisher that ``[publishers.<name>]`` describes, not opened, and how the fan-out shall treat it.
+
+    Raises ConfigError, which names the key ``publishers.<name>.<key>`` and what is allowed.
+    """
+    cls = _publisher_class(name, table.get("kind", name))
+    options = _options(name, getattr(cls, "Options", DeliveryOptions), table)
+    if hasattr(cls, "from_options"):
+        publisher: Publisher = cls.from_options(name, options)
+    else:
+        own = {
+            key: getattr(options, key)
+            for key in options.__struct_fields__
+            if key not in DeliveryOptions.__struct_fields__
+        }
+        publisher = cls(name=name, **own)
+    check_delivery(publisher, options, f"publishers.{name}")
+    return publisher, options
+
+
+def check_delivery(publisher: Publisher, options: DeliveryOptions, key: str) -> None:
+    """Refuse a promise that cannot be kept. Raises ConfigError, which names ``key`` and the alternatives."""
+    if options.required and options.policy is not Overflow.BLOCK:
+        msg = f'{key}.overflow: "{options.policy}" contradicts required = true, which implies "block"; leave out one of the two'
+        raise ConfigError(msg)
+    if options.policy is Overflow.BLOCK and not options.required:
+        msg = f'{key}.overflow: "block" is not supported yet; allowed: "drop_oldest", "drop_newest"'
+        raise ConfigError(msg)
+    if options.required and not publisher.durable:
+        msg = (
+            f"{key}.required: what {type(publisher).__name__} accepted does not survive this process, so nothing can wait "
+            "for it; use kind delimited_file or another durable publisher, or leave out required"
+        )
+        raise ConfigError(msg)
+    if options.required:
+        msg = f"{key}.required: true is not supported yet; leave it out"
+        raise ConfigError(msg)
+
+
+def _publisher_class(name: str, kind: object) -> Any:
+    if not isinstance(kind, str):
+        msg = f"publishers.{name}.kind: {kind!r} is not a string; allowed: {_listed(BUILT_IN)}"
+        raise ConfigError(msg)
+    if kind in BUILT_IN:
+        return BUILT_IN[kind].load()
+    others = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    if kind not in others:
+        msg = f"publishers.{name}.kind: there is no publisher {kind!r}; allowed: {_listed([*BUILT_IN, *others])}"
+        raise ConfigError(msg)
+    try:
+        return others[kind].load()
+    except (ImportError, AttributeError) as error:
+        msg = f"publishers.{name}.kind: {kind!r} ({others[kind].value}) cannot be imported: {error}"
+        raise ConfigError(msg) from error
+
+
+def _options(name: str, cls: type[DeliveryOptions], table: Mapping[str, object]) -> DeliveryOptions:
+    prefix = f"publishers.{name}"
+    _refuse_unknown(prefix, table, cls.__struct_fields__)
+    events = table.get("events")
+    if isinstance(events, Mapping):
+        _refuse_unknown(f"{prefix}.events", events, EventSelection.__struct_fields__)
+    for field in msgspec.structs.fields(cls):
+        if field.required and field.name not in table:
+            msg = f"{prefix}.{field.name} is missing; it must be {_allowed(cls, field.name)}"
+            raise ConfigError(msg)
+    try:
+        return msgspec.convert(table, cls)
+    except msgspec.ValidationError as error:
+        where = re.search(r" - at `\$\.(.+)`$", str(error))
+        path = where[1] if where else "kind"
+        text = str(error).partition(" - at ")[0]
+        msg = f"{prefix}.{path}: {text}, got {_value_at(table, path)!r}; allowed: {_allowed(cls, re.split(r'[.[]', path)[0])}"
+        raise ConfigError(msg) from error
+
+
+def _value_at(table: Mapping[str, object], path: str) -> object:
+    return table.get(re.split(r"[.[]", path)[0])
+
+
+def _refuse_unknown(prefix: str, table: Mapping[str, object], allowed: Iterable[str]) -> None:
+    allowed = tuple(allowed)
+    for key in table:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            msg = f"{prefix}.{key} is not a key; {hint}allowed: {', '.join(sorted(allowed))}"
+            raise ConfigError(msg)
+
+
+def _allowed(cls: type[DeliveryOptions], key: str) -> str:
+    """The description that the field's annotation carries."""
+    hint = get_type_hints(cls, include_extras=True)[key]
+    described = [
+        meta.description for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta) and meta.description
+    ]
+    return described[-1] if described else str(hint)
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return ", ".join(sorted(kinds))

@@ -1,0 +1,42 @@
+"""Helpers that the tests of publishers share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from discorder.clock import FakeClock
+from discorder.publishers.fanout import FanOut
+from discorder.wire import Event
+
+MakeEvent = Callable[..., Event]
+
+
+@pytest.fixture
+def make_event() -> MakeEvent:
+    """A function that makes an event with a given seq."""
+
+    def make(seq: int, kind: str = "MESSAGE_CREATE", data: bytes = b"{}") -> Event:
+        return Event(kind, (0, 1), seq, None, "0123456789abcdef", datetime(2026, 1, 1, tzinfo=UTC), data)
+
+    return make
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def fan_out(clock: FakeClock) -> AsyncIterator[FanOut]:
+    """A fan-out on a clock that the test moves; closed afterwards, within a second whatever its publishers do."""
+    made = FanOut(clock)
+    yield made
+    closing = asyncio.create_task(made.close())
+    await clock.advance(1.0)
+    assert closing.done()
+    await closing

@@ -1,0 +1,204 @@
+"""The file on the disk: its columns, rotation, repair, and what happens when the disk says no."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from discorder.clock import FakeClock
+from discorder.errors import ConfigError, PublisherError, UnusableFile
+from discorder.publishers.delimited_file import DelimitedFileEventPublisher
+from discorder.wire import Event
+
+MakeEvent = Callable[..., Event]
+
+FULL_DISK = """
+    import asyncio, resource, sys
+    from datetime import UTC, datetime
+    from discorder.errors import PublisherError
+    from discorder.publishers.delimited_file import DelimitedFileEventPublisher
+    from discorder.wire import Event
+
+    def event(seq, size):
+        return Event("A", (0, 1), seq, None, "s", datetime.now(UTC), b"x" * size)
+
+    async def main():
+        publisher = DelimitedFileEventPublisher(sys.argv[1])
+        await publisher.open()
+        await publisher.publish([event(1, 10)])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
+        try:
+            await publisher.publish([event(2, 10), event(3, 9000)])
+        except PublisherError as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await publisher.publish([event(2, 10), event(3, 9000)])
+        await publisher.close()
+
+    asyncio.run(main())
+"""
+
+
+def seqs(path: Path) -> list[int]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [int(row[4]) for row in csv.reader(file, delimiter="\t")]
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+async def test_the_columns_are_type_timestamp_session_shard_seq_data(tmp_path: Path, make_event: MakeEvent) -> None:
+    publisher = DelimitedFileEventPublisher(tmp_path / "e.csv", ";")
+    await publisher.open()
+    await publisher.publish([make_event(5, data=b'{"a":"x;y"}')])
+    assert (tmp_path / "e.csv").read_text() == (
+        'MESSAGE_CREATE;2026-01-01T00:00:00.000000Z;0123456789abcdef;0/1;5;"{""a"":""x;y""}"\n'
+    ), "accepted means that the operating system has it, before close"
+    await publisher.close()
+
+
+async def test_one_event_is_one_line_whatever_its_data_looks_like(tmp_path: Path, make_event: MakeEvent) -> None:
+    publisher = DelimitedFileEventPublisher(tmp_path / "e.tsv")
+    await publisher.open()
+    await publisher.publish([make_event(1, data=b'{\r\n "a":\n1}')])
+    await publisher.close()
+    assert (tmp_path / "e.tsv").read_bytes().count(b"\n") == 1
+    assert (tmp_path / "e.tsv").read_bytes().endswith(b'"{   ""a"": 1}"\n')
+
+
+async def test_it_is_for_the_owners_eyes_only(tmp_path: Path) -> None:
+    publisher = DelimitedFileEventPublisher(tmp_path / "e.tsv")
+    await publisher.open()
+    await publisher.close()
+    assert stat.S_IMODE((tmp_path / "e.tsv").stat().st_mode) == 0o600
+
+
+async def test_rotation_keeps_the_newest_files_and_splits_no_batch(tmp_path: Path, make_event: MakeEvent) -> None:
+    path = tmp_path / "e.tsv"
+    publisher = DelimitedFileEventPublisher(path, rotate_bytes=300, keep=2)
+    await publisher.open()
+    for seq in range(1, 21, 2):
+        await publisher.publish([make_event(seq), make_event(seq + 1)])
+    await publisher.close()
+    files = [path.with_name("e.tsv.2"), path.with_name("e.tsv.1"), path]
+    assert files_in(tmp_path) == sorted(files)
+    assert all(file.stat().st_size <= 300 for file in files)
+    kept = [seq for file in files for seq in seqs(file)]
+    assert kept == list(range(kept[0], 21))
+    assert kept[0] % 2 == 1
+
+
+@pytest.mark.parametrize("torn", [b"MESSAGE_CREATE\t2026", b"x" * 200_000], ids=["short", "longer than one step back"])
+async def test_a_torn_last_line_is_cut_off_at_open(
+    tmp_path: Path, make_event: MakeEvent, torn: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "e.tsv"
+    publisher = DelimitedFileEventPublisher(path)
+    await publisher.open()
+    await publisher.publish([make_event(1)])
+    await publisher.close()
+    with path.open("ab") as file:
+        file.write(torn)
+    await publisher.open()
+    await publisher.publish([make_event(2)])
+    await publisher.close()
+    assert seqs(path) == [1, 2]
+    assert f"torn last line of {len(torn)} bytes" in caplog.text
+
+
+async def test_a_file_that_is_nothing_but_a_torn_line_becomes_empty(tmp_path: Path) -> None:
+    (tmp_path / "e.tsv").write_bytes(b"MESSAGE")
+    publisher = DelimitedFileEventPublisher(tmp_path / "e.tsv")
+    await publisher.open()
+    await publisher.close()
+    assert (tmp_path / "e.tsv").read_bytes() == b""
+
+
+@pytest.mark.parametrize("away", ["moved", "deleted"])
+async def test_a_file_that_somebody_rotated_away_is_made_anew(tmp_path: Path, make_event: MakeEvent, away: str) -> None:
+    path = tmp_path / "e.tsv"
+    publisher = DelimitedFileEventPublisher(path)
+    await publisher.open()
+    await publisher.publish([make_event(1)])
+    if away == "moved":
+        path.rename(tmp_path / "old.tsv")
+    else:
+        path.unlink()
+    await publisher.publish([make_event(2)])
+    await publisher.close()
+    assert seqs(path) == [2]
+
+
+def test_a_full_disk_leaves_no_half_batch_and_the_retry_no_duplicate(tmp_path: Path) -> None:
+    """A file size limit stands in for the full disk: the write is cut short, then refused."""
+    path = tmp_path / "e.tsv"
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert run.stdout == f"cannot write to {path}: File too large\n"
+    assert seqs(path) == [1, 2, 3]
+
+
+async def test_a_second_process_on_the_same_file_is_refused(tmp_path: Path) -> None:
+    first, second = (DelimitedFileEventPublisher(tmp_path / "e.tsv", name="audit") for _ in range(2))
+    await first.open()
+    with pytest.raises(ConfigError, match=r"publishers\.audit\.path: another process appends to"):
+        await second.open()
+    await first.close()
+    await second.open()
+    await second.close()
+
+
+async def test_a_file_that_cannot_be_opened_is_named_with_its_key(tmp_path: Path) -> None:
+    publisher = DelimitedFileEventPublisher(tmp_path / "missing" / "e.tsv", name="audit")
+    with pytest.raises(UnusableFile, match=r"publishers\.audit\.path: cannot append to .*e\.tsv: No such file"):
+        await publisher.open()
+
+
+async def test_publish_says_what_is_wrong_and_recovers(tmp_path: Path, make_event: MakeEvent) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    publisher = DelimitedFileEventPublisher(folder / "e.tsv")
+    await publisher.open()
+    (folder / "e.tsv").unlink()
+    folder.rmdir()
+    with pytest.raises(PublisherError, match="cannot write to"):
+        await publisher.publish([make_event(1)])
+    folder.mkdir()
+    await publisher.publish([make_event(1)])
+    await publisher.close()
+    assert seqs(folder / "e.tsv") == [1]
+
+
+@pytest.mark.parametrize("fsync", ["batch", 2.0])
+async def test_syncing_policies_accept_batches(
+    tmp_path: Path, make_event: MakeEvent, fsync: float, clock: FakeClock
+) -> None:
+    publisher = DelimitedFileEventPublisher(tmp_path / "e.tsv", fsync=fsync, rotate_bytes=100, clock=clock)
+    await publisher.open()
+    for seq in (1, 2):
+        await publisher.publish([make_event(seq)])
+        await clock.advance(3.0)
+    await publisher.close()
+    await asyncio.sleep(0)
+    assert seqs(tmp_path / "e.tsv.1") + seqs(tmp_path / "e.tsv") == [1, 2]
+    assert clock.next_due() is None
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", '"', "\n", " "])
+def test_a_delimiter_that_cannot_delimit_is_refused(tmp_path: Path, delimiter: str) -> None:
+    with pytest.raises(ConfigError, match=r"delimiter: .* is no delimiter"):
+        DelimitedFileEventPublisher(tmp_path / "e.tsv", delimiter)

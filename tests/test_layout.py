@@ -1,0 +1,59 @@
+"""The folders, the links, the packaging tables and the import contract say the same thing."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SETUPTOOLS = PROJECT["tool"]["setuptools"]
+AT_THE_ROOT = ("etc", "publishers", "statemachine", "transport")
+
+
+def folders_with_modules() -> set[str]:
+    """Every importable folder below discorder/, as a package name; the links are followed."""
+    package = ROOT / "discorder"
+    folders = {package}
+    for start in (package, *(package / name for name in AT_THE_ROOT)):
+        folders |= {path.parent for path in start.rglob("*.py")}
+    return {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+
+
+def test_each_root_folder_is_linked_into_the_package() -> None:
+    for name in AT_THE_ROOT:
+        link = ROOT / "discorder" / name
+        assert link.is_symlink(), f"discorder/{name} must be a link, for editors and type checkers"
+        assert link.readlink() == Path("..") / name
+
+
+def test_nothing_else_in_the_package_is_a_link() -> None:
+    links = {path.name for path in (ROOT / "discorder").rglob("*") if path.is_symlink()}
+    assert links == set(AT_THE_ROOT)
+
+
+def test_package_dir_maps_exactly_the_root_folders() -> None:
+    mapping = dict(SETUPTOOLS["package-dir"])
+    assert mapping.pop("discorder") == "discorder"
+    assert mapping == {f"discorder.{name}": name for name in AT_THE_ROOT}
+
+
+def test_every_folder_with_modules_is_packaged() -> None:
+    data_only = {"discorder.etc"}
+    assert set(SETUPTOOLS["packages"]) == folders_with_modules() | data_only
+
+
+def test_package_data_names_files_that_exist() -> None:
+    for package, patterns in SETUPTOOLS["package-data"].items():
+        folder = ROOT / Path(*package.split("."))
+        for pattern in patterns:
+            assert list(folder.glob(pattern)), f"{package}: no file matches {pattern}"
+
+
+def test_every_module_stands_in_the_import_contract() -> None:
+    """A new module at the top of the package must be given its place in the layers."""
+    (contract,) = PROJECT["tool"]["importlinter"]["contracts"]
+    placed = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
+    package = ROOT / "discorder"
+    present = {path.stem for path in package.glob("*.py")} | {path.name for path in package.iterdir() if path.is_dir()}
+    assert placed == present - {"__init__", "__main__", "__pycache__", "etc"}
