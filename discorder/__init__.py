@@ -1,0 +1,80 @@
+"""Discorder: a control plane for the Discord gateway.
+
+It holds a bot's gateway sessions through every failure that Discord lets a client survive, and publishes each event to other
+programs. Names are loaded when they are first used, so that a program pays only for what it asks for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from discorder.control_plane import BackgroundPlane, TrackerRef, run, serve, serve_in_background, shutdown
+    from discorder.errors import DiscorderError
+    from discorder.publishers.channel import ChannelEventPublisher
+    from discorder.publishers.delimited_file import DelimitedFileEventPublisher
+    from discorder.publishers.log import LogPublisher
+    from discorder.publishers.zeromq import ZmqPublisher
+    from discorder.rest import BotClient
+    from discorder.subscriber import subscribe
+    from discorder.tracker import GatewayStats, GatewayTracker, diagnose, get_status, is_operational
+    from discorder.wire import Event, session_label
+
+_HOMES = {
+    "BackgroundPlane": "control_plane",
+    "BotClient": "rest",
+    "ChannelEventPublisher": "publishers.channel",
+    "DelimitedFileEventPublisher": "publishers.delimited_file",
+    "DiscorderError": "errors",
+    "Event": "wire",
+    "GatewayStats": "tracker",
+    "GatewayTracker": "tracker",
+    "LogPublisher": "publishers.log",
+    "TrackerRef": "control_plane",
+    "ZmqPublisher": "publishers.zeromq",
+    "diagnose": "tracker",
+    "get_status": "tracker",
+    "is_operational": "tracker",
+    "run": "control_plane",
+    "serve": "control_plane",
+    "serve_in_background": "control_plane",
+    "session_label": "wire",
+    "shutdown": "control_plane",
+    "subscribe": "subscriber",
+}
+
+__all__ = [
+    "BackgroundPlane",
+    "BotClient",
+    "ChannelEventPublisher",
+    "DelimitedFileEventPublisher",
+    "DiscorderError",
+    "Event",
+    "GatewayStats",
+    "GatewayTracker",
+    "LogPublisher",
+    "TrackerRef",
+    "ZmqPublisher",
+    "diagnose",
+    "get_status",
+    "is_operational",
+    "run",
+    "serve",
+    "serve_in_background",
+    "session_label",
+    "shutdown",
+    "subscribe",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

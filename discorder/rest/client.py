@@ -30,6 +30,7 @@ from discorder.rest.retries import is_transient, make_retrying
 from discorder.rest.route import Route, make_route
 from discorder.rest.token import Token
 from discorder.rest.turnstile import RateLimitMode
+from discorder.transport import DaemonResolver
 
 DEFAULT_API = "https://discord.com/api/v10"  # without a version Discord serves v6 (gateway-protocol.md §15)
 PROJECT_URL = "https://github.com/discorder/discorder"
@@ -304,6 +305,7 @@ class BotClient:
         session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout, connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(resolver=DaemonResolver()),  # a look-up that hangs must not delay our exit
         )
         self._connection = _Connection(session, loop)
         return self._connection

@@ -1,0 +1,152 @@
+"""What outlives a connection and a process: the plane's side of the session store and of the identify gate.
+
+It translates between the two worlds (a `Session` and a sequence here, a `StoredSession` there) and owns their life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Self
+
+from discorder.clock import Clock
+from discorder.reception import Reception
+from discorder.rest import GatewayInfo
+from discorder.sessions import IdentifyGate, Refusal, SessionStore, StartLimit, StoredSession, Ticket
+from discorder.statemachine import Session
+from discorder.tracker import ShardTracker
+from discorder.wire import session_label
+
+Layout = tuple[Sequence[int], int]  # shard ids, shard count
+LookUp = Callable[[], Awaitable[GatewayInfo]]
+WHOLE_LAYOUT = [(0, 1)]  # overlaps with every shard: for a plane that does not know its layout yet
+
+
+class Keeper:
+    """One shard's way to the store."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        shard: tuple[int, int],
+        reception: Reception,
+        *,
+        session: Session | None,
+        intents: int,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._shard = shard
+        self._reception = reception
+        self._intents = intents
+        self._clock = clock
+        self._session = session
+        self._stored_seq = reception.seq
+
+    def save(self, session: Session) -> None:
+        """A new session: written at once."""
+        self._session = session
+        self._write(now=True)
+
+    def forget(self) -> None:
+        """The session is gone."""
+        self._session = None
+        self._store.forget(*self._shard)
+
+    def checkpoint(self) -> None:
+        """Write the delivered sequence if it has moved; the store does it in its own time."""
+        if self._session is None or self._reception.seq == self._stored_seq:
+            return
+        if self._reception.label == session_label(
+            self._session.session_id
+        ):  # else READY came, and `save` is on its way
+            self._write(now=False)
+
+    def _write(self, *, now: bool) -> None:
+        seq = self._reception.seq
+        if self._session is None or seq is None:
+            return
+        self._stored_seq = seq
+        shard_id, shard_count = self._shard
+        self._store.save(
+            StoredSession(
+                shard_id=shard_id,
+                shard_count=shard_count,
+                session_id=self._session.session_id,
+                resume_url=self._session.resume_url,
+                seq=seq,
+                last_ready=self._reception.last_ready,
+                updated_at=self._clock.now(),
+                intents=self._intents,
+            ),
+            now=now,
+        )
+
+
+class Sessions:
+    """Store and gate of one control plane. Made by `open`, ended by `close`."""
+
+    @classmethod
+    async def open(
+        cls, store: SessionStore, *, layout: Layout | None, look_up: LookUp, intents: int, clock: Clock
+    ) -> Self:
+        """Hold the shards of ``layout`` in ``store``, which is open. Raises `StoreLocked`; the store is closed then."""
+        try:
+            await store.hold(WHOLE_LAYOUT if layout is None else [(shard, layout[1]) for shard in layout[0]])
+        except BaseException:
+            await store.close()
+            raise
+        return cls(store, look_up, intents, clock)
+
+    def __init__(self, store: SessionStore, look_up: LookUp, intents: int, clock: Clock) -> None:
+        self._store = store
+        self._look_up = look_up
+        self._intents = intents
+        self._clock = clock
+        self._gate = IdentifyGate(clock, store, look_up=self._fresh_limit)
+        self._keepers: list[Keeper] = []
+
+    async def load(self, layout: Layout | None) -> Mapping[int, StoredSession]:
+        """The sessions that can be resumed, by shard id; none while the layout is not known."""
+        if layout is None:
+            return {}
+        stored = await self._store.load(layout[1], intents=self._intents)
+        return {shard: session for shard, session in stored.items() if shard in layout[0]}
+
+    def keeper(self, shard: ShardTracker, reception: Reception, session: Session | None) -> Keeper:
+        """For the driver of one shard, which begins with ``session`` out of the store, or without one."""
+        identity = (shard.shard_id, shard.shard_count)
+        keeper = Keeper(self._store, identity, reception, session=session, intents=self._intents, clock=self._clock)
+        self._keepers.append(keeper)
+        return keeper
+
+    def set_limits(self, info: GatewayInfo, shard_count: int) -> None:
+        """A look-up has answered: IDENTIFYs can be paid for."""
+        self._gate.set_limits(start_limit(info), shard_count)
+
+    async def admit(self, shard_id: int) -> Ticket | Refusal:
+        """See `IdentifyGate.admit`."""
+        return await self._gate.admit(shard_id)
+
+    def checkpoint(self) -> None:
+        """Write what has moved since the last call."""
+        for keeper in self._keepers:
+            keeper.checkpoint()
+
+    async def close(self) -> None:
+        """Write what is left and let go of everything."""
+        await self._gate.close()
+        await self._store.close()
+
+    async def _fresh_limit(self) -> StartLimit:
+        return start_limit(await self._look_up())
+
+
+def start_limit(info: GatewayInfo) -> StartLimit:
+    """The identify budget of a look-up, in the ledger's words."""
+    limit = info.session_start_limit
+    return StartLimit(
+        total=limit.total,
+        remaining=limit.remaining,
+        reset_after_ms=limit.reset_after_ms,
+        max_concurrency=limit.max_concurrency,
+    )

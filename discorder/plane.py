@@ -1,0 +1,342 @@
+"""The control plane as an object: the shards of one bot, the publishers they share, and how all of it starts and ends.
+
+It puts the parts together and supervises them; what a shard does is its driver's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from discorder.clock import Clock, SystemClock
+from discorder.config import Config, ShardSet
+from discorder.driver import Outside, ShardDriver
+from discorder.errors import DiscorderError, NotRunning, NotStarted
+from discorder.logs import logger
+from discorder.publishers.fanout import FanOut
+from discorder.keeping import Layout, LookUp, Sessions
+from discorder.reception import Reception
+from discorder.rest import BotClient, GatewayInfo, look_up
+from discorder.sessions import SessionStore, StoredSession, open_store
+from discorder.statemachine import Session, ShardMachine, Task
+from discorder.tracker import GatewayTracker, ShardTracker
+from discorder.transport import AiohttpTransport, Compression, choose_compression, decompressing, gateway_url
+from discorder.transport.protocol import Transport
+
+LOOK_UP_TRIES_UNDER_FAIL_ON_ERROR = 5
+CHECKPOINT_SECONDS = 1.0  # between two writes of the delivered sequences
+
+Wrap = Callable[[Transport, tuple[int, int]], Transport]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a plane stands on; all of it is replaced in a replay or a test.
+
+    ``dial`` makes the transport of a new generation (None: aiohttp, decompressing); ``wrap`` goes around it, to record.
+    ``look_up`` asks for the gateway's URL, the shard count and the identify budget (None: REST); ``store`` takes the place of
+    the one that the configuration names.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    rng: random.Random = field(default_factory=random.Random)
+    dial: Callable[[tuple[int, int]], Transport] | None = None
+    wrap: Wrap | None = None
+    look_up: LookUp | None = None
+    store: SessionStore | None = None
+
+
+class ControlPlane:
+    """One bot's control plane. `run` is called once; `stop` may come at any time and from any thread."""
+
+    def __init__(self, config: Config, client: BotClient, surroundings: Surroundings | None = None) -> None:
+        self._config = config
+        self._client = client
+        self._around = surroundings or Surroundings()
+        self._compression = choose_compression(config.gateway.compress)
+        self._fan_out = FanOut(self._around.clock)
+        for publisher, options in config.build_publishers():
+            self._fan_out.add(publisher, options)
+        self._drivers: dict[int, ShardDriver] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_asked: bool | None = None  # the value is ``goodbye``
+        self._hurried = False
+        self._tracker: GatewayTracker | None = None
+
+    # ---------------------------------------------------------------- life
+
+    async def run(self, filled: Callable[[GatewayTracker], None] | None = None) -> None:
+        """Open the publishers, look up the gateway, run the shards until a stop or a fatal end; then drain and close.
+
+        ``filled`` gets the tracker before the first dial. Returns after `stop`; raises whatever else ended a shard. Being
+        cancelled is a graceful stop, after which CancelledError is raised.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._gateway: asyncio.Future[GatewayInfo] = self._loop.create_future()
+        work: asyncio.Task[None] = asyncio.create_task(self._work(filled), name="control-plane")
+        try:
+            await _finish_gracefully(work, lambda: self.stop(goodbye=False))
+        finally:
+            if self._gateway.done() and not self._gateway.cancelled():
+                self._gateway.exception()  # seen: whoever waited for it has reported it
+            self._ended.set()
+
+    async def _work(self, filled: Callable[[GatewayTracker], None] | None) -> None:
+        ids, count = self._layout() or (range(1), 1)  # one shard, until the look-up says otherwise
+        tracker = self._tracker = GatewayTracker(self, self._config, self._fan_out, self._trackers(ids, count))
+        config = self._config
+        self._sessions = await Sessions.open(
+            await self._store(),
+            layout=self._layout(),
+            look_up=self._around.look_up or self._client.gateway_bot,
+            intents=config.gateway.intents_value,
+            clock=self._around.clock,
+        )
+        try:
+            await self._fan_out.open()
+            try:
+                if filled is not None:
+                    filled(tracker)
+                await self._supervise(tracker)
+            finally:
+                await self._fan_out.drain(0.0 if self._hurried else config.session.drain_timeout)
+                self._sessions.checkpoint()
+                await self._fan_out.close()
+        finally:
+            await self._sessions.close()
+            logger.info("Shut down completely")
+
+    async def _store(self) -> SessionStore:
+        around, where = self._around, self._config.session.store
+        return around.store or await open_store(where, token=self._client.token.reveal(), clock=around.clock)
+
+    async def _supervise(self, tracker: GatewayTracker) -> None:
+        """Run the look-up and the shards; the first error ends all of them, and is raised when they have ended."""
+        stored = await self._sessions.load(self._layout())
+        look_up = asyncio.create_task(self._look_up(), name="look-up")
+        beside = {
+            asyncio.create_task(self._stopping.wait(), name="stopping"),
+            asyncio.create_task(self._keep_checkpoints(), name="checkpoints"),
+        }
+        tasks = {look_up, *self._start([shard for shard in tracker.shards if shard.shard_id in stored], stored)}
+        error: BaseException | None = None
+        try:
+            while tasks:
+                done, _ = await asyncio.wait({*tasks, *beside}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done & tasks:
+                    tasks.discard(task)
+                    error = error or _failure_of(task)
+                if error is not None:
+                    self._stop(goodbye=False)
+                elif look_up in done and self._stop_asked is None:
+                    tasks |= await self._start_the_rest(tracker)
+                if self._stop_asked is not None:
+                    look_up.cancel()
+                    tasks.discard(look_up)
+                    beside = {task for task in beside if not task.done()}
+        finally:
+            for task in (look_up, *tasks, *beside):
+                task.cancel()
+            await asyncio.gather(look_up, *tasks, *beside, return_exceptions=True)
+        if error is not None:
+            raise error
+
+    async def _keep_checkpoints(self) -> None:
+        while True:
+            await self._around.clock.sleep(CHECKPOINT_SECONDS)
+            self._sessions.checkpoint()
+
+    # ---------------------------------------------------------------- look-up and layout
+
+    async def _look_up(self) -> None:
+        around, gateway = self._around, self._config.gateway
+        if around.look_up is not None:
+            info = await around.look_up()
+        else:
+            tries = LOOK_UP_TRIES_UNDER_FAIL_ON_ERROR if gateway.fail_on_error else None
+            info = await look_up(self._client, tries=tries, clock=around.clock)
+        self._gateway.set_result(info)
+
+    def _layout(self) -> Layout | None:
+        """Shard ids and count as configured; None when Discord is to be asked."""
+        match self._config.gateway.shards:
+            case int(count):
+                return range(count), count
+            case ShardSet(ids, of):
+                return sorted(ids), of
+            case _:
+                return None
+
+    def _trackers(self, ids: Sequence[int], count: int) -> list[ShardTracker]:
+        return [ShardTracker(shard_id, count, self._around.clock) for shard_id in ids]
+
+    async def _start_the_rest(self, tracker: GatewayTracker) -> set[asyncio.Task[None]]:
+        """The look-up has answered: the layout is known, and IDENTIFYs can be paid for."""
+        info = self._gateway.result()
+        if self._layout() is None:
+            tracker.shards = tuple(self._trackers(range(info.shards), info.shards))
+            stored = await self._sessions.load((range(info.shards), info.shards))
+        else:
+            stored = {}
+        self._sessions.set_limits(info, tracker.shards[0].shard_count)
+        return self._start([shard for shard in tracker.shards if shard.shard_id not in self._drivers], stored)
+
+    def _start(self, shards: Sequence[ShardTracker], stored: Mapping[int, StoredSession]) -> set[asyncio.Task[None]]:
+        tasks: set[asyncio.Task[None]] = set()
+        if self._stop_asked is not None:  # it came while the publishers were opened or the store was read
+            return tasks
+        for shard in shards:
+            driver = self._drivers[shard.shard_id] = self._driver(shard, stored.get(shard.shard_id))
+            tasks.add(asyncio.create_task(driver.run(), name=f"shard-{shard.shard_id}"))
+        return tasks
+
+    def _driver(self, shard: ShardTracker, stored: StoredSession | None) -> ShardDriver:
+        config, around = self._config, self._around
+        identity = (shard.shard_id, shard.shard_count)
+        session = None if stored is None else Session(stored.session_id, stored.resume_url)
+        machine = ShardMachine(
+            fail_on_error=config.gateway.fail_on_error,
+            max_attempts=config.gateway.max_attempts,
+            session=session,
+        )
+        reception = Reception(identity, around.clock, shard.stats, self._fan_out.hand_over)
+        if stored is not None and session is not None:
+            reception.adopt(session, stored.seq, stored.last_ready)
+        keeper = self._sessions.keeper(shard, reception, session)
+        outside = Outside(
+            clock=around.clock,
+            rng=around.rng,
+            token=self._client.token,
+            intents=config.gateway.intents_value,
+            payload_compression=self._compression is Compression.PAYLOAD,
+            log_heartbeats=config.log.heartbeat,
+            transport=lambda: self._transport(identity),
+            url=self._url,
+            admit=self._sessions.admit,
+            keeper=keeper,
+            changed=self._shard_changed,
+        )
+        return ShardDriver(shard, machine, reception, outside)
+
+    def _transport(self, shard: tuple[int, int]) -> Transport:
+        if self._around.dial is not None:
+            transport = self._around.dial(shard)
+        else:
+            transport = decompressing(AiohttpTransport(), self._compression)
+        return transport if self._around.wrap is None else self._around.wrap(transport, shard)
+
+    async def _url(self, host: str) -> str:
+        """``host`` ("" = the main one, as soon as it is known) with the query that every connection needs."""
+        return gateway_url(host or (await asyncio.shield(self._gateway)).url, self._compression)
+
+    # ---------------------------------------------------------------- asked by the tracker (tracker.Plane)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that `run` runs on."""
+        if self._loop is None:
+            msg = "the control plane does not run yet"
+            raise NotStarted(msg)
+        return self._loop
+
+    def stop(self, *, goodbye: bool) -> None:
+        """Begin a graceful stop; a second call changes nothing. Thread-safe."""
+        self.on_loop(lambda: self._stop(goodbye=goodbye))
+
+    def hurry(self) -> None:
+        """Stop at once: every deadline of a stop is zero from now on. Thread-safe."""
+        self.on_loop(self._hurry)
+
+    def throw_to(self, shard: int, task: Task, error: BaseException) -> None:
+        """See `GatewayTracker.throw_to`."""
+        self.on_loop(lambda: self._drivers[shard].throw_to(task, error))
+
+    def on_loop(self, act: Callable[[], None]) -> None:
+        """Call ``act`` on the plane's loop: now when this is that loop, else soon. Raises `NotRunning` when it has ended."""
+        loop = self.loop
+        if loop.is_closed() or self._ended.is_set():
+            msg = "the control plane has ended"
+            raise NotRunning(msg)
+        if _running_loop() is loop:
+            act()
+        else:
+            loop.call_soon_threadsafe(act)
+
+    async def wait_ready(self) -> None:
+        """Wait until every shard has been Ready. Raises `NotStarted` when the plane ends before."""
+        waits = [asyncio.create_task(self._ready.wait()), asyncio.create_task(self._ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not self._ready.is_set():
+            msg = "the control plane ended before it was ready"
+            raise NotStarted(msg)
+
+    async def wait_ended(self) -> None:
+        """Wait until `run` has ended, for whatever reason."""
+        await self._ended.wait()
+
+    # ---------------------------------------------------------------- on the loop
+
+    def _stop(self, *, goodbye: bool) -> None:
+        if self._stop_asked is not None:
+            return
+        self._stop_asked = goodbye
+        self._stopping.set()
+        tracker = self._tracker
+        if tracker is not None:
+            for shard in tracker.shards:
+                shard.terminate_flag = True
+        for driver in self._drivers.values():
+            driver.stop(goodbye=goodbye)
+
+    def _hurry(self) -> None:
+        self._hurried = True
+        self._stop(goodbye=False)
+        for driver in self._drivers.values():
+            driver.abort()
+
+    def _shard_changed(self) -> None:
+        shards = self._known_tracker().shards
+        if not self._ready.is_set() and all(shard.was_ready for shard in shards):
+            self._ready.set()
+
+    def _known_tracker(self) -> GatewayTracker:
+        if self._tracker is None:
+            msg = "the control plane has no tracker yet"
+            raise NotStarted(msg)
+        return self._tracker
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
+    if task.cancelled():
+        return DiscorderError(f"{task.get_name()} was cancelled by somebody other than the control plane")
+    return task.exception()
+
+
+async def _finish_gracefully(work: asyncio.Task[None], stop: Callable[[], None]) -> None:
+    """Await ``work``. Being cancelled asks it to ``stop``, waits for its end, and is passed on then."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        if not work.done():
+            stop()
+            await asyncio.wait([work])
+        if not work.cancelled() and (error := work.exception()) is not None:
+            logger.opt(exception=error).warning("The control plane ended with an error while it was cancelled")
+        raise

@@ -1,0 +1,244 @@
+"""The way of an event: frames come in, events go to the fan-out, and only what changes the life cycle becomes a trigger.
+
+One `Reception` per shard; it outlives connections, because the sequence does. It is synchronous: a cancellation cannot split
+the hand-over of a batch. It decides nothing about the life cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+import msgspec
+
+from discorder.clock import Clock
+from discorder.errors import ProtocolBreach, SessionInvalidated
+from discorder.statemachine import Session, Task
+from discorder.statemachine.triggers import (
+    Hello,
+    InvalidResumable,
+    InvalidSession,
+    Ready,
+    Reconnect,
+    Resumed,
+    TaskFailed,
+    Trigger,
+)
+from discorder.tracker import GatewayStats
+from discorder.wire import Envelope, Event, Op, decode_envelope, session_label
+
+
+class Phase(Enum):
+    """What a dispatch may be on this connection right now."""
+
+    NOTHING = "no dispatch before IDENTIFY or RESUME was sent"
+    READY = "only READY may come before the session is open"
+    EVENTS = "any dispatch"
+
+
+class _Hello(msgspec.Struct):
+    heartbeat_interval: float
+
+
+class _ReadyData(msgspec.Struct):
+    session_id: str
+    resume_gateway_url: str = ""
+
+
+_decode_hello = msgspec.json.Decoder(_Hello).decode
+_decode_ready = msgspec.json.Decoder(_ReadyData).decode
+_decode_flag = msgspec.json.Decoder(bool).decode
+
+
+@dataclass(slots=True)
+class Callbacks:
+    """What a connection wants to hear of while a batch is taken in."""
+
+    signal: Callable[[Trigger], None]
+    hello: Callable[[float], None]  # heartbeat interval in seconds
+    acknowledged: Callable[[], None]
+    beat_requested: Callable[[], None]
+
+
+class Reception:
+    """The reading side of one shard: sequence, session label and the previous sequence of each type.
+
+    ``seq`` is the last sequence received (the heartbeat's ``d``), None without a session.
+    """
+
+    def __init__(
+        self,
+        shard: tuple[int, int],
+        clock: Clock,
+        stats: GatewayStats,
+        hand_over: Callable[[Sequence[Event]], None],
+    ) -> None:
+        self.seq: int | None = None
+        self.label: str | None = None
+        self.last_ready: bytes | None = None
+        self.last_dispatch_at: float | None = None
+        self.dispatched = False  # an event was handed over on this connection
+        self._shard = shard
+        self._clock = clock
+        self._stats = stats
+        self._hand_over = hand_over
+        self._phase = Phase.NOTHING
+        self._previous: dict[str, int] = {}
+        self._complete = False  # every event of this session was seen: a type that is not in _previous is new
+
+    # ---------------------------------------------------------------- told by the driver
+
+    def adopt(self, session: Session, seq: int, last_ready: bytes | None) -> None:
+        """Go on with a session of an earlier process, whose delivered sequence is ``seq``."""
+        self.seq = seq
+        self.last_ready = last_ready
+        self.label = session_label(session.session_id)
+
+    def connection_opened(self) -> None:
+        """A new connection: nothing may be dispatched on it yet."""
+        self._phase = Phase.NOTHING
+        self.dispatched = False
+        self.last_dispatch_at = None
+
+    def identifying(self) -> None:
+        """IDENTIFY is being sent: the next dispatch must be READY."""
+        self._phase = Phase.READY
+
+    def resuming(self, seq: int) -> None:
+        """RESUME with ``seq`` is being sent: what comes next lies after it."""
+        self._phase = Phase.EVENTS
+        if self.seq is not None and seq < self.seq:  # events that were seen come again: what preceded them is not known
+            self._previous = {kind: last for kind, last in self._previous.items() if last <= seq}
+            self._complete = False
+        self.seq = seq
+
+    def forget_session(self) -> None:
+        """The session is gone; so is its sequence."""
+        self.seq = None
+        self.label = None
+
+    # ---------------------------------------------------------------- told by the wire
+
+    def take(self, batch: Sequence[bytes], callbacks: Callbacks) -> None:
+        """Take in what one turn of the loop brought.
+
+        Raises `ProtocolBreach`; the events before the breach have been handed over then, the rest of the batch is
+        Discord's to send again.
+        """
+        received_at = self._clock.now()
+        events: list[Event] = []
+        try:
+            for frame in batch:
+                self._take_frame(frame, received_at, events, callbacks)
+        finally:
+            if events:
+                self._stats.published_event_count += len(events)
+                self.last_dispatch_at = self._clock.monotonic()
+                self.dispatched = True
+                self._hand_over(events)
+
+    def _take_frame(self, frame: bytes, received_at: datetime, events: list[Event], callbacks: Callbacks) -> None:
+        try:
+            envelope = decode_envelope(frame)
+        except ValueError as error:
+            msg = f"a frame of {len(frame)} bytes cannot be read: {error}"
+            raise ProtocolBreach(msg) from error
+        if envelope.op == Op.HELLO:
+            callbacks.hello(self._interval(envelope))
+            callbacks.signal(Hello())
+            return
+        self._stats.event_count += 1
+        if envelope.op == Op.DISPATCH:
+            events.append(self._dispatch(envelope, received_at, callbacks))
+        elif envelope.op == Op.HEARTBEAT_ACK:
+            self._stats.heartbeat_received_count += 1
+            callbacks.acknowledged()
+        elif envelope.op == Op.HEARTBEAT:
+            callbacks.beat_requested()
+        elif envelope.op == Op.RECONNECT:
+            callbacks.signal(Reconnect())
+        elif envelope.op == Op.INVALID_SESSION:
+            callbacks.signal(self._invalid_session(envelope))
+        else:
+            self._stats.unknown_opcodes[envelope.op] += 1
+
+    def _dispatch(self, envelope: Envelope, received_at: datetime, callbacks: Callbacks) -> Event:
+        kind, seq, data = envelope.t, envelope.s, bytes(envelope.d)
+        if kind is None or seq is None or not data:
+            missing = "t" if kind is None else "s" if seq is None else "d"
+            msg = f"a dispatch without {missing!r}"
+            raise ProtocolBreach(msg)
+        if self._phase is Phase.NOTHING or (self._phase is Phase.READY and kind != "READY"):
+            msg = f"{kind} came although {self._phase.value}"
+            raise ProtocolBreach(msg)
+        if self._phase is Phase.READY:
+            callbacks.signal(self._open_session(data))
+        elif self.seq is not None and seq <= self.seq:
+            msg = f"the sequence went back from {self.seq} to {seq} with {kind}"
+            raise ProtocolBreach(msg)
+        elif kind == "READY":  # published, so that the RESUME lies after it, but the session stays the one we know
+            callbacks.signal(TaskFailed(Task.PROCESSOR, ProtocolBreach("a second READY in a session that is open")))
+        if kind == "RESUMED":
+            callbacks.signal(Resumed())
+        return self._event(kind, seq, data, received_at)
+
+    def _event(self, kind: str, seq: int, data: bytes, received_at: datetime) -> Event:
+        if self.label is None:
+            msg = f"{kind} came without a session"
+            raise ProtocolBreach(msg)
+        event = Event(
+            kind,
+            self._shard,
+            seq,
+            self._previous.get(kind, 0 if self._complete else None),
+            self.label,
+            received_at,
+            data,
+        )
+        self.seq = seq
+        self._previous[kind] = seq
+        self._stats.events_by_type[kind] += 1
+        return event
+
+    def _open_session(self, data: bytes) -> Ready:
+        try:
+            ready = _decode_ready(data)
+            session = Session(ready.session_id, ready.resume_gateway_url)
+        except ValueError as error:
+            msg = f"READY cannot be read: {error}"
+            raise ProtocolBreach(msg) from error
+        self._phase = Phase.EVENTS
+        self.label = session_label(session.session_id)
+        self.last_ready = data
+        self.seq = None
+        self._previous.clear()
+        self._complete = True
+        self._stats.ready_time = self._clock.now()
+        return Ready(session)
+
+    @staticmethod
+    def _interval(envelope: Envelope) -> float:
+        try:
+            milliseconds = _decode_hello(envelope.d).heartbeat_interval
+        except ValueError as error:
+            msg = f"Hello cannot be read: {error}"
+            raise ProtocolBreach(msg) from error
+        if not 0 < milliseconds < float("inf"):
+            msg = f"Hello asks for a heartbeat interval of {milliseconds} ms"
+            raise ProtocolBreach(msg)
+        return milliseconds / 1000.0
+
+    @staticmethod
+    def _invalid_session(envelope: Envelope) -> Trigger:
+        try:
+            resumable = _decode_flag(envelope.d)
+        except ValueError as error:
+            msg = f"op 9 cannot be read: {error}"
+            raise ProtocolBreach(msg) from error
+        if resumable:
+            return InvalidResumable(
+                SessionInvalidated("op 9 with d = true: Discord asks to resume on a new connection")
+            )
+        return InvalidSession(SessionInvalidated("op 9 with d = false: the session is invalid"))
