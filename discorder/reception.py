@@ -178,8 +178,8 @@ class Reception:
         elif self.seq is not None and seq <= self.seq:
             msg = f"the sequence went back from {self.seq} to {seq} with {kind}"
             raise ProtocolBreach(msg)
-        elif kind == "READY":  # published, so that the RESUME lies after it, but the session stays the one we know
-            callbacks.signal(TaskFailed(Task.PROCESSOR, ProtocolBreach("a second READY in a session that is open")))
+        elif kind == "READY":
+            self._second_ready(seq, callbacks)
         if kind == "RESUMED":
             callbacks.signal(Resumed())
         return self._event(kind, seq, data, received_at)
@@ -201,6 +201,15 @@ class Reception:
         self._previous[kind] = seq
         self._stats.events_by_type[kind] += 1
         return event
+
+    def _second_ready(self, seq: int, callbacks: Callbacks) -> None:
+        """A breach, and the session stays the one we know. In its place in the stream it is an event like any other: published,
+        so that the RESUME lies after it; anywhere else its sequence cannot be trusted.
+        """
+        breach = ProtocolBreach("a second READY in a session that is open")
+        if self.seq is None or seq != self.seq + 1:
+            raise breach
+        callbacks.signal(TaskFailed(Task.PROCESSOR, breach))
 
     def _open_session(self, data: bytes) -> Ready:
         try:

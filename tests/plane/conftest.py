@@ -1,0 +1,461 @@
+"""A control plane on a stage: before a simulator on real sockets, or before lines in memory that a test speaks itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import pytest
+
+from discorder.clock import Clock, FakeClock
+from discorder.config import load_config
+from discorder.control_plane import TrackerRef, serve_config, shutdown
+from discorder.errors import Closed, NotStarted
+from discorder.plane import Surroundings
+from discorder.publishers.protocol import Publisher
+from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
+from discorder.simulator import Simulator
+from discorder.statemachine import RUNS, State, Task
+from discorder.tracker import GatewayTracker, ShardTracker
+from discorder.transport.protocol import Transport
+from discorder.wire import Event, Op, session_label
+
+STEP = 0.05  # seconds of a fake clock per look; with a millisecond of real time it runs some thirty times too fast
+TOKEN = "MTIz.in-memory.not-a-secret"
+LookUp = Callable[[], Awaitable[GatewayInfo]]
+SETTINGS = ("publishers.sink.kind=channel", "session.store=", "log.level=debug")
+
+
+class Hasty(random.Random):
+    """Draws the shortest wait of every window, and the middle of everything else: what a test sees is always the same."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(a, b)
+
+    def random(self) -> float:
+        return 0.5
+
+
+class Recorder:
+    """A publisher that keeps every event it gets."""
+
+    durable = False
+
+    def __init__(self, name: str = "recorder") -> None:
+        self.name = name
+        self.events: list[Event] = []
+
+    async def open(self) -> None: ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        self.publish_nowait(events)
+
+    def publish_nowait(self, events: Sequence[Event]) -> int:
+        self.events.extend(events)
+        return len(events)
+
+    async def close(self) -> None: ...
+
+    @property
+    def seen(self) -> list[tuple[str, int, str]]:
+        """(session label, seq, type) of each event, in order."""
+        return [(event.session, event.seq, event.type) for event in self.events]
+
+
+class StageRef(TrackerRef):
+    """Adds publishers, and does what else a test wants done, at the moment at which the tracker is there."""
+
+    def __init__(self, publishers: Sequence[Publisher]) -> None:
+        super().__init__()
+        self._publishers = publishers
+        self.on_fill: Callable[[GatewayTracker], None] = lambda _: None
+
+    def fill(self, tracker: GatewayTracker) -> None:
+        for publisher in self._publishers:
+            tracker.add_publisher(publisher)
+        super().fill(tracker)
+        self.on_fill(tracker)
+
+
+class Stage:
+    """One run of `serve`. On a `FakeClock`, `until` lets time pass; otherwise it waits for real."""
+
+    def __init__(
+        self,
+        *settings: str,
+        clock: Clock,
+        token: str = TOKEN,
+        publishers: Sequence[Publisher] = (),
+        dial: Callable[[tuple[int, int]], Transport] | None = None,
+        look_up: LookUp | None = None,
+    ) -> None:
+        self.clock = clock
+        self.recorder = Recorder()
+        self.ref = StageRef([self.recorder, *publishers])
+        self._settings = [*SETTINGS, *settings]
+        self._around = Surroundings(clock=clock, rng=Hasty(), dial=dial, look_up=look_up)
+        self._token = token
+        self.task: asyncio.Task[None] = asyncio.ensure_future(self._serve())
+
+    async def _serve(self) -> None:
+        config = load_config(None, self._settings)
+        client = BotClient(self._token)
+        await serve_config(lambda: config, client=client, tracker_ref=self.ref, surroundings=self._around)
+
+    @property
+    def tracker(self) -> GatewayTracker:
+        return self.ref.value
+
+    @property
+    def states(self) -> list[State]:
+        """Every state so far, in order."""
+        return [step.target for step in self.tracker.transitions if step.target is not step.source]
+
+    async def until(self, predicate: Callable[[], object], *, within: float = 30.0, while_running: bool = True) -> None:
+        """Let time pass until ``predicate()``; ``within`` is in seconds of the stage's clock."""
+        end = self.clock.monotonic() + within
+        while not predicate():
+            if while_running and self.task.done():
+                await self.task
+                pytest.fail("the control plane ended before")
+            if self.clock.monotonic() > end:
+                pytest.fail(f"not within {within} s; {self.tracker!r}")
+            await self.pass_time()
+
+    async def pass_time(self) -> None:
+        """One step. Whatever the test is about, the running tasks must be those of the state."""
+        await asyncio.sleep(0.001)
+        if isinstance(self.clock, FakeClock):
+            await self.clock.advance(STEP)
+            await self._the_right_tasks_run()
+
+    async def _the_right_tasks_run(self) -> None:
+        """The rule holds whenever the inbox is empty, so a few turns of the loop are granted."""
+        for _ in range(300):
+            wrong = [shard for shard in self._shards() if running_tasks(shard) != RUNS[shard.state]]
+            if not wrong:
+                return
+            await asyncio.sleep(0)
+        pytest.fail("\n".join(f"{shard.state}: {running_tasks(shard)} run" for shard in wrong))
+
+    def _shards(self) -> Sequence[ShardTracker]:
+        try:
+            return self.tracker.shards
+        except NotStarted:
+            return ()
+
+    async def in_state(self, state: State, *, generation: int | None = None, within: float = 30.0) -> GatewayTracker:
+        """Let time pass until the shard is in ``state`` (of ``generation``)."""
+        await self.until(lambda: self._is_in(state, generation), within=within)
+        return self.tracker
+
+    def _is_in(self, state: State, generation: int | None) -> bool:
+        try:
+            tracker = self.tracker
+        except NotStarted:
+            return False
+        return tracker.state is state and (generation is None or tracker.generation == generation)
+
+    async def ready(self, generation: int | None = None, *, within: float = 30.0) -> GatewayTracker:
+        return await self.in_state(State.READY, generation=generation, within=within)
+
+    async def end(self, *, within: float = 30.0) -> BaseException | None:
+        """Let time pass until `serve` has ended by itself; what it raised."""
+        await self.until(self.task.done, within=within, while_running=False)
+        return self.task.exception()
+
+    async def stop(self, *, goodbye: bool = False) -> None:
+        """`shutdown`; the clock goes on meanwhile, and every task of the plane is gone afterwards."""
+        stopping = asyncio.ensure_future(shutdown(self.tracker, goodbye=goodbye))
+        await self.until(lambda: stopping.done() and self.task.done(), while_running=False)
+        await stopping
+        await self.task
+
+
+def running_tasks(shard: ShardTracker) -> set[Task]:
+    """The tasks of the present generation that have not ended."""
+    return {name for name, task in shard.tasks.items() if not task.done()}
+
+
+class StartStage(Protocol):
+    """Puts a plane before a simulator; on a fake clock unless another one is given."""
+
+    def __call__(
+        self,
+        sim: Simulator,
+        *settings: str,
+        clock: Clock | None = None,
+        publishers: Sequence[Publisher] = (),
+        look_up: LookUp | None = None,
+    ) -> Stage: ...
+
+
+class Caught:
+    """Compares what a simulator gave its sessions with what a stage's recorder got."""
+
+    def __init__(self, sim: Simulator, stage: Stage) -> None:
+        self._sim = sim
+        self._stage = stage
+
+    @property
+    def sent(self) -> list[tuple[str, int, str]]:
+        return [(session_label(session), seq, kind) for session, seq, kind in self._sim.sent]
+
+    async def up(self) -> None:
+        """Return once every event was published, once and in order. Fails when that does not happen."""
+        await self._stage.until(lambda: len(self._stage.recorder.events) >= len(self.sent))
+        assert self._stage.recorder.seen == self.sent
+        assert self._sim.violations == []
+
+
+@pytest.fixture
+async def start_simulator() -> AsyncIterator[Callable[..., Awaitable[Simulator]]]:
+    """Starts simulators; their keywords are the options. They measure no spacing: theirs is the real clock."""
+    running: list[Simulator] = []
+
+    async def start(**options: Any) -> Simulator:
+        sim = Simulator(**{"identify_spacing": 0.0, "missed_heartbeats": 0.0, "guilds": 2, **options})
+        await sim.start()
+        running.append(sim)
+        return sim
+
+    yield start
+    await asyncio.gather(*(sim.stop() for sim in running))
+
+
+@pytest.fixture
+async def sim(start_simulator: Callable[..., Awaitable[Simulator]]) -> Simulator:
+    """A simulator with two guilds that stay quiet until a test dispatches something."""
+    return await start_simulator()
+
+
+@pytest.fixture
+async def stages() -> AsyncIterator[list[Stage]]:
+    """The stages of a test; what still runs at its end is cancelled."""
+    running: list[Stage] = []
+    yield running
+    for stage in running:
+        stage.task.cancel()
+        end = asyncio.gather(stage.task, return_exceptions=True)
+        for _ in range(1000):
+            if end.done():
+                break
+            await stage.pass_time()
+        await end
+
+
+@pytest.fixture
+def start_stage(stages: list[Stage]) -> StartStage:
+    """Puts a plane before a simulator."""
+
+    def start(
+        sim: Simulator,
+        *settings: str,
+        clock: Clock | None = None,
+        publishers: Sequence[Publisher] = (),
+        look_up: LookUp | None = None,
+    ) -> Stage:
+        settings = (f"gateway.api={sim.api_url}", *settings)
+        stage = Stage(*settings, clock=clock or FakeClock(), token=sim.token, publishers=publishers, look_up=look_up)
+        stages.append(stage)
+        return stage
+
+    return start
+
+
+# ------------------------------------------------------------------------------------------------ lines in memory
+
+
+class Line:
+    """A connection in memory. The test is the gateway: it feeds frames and reads ``sent``."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.sent: list[dict[str, Any]] = []
+        self.close_codes: list[int] = []
+        self.aborted = False
+        self.accepts = asyncio.Event()  # cleared: the dial hangs
+        self.accepts.set()
+        self.writes = asyncio.Event()  # cleared: a write hangs
+        self.writes.set()
+        self.answers_close = True
+        self.write_error: BaseException | None = None
+        self._open = False
+        self._end: Closed | None = None
+        self._inbox: list[bytes] = []
+        self._arrived = asyncio.Event()
+        self._seq = 0
+
+    # what the control plane calls
+
+    @property
+    def closed(self) -> bool:
+        return not self._open
+
+    async def connect(self, url: str) -> None:
+        self.url = url
+        await self.accepts.wait()
+        self._open = True
+
+    async def receive(self) -> list[bytes]:
+        while not self._inbox:
+            if self._end is not None:
+                self._open = False
+                raise self._end
+            self._arrived.clear()
+            await self._arrived.wait()
+        batch, self._inbox = self._inbox, []
+        return batch
+
+    async def send(self, data: bytes) -> None:
+        await self.writes.wait()
+        if self.write_error is not None:
+            raise self.write_error
+        self.sent.append(msgspec.json.decode(data))
+
+    async def close(self, code: int) -> None:
+        self.close_codes.append(code)
+        if not self.answers_close:
+            await asyncio.Event().wait()
+        self._finish(Closed(code, "us"))
+        self._open = False
+
+    def abort(self) -> None:
+        self.aborted = self.aborted or self._open
+        self._finish(Closed(None, "us", "aborted"))
+        self._open = False
+
+    # what the test calls
+
+    def feed(self, *frames: dict[str, Any] | bytes) -> None:
+        """Frames that arrive in one batch."""
+        self._inbox.extend(frame if isinstance(frame, bytes) else msgspec.json.encode(frame) for frame in frames)
+        self._arrived.set()
+
+    def hello(self, interval_ms: float = 41_250) -> None:
+        self.feed({"op": Op.HELLO, "d": {"heartbeat_interval": interval_ms}})
+
+    def ready(self, session_id: str = "s1") -> None:
+        self.feed(self.dispatched("READY", {"session_id": session_id, "resume_gateway_url": "ws://resume.test"}))
+
+    def dispatched(self, kind: str, data: Any = None, *, seq: int | None = None) -> dict[str, Any]:
+        """A dispatch frame, with the next sequence unless one is given."""
+        self._seq = self._seq + 1 if seq is None else seq
+        return {"op": Op.DISPATCH, "t": kind, "s": self._seq, "d": data or {}}
+
+    def goes_on_after(self, seq: int) -> None:
+        self._seq = seq
+
+    def ack(self) -> None:
+        self.feed({"op": Op.HEARTBEAT_ACK})
+
+    def lose(self, code: int | None = None) -> None:
+        """The peer closes, or without a code the network does."""
+        self._finish(Closed(code, "network" if code is None else "peer"))
+
+    def ops(self, op: Op) -> list[Any]:
+        """``d`` of each frame with this opcode that was sent."""
+        return [frame["d"] for frame in self.sent if frame["op"] == op]
+
+    def _finish(self, end: Closed) -> None:
+        self._end = self._end or end
+        self._arrived.set()
+
+
+class Exchange:
+    """Hands a new `Line` to each generation, or one that was prepared."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self._prepared: list[Line] = []
+        self.url = "ws://main.test"
+        self.answers = asyncio.Event()  # cleared: the look-up hangs
+        self.answers.set()
+
+    def prepare(self) -> Line:
+        """The line of the next generation, to be changed before it is dialled."""
+        line = Line()
+        self._prepared.append(line)
+        return line
+
+    def dial(self, _: tuple[int, int]) -> Line:
+        line = self._prepared.pop(0) if self._prepared else Line()
+        self.lines.append(line)
+        return line
+
+    async def look_up(self) -> GatewayInfo:
+        await self.answers.wait()
+        limit = SessionStartLimit(total=1000, remaining=1000, reset_after_ms=86_400_000, max_concurrency=1)
+        return GatewayInfo(url=self.url, shards=1, session_start_limit=limit)
+
+
+class MemoryStage(Stage):
+    """A stage before an `Exchange`, on a fake clock."""
+
+    def __init__(self, exchange: Exchange, *settings: str, publishers: Sequence[Publisher] = ()) -> None:
+        self.exchange = exchange
+        self.fake = FakeClock()
+        super().__init__(
+            *settings, clock=self.fake, publishers=publishers, dial=exchange.dial, look_up=exchange.look_up
+        )
+
+    async def line(self, number: int = 1) -> Line:
+        """The line of the ``number``-th generation, once it is there."""
+        await self.until(lambda: len(self.exchange.lines) >= number)
+        return self.exchange.lines[number - 1]
+
+    async def identified(self, interval_ms: float = 41_250) -> Line:
+        """The first line, on which the shard is Ready."""
+        line = await self.line()
+        line.hello(interval_ms)
+        await self.until(lambda: line.ops(Op.IDENTIFY))
+        line.ready()
+        await self.ready()
+        return line
+
+    async def resuming(self, number: int) -> Line:
+        """The line of a later generation, on which RESUME has been sent."""
+        line = await self.line(number)
+        line.hello()
+        await self.until(lambda: line.ops(Op.RESUME))
+        line.goes_on_after(line.ops(Op.RESUME)[0]["seq"])
+        return line
+
+
+class StartMemoryStage(Protocol):
+    """Puts a plane before lines in memory."""
+
+    def __call__(self, *settings: str, publishers: Sequence[Publisher] = ()) -> MemoryStage: ...
+
+
+@pytest.fixture
+async def exchange() -> Exchange:
+    """Where the generations of `start_memory_stage` get their lines."""
+    return Exchange()
+
+
+@pytest.fixture
+def start_memory_stage(stages: list[Stage], exchange: Exchange) -> StartMemoryStage:
+    """Puts a plane before lines in memory."""
+
+    def start(*settings: str, publishers: Sequence[Publisher] = ()) -> MemoryStage:
+        stage = MemoryStage(exchange, *settings, publishers=publishers)
+        stages.append(stage)
+        return stage
+
+    return start
+
+
+@pytest.fixture
+def rng() -> Hasty:
+    """A source of chance that always draws the same."""
+    return Hasty()
+
+
+@pytest.fixture
+def catch() -> Callable[[Simulator, Stage], Caught]:
+    """Compares what was sent with what was published."""
+    return Caught

@@ -1,0 +1,380 @@
+"""One connection at a time, on lines in memory and a clock that stands still: heartbeats, tasks, causes, late reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from discorder import get_status
+from discorder.errors import Closed, FatalCloseError, TaskDied, ZombieConnection
+from discorder.statemachine import State
+from discorder.statemachine.triggers import Name
+from discorder.wire import Op
+
+if TYPE_CHECKING:
+    from tests.plane.conftest import Exchange, Line, MemoryStage, StartMemoryStage, StartStage
+
+INTERVAL = 10.0
+
+
+async def beats_until(stage: MemoryStage, line: Line, seconds: float) -> list[float]:
+    """When beats were sent in the next ``seconds``, each acknowledged at once."""
+    times: list[float] = []
+    known = len(line.ops(Op.HEARTBEAT))
+    end = stage.fake.monotonic() + seconds
+    while stage.fake.monotonic() < end:
+        await stage.fake.advance(0.25)
+        if len(line.ops(Op.HEARTBEAT)) > known:
+            known = len(line.ops(Op.HEARTBEAT))
+            times.append(stage.fake.monotonic())
+            line.ack()
+    return times
+
+
+# ---------------------------------------------------------------- heartbeats
+
+
+async def test_jitter_comes_once_and_then_the_interval_is_kept(start_memory_stage: StartMemoryStage) -> None:
+    """First beat after interval x jitter, then one every interval: the seed drew the jitter anew for each beat."""
+    stage = start_memory_stage()
+    line = await stage.identified(INTERVAL * 1000)
+    times = await beats_until(stage, line, 62.0)
+    assert len(times) == 6
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert gaps == pytest.approx([INTERVAL] * 5, abs=0.3)
+    assert times[0] <= 0.5 * INTERVAL + 1.0
+
+
+async def test_op_1_is_answered_at_once_and_the_schedule_goes_on(start_memory_stage: StartMemoryStage) -> None:
+    """gateway-protocol.md §5; the seed ignored op 1."""
+    stage = start_memory_stage()
+    line = await stage.identified(INTERVAL * 1000)
+    before = await beats_until(stage, line, 16.0)
+    count = len(line.ops(Op.HEARTBEAT))
+    line.feed({"op": Op.HEARTBEAT, "d": None})
+    await stage.fake.advance(0.0)
+    assert len(line.ops(Op.HEARTBEAT)) == count + 1
+    line.ack()
+    after = await beats_until(stage, line, 20.0)
+    assert [at - before[-1] for at in after] == pytest.approx([INTERVAL, 2 * INTERVAL], abs=0.3)
+
+
+async def test_op_1_before_ready_is_answered_too(start_memory_stage: StartMemoryStage) -> None:
+    """Discord may ask at any time after Hello."""
+    stage = start_memory_stage()
+    line = await stage.line()
+    line.hello()
+    await stage.in_state(State.IDENTIFYING)
+    line.feed({"op": Op.HEARTBEAT, "d": None})
+    await stage.fake.advance(0.0)
+    assert line.ops(Op.HEARTBEAT) == [None]
+
+
+async def test_a_beat_carries_the_last_sequence(start_memory_stage: StartMemoryStage) -> None:
+    """The one received last, as Discord asks."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.feed(line.dispatched("MESSAGE_CREATE"), line.dispatched("MESSAGE_CREATE"))
+    line.feed({"op": Op.HEARTBEAT, "d": None})
+    await stage.fake.advance(0.0)
+    assert line.ops(Op.HEARTBEAT)[-1] == 3
+
+
+async def test_other_frames_do_not_hide_a_missing_ack_for_ever(start_memory_stage: StartMemoryStage) -> None:
+    """Whatever else arrives, a beat that is unanswered for 1.5 intervals makes a zombie; the seed compared no ACKs."""
+    stage = start_memory_stage()
+    line = await stage.identified(INTERVAL * 1000)
+    while not line.ops(Op.HEARTBEAT):
+        await stage.fake.advance(0.25)
+    sent_at = stage.fake.monotonic()
+    while stage.tracker.state is State.READY:
+        line.feed(line.dispatched("MESSAGE_CREATE"))
+        await stage.fake.advance(0.25)
+    assert stage.fake.monotonic() - sent_at == pytest.approx(1.5 * INTERVAL, abs=0.5)
+    assert stage.tracker.transitions[-1].trigger in {Name.ZOMBIE, Name.DIAGNOSED}
+
+
+async def test_a_write_that_hangs_is_a_zombie(start_memory_stage: StartMemoryStage) -> None:
+    """A half-open socket whose buffer is full: the age of the beat counts from the moment it is written."""
+    stage = start_memory_stage()
+    line = await stage.identified(INTERVAL * 1000)
+    line.writes.clear()
+    await stage.until(lambda: stage.tracker.state is not State.READY, within=1.1 * INTERVAL)
+    await stage.until(lambda: line.close_codes == [4000])
+
+
+async def test_the_cause_of_a_beat_that_meets_a_closed_socket_is_what_the_processor_reads(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """4004 is still to be read from a socket that cannot be written to any more: it is fatal, not a lost beat."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.write_error = Closed(None, "network")
+    line.feed({"op": Op.HEARTBEAT, "d": None})
+    await stage.fake.advance(1.0)
+    assert stage.tracker.state is State.READY
+    line.lose(4004)
+    assert isinstance(await stage.end(), FatalCloseError)
+
+
+# ---------------------------------------------------------------- tasks
+
+
+async def test_each_generation_has_a_new_master_and_the_tracker_stays(start_memory_stage: StartMemoryStage) -> None:
+    """`tracker.master_task` changes, the tracker is one and the same; an old master has finished."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    tracker, first = stage.tracker, stage.tracker.master_task
+    assert get_status(tracker) == dict.fromkeys(("heartbeat", "processor", "doctor", "master"), "running")
+    line.lose()
+    second_line = await stage.resuming(2)
+    second_line.feed(second_line.dispatched("RESUMED"))
+    await stage.ready(generation=2)
+    assert stage.ref.value is tracker
+    assert tracker.master_task is not first
+    assert first is not None
+    assert first.done()
+    assert first.exception() is None
+
+
+async def test_get_status_tells_absent_running_done_and_failed_apart(
+    start_memory_stage: StartMemoryStage, exchange: Exchange
+) -> None:
+    """Before Hello there is no heartbeat; after a failure the one that failed says so."""
+    stage = start_memory_stage()
+    line = await stage.line()
+    await stage.in_state(State.CONNECTING)
+    running = {"processor": "running", "doctor": "running", "master": "running"}
+    assert get_status(stage.tracker) == {"heartbeat": "absent", **running}
+    line.hello()
+    await stage.in_state(State.IDENTIFYING)
+    stage.tracker.throw_to("heartbeat", RuntimeError("simulated failure"))
+    await stage.until(lambda: stage.tracker.state is State.RESTARTING)
+    done = {"processor": "done", "doctor": "done", "master": "done"}
+    assert get_status(stage.tracker) == {"heartbeat": "failed", **done}
+
+
+async def test_before_the_first_dial_no_task_runs(start_memory_stage: StartMemoryStage, exchange: Exchange) -> None:
+    """Disconnected: all four absent."""
+    exchange.answers.clear()
+    stage = start_memory_stage()
+    await stage.in_state(State.DISCONNECTED)
+    assert set(get_status(stage.tracker).values()) == {"absent"}
+    exchange.answers.set()
+
+
+async def test_a_task_that_somebody_else_cancels_has_failed(start_memory_stage: StartMemoryStage) -> None:
+    """The cause says which task; the session is resumed."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    processor = stage.tracker.processor_task
+    assert processor is not None
+    processor.cancel()
+    await stage.until(lambda: stage.tracker.state is State.RESTARTING)
+    assert "the processor was cancelled by somebody other" in (stage.tracker.shards[0].cause or "")
+    assert line.close_codes == [4000]
+    assert (await stage.resuming(2)).ops(Op.RESUME) == [
+        {"token": "MTIz.in-memory.not-a-secret", "session_id": "s1", "seq": 1}
+    ]
+
+
+async def test_under_fail_on_error_a_cancelled_task_ends_serve(start_memory_stage: StartMemoryStage) -> None:
+    """With `TaskDied`, which is no CancelledError: the caller was not cancelled."""
+    stage = start_memory_stage("gateway.fail_on_error=true")
+    await stage.identified()
+    doctor = stage.tracker.doctor_task
+    assert doctor is not None
+    doctor.cancel()
+    assert isinstance(await stage.end(), TaskDied)
+
+
+async def test_a_zombie_under_fail_on_error_is_raised_as_such(start_memory_stage: StartMemoryStage) -> None:
+    """The failure itself reaches the caller."""
+    stage = start_memory_stage("gateway.fail_on_error=true")
+    await stage.identified(INTERVAL * 1000)
+    assert isinstance(await stage.end(), ZombieConnection)
+
+
+# ---------------------------------------------------------------- causes and late reports
+
+
+async def test_the_first_of_two_causes_decides(start_memory_stage: StartMemoryStage) -> None:
+    """Op 7 and then a close with 4004 in the same turn: planned, so it restarts."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.feed({"op": Op.RECONNECT})
+    line.lose(4004)
+    await stage.until(lambda: stage.tracker.state is State.RESTARTING)
+    assert (stage.tracker.shards[0].cause or "").startswith("op 7")
+    assert stage.tracker.stats.unexpected_count <= 1
+
+
+async def test_the_first_of_two_causes_decides_the_other_way_round_too(start_memory_stage: StartMemoryStage) -> None:
+    """A fatal close is not made harmless by what fails after it."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose(4004)
+    await stage.until(lambda: stage.tracker.processor_task is None or stage.tracker.processor_task.done())
+    assert isinstance(await stage.end(), FatalCloseError)
+
+
+# ---------------------------------------------------------------- a resume that is interrupted
+
+
+@pytest.mark.parametrize("frame", [{"op": Op.RECONNECT}, {"op": Op.INVALID_SESSION, "d": True}, b"garbage"])
+async def test_a_resume_that_is_interrupted_is_tried_again(
+    start_memory_stage: StartMemoryStage, frame: dict[str, object] | bytes
+) -> None:
+    """Op 7, op 9 true and nonsense instead of RESUMED: the same session again, from the last event that came."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    second = await stage.resuming(2)
+    second.feed(second.dispatched("MESSAGE_CREATE"), frame)
+    third = await stage.resuming(3)
+    assert [resume["seq"] for resume in (second.ops(Op.RESUME)[0], third.ops(Op.RESUME)[0])] == [1, 2]
+    third.feed(third.dispatched("MESSAGE_CREATE"), third.dispatched("RESUMED"))
+    await stage.ready(generation=3)
+    assert [event.seq for event in stage.recorder.events] == [1, 2, 3, 4]
+    assert line.ops(Op.IDENTIFY)
+    assert not second.ops(Op.IDENTIFY)
+    assert not third.ops(Op.IDENTIFY)
+
+
+async def test_op_9_false_as_the_answer_to_a_resume_identifies_after_a_pause(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """At least a second, and Discord's spacing of IDENTIFYs; even under fail_on_error, for it is an answer, not a failure."""
+    stage = start_memory_stage("gateway.fail_on_error=true")
+    line = await stage.identified()
+    line.feed({"op": Op.RECONNECT})
+    second = await stage.resuming(2)
+    second.feed({"op": Op.INVALID_SESSION, "d": False})
+    refused_at = stage.fake.monotonic()
+    third = await stage.line(3)
+    assert stage.fake.monotonic() - refused_at >= 1.0
+    third.hello()
+    await stage.until(lambda: third.ops(Op.IDENTIFY))
+    assert stage.fake.monotonic() - refused_at >= 1.0
+    third.ready("s2")
+    await stage.ready(generation=3)
+    assert not third.ops(Op.RESUME)
+    assert stage.tracker.stats.identify_count == 2
+    assert len({event.session for event in stage.recorder.events}) == 2
+
+
+async def test_a_replay_that_makes_no_progress_is_given_up_after_30_seconds(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """Each replayed event moves the deadline; the session is kept."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    second = await stage.resuming(2)
+    for _ in range(3):
+        await stage.fake.advance(12.0)
+        second.ack()
+        second.feed(second.dispatched("MESSAGE_CREATE"))
+    await stage.fake.advance(1.0)
+    assert stage.tracker.state is State.RESUMING
+    gave_up_after = stage.fake.monotonic()
+    while stage.tracker.state is State.RESUMING:
+        await stage.fake.advance(0.5)
+        second.ack()
+    assert 28.0 < stage.fake.monotonic() - gave_up_after < 31.0
+    third = await stage.resuming(3)
+    assert third.ops(Op.RESUME)[0]["seq"] == 4
+
+
+async def test_three_refused_resumes_over_three_minutes_cost_the_session(
+    start_memory_stage: StartMemoryStage, exchange: Exchange
+) -> None:
+    """Each RESUME is answered by a reset: after three refusals and 180 s a new session (fault case 19)."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    began = stage.fake.monotonic()
+    while not line.ops(Op.IDENTIFY) or line is exchange.lines[0]:
+        await stage.fake.advance(0.5)
+        line = exchange.lines[-1]
+        if line.ops(Op.RESUME):
+            line.lose()
+        elif line is not exchange.lines[0] and stage.tracker.state is State.CONNECTING:
+            line.hello()
+    assert stage.fake.monotonic() - began >= 180.0
+    assert stage.tracker.stats.identify_count == 2
+    assert all(len(each.ops(Op.RESUME)) == 1 for each in exchange.lines[1:-1])
+
+
+# ---------------------------------------------------------------- ends
+
+
+async def test_a_peer_that_does_not_answer_the_close_is_given_a_second(start_memory_stage: StartMemoryStage) -> None:
+    """The doctor closes with 4000, waits a second, drops the socket; the verdict does not wait longer."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.answers_close = False
+    stage.tracker.throw_to("processor", RuntimeError("simulated failure"))
+    await stage.until(lambda: stage.tracker.state is State.RESTARTING, within=1.2)
+    assert line.close_codes == [4000]
+    assert line.aborted
+
+
+async def test_a_stop_while_an_identify_slot_is_awaited_sends_no_identify(start_memory_stage: StartMemoryStage) -> None:
+    """The second IDENTIFY of a bucket waits for its spacing; the request is withdrawn, the socket closed with 4000."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose(4009)
+    second = await stage.line(2)
+    second.hello()
+    await stage.in_state(State.IDENTIFYING)
+    assert not second.ops(Op.IDENTIFY)
+    began = stage.fake.monotonic()
+    await stage.stop()
+    assert stage.fake.monotonic() - began < 1.0
+    assert second.close_codes == [4000]
+    assert not second.ops(Op.IDENTIFY)
+    assert stage.tracker.stats.identify_count == 1
+
+
+async def test_a_dial_that_hangs_is_given_up_after_ten_seconds(
+    start_memory_stage: StartMemoryStage, exchange: Exchange
+) -> None:
+    """DNS, TCP, TLS and upgrade together; then the next generation dials."""
+    exchange.prepare().accepts.clear()
+    stage = start_memory_stage()
+    await stage.in_state(State.CONNECTING)
+    began = stage.fake.monotonic()
+    await stage.until(lambda: stage.tracker.state is not State.CONNECTING)
+    assert stage.fake.monotonic() - began == pytest.approx(10.0, abs=0.2)
+    assert "no connection within 10 s" in (stage.tracker.shards[0].cause or "")
+    await stage.line(2)
+
+
+async def test_back_off_grows_and_is_reset_by_stability_not_by_ready(start_memory_stage: StartMemoryStage) -> None:
+    """A flapping connection waits longer and longer; two minutes in Ready start the ladder anew (fault case 20)."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    for number in range(2, 5):
+        line.lose()
+        line = await stage.resuming(number)
+        line.feed(line.dispatched("RESUMED"))
+        await stage.ready(generation=number)
+    assert stage.tracker.shards[0].attempts == 3
+    for _ in range(13):
+        await stage.fake.advance(10.0)
+        line.ack()
+    assert stage.tracker.shards[0].attempts == 0
+
+
+async def test_the_second_connection_goes_to_the_resume_host_and_asks_for_what_the_first_did(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """READY's host, with version, encoding and compression in the query; the first one went to the main host."""
+    stage = start_memory_stage("gateway.compress=none")
+    line = await stage.identified()
+    line.lose()
+    second = await stage.resuming(2)
+    assert line.url == "ws://main.test/?v=10&encoding=json"
+    assert second.url == "ws://resume.test/?v=10&encoding=json"
