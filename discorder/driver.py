@@ -257,7 +257,7 @@ class ShardDriver:
 
     # ---------------------------------------------------------------- commands
 
-    def _carry_out(self, wanted: command.Command) -> None:  # noqa: C901  # one line per command
+    def _carry_out(self, wanted: command.Command) -> None:  # one line per command
         match wanted:
             case command.OpenSocket():
                 self._open_socket(wanted)

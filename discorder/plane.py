@@ -15,9 +15,9 @@ from discorder.clock import Clock, SystemClock
 from discorder.config import Config, ShardSet
 from discorder.driver import Outside, ShardDriver
 from discorder.errors import DiscorderError, NotRunning, NotStarted
+from discorder.keeping import Layout, LookUp, Sessions
 from discorder.logs import logger
 from discorder.publishers.fanout import FanOut
-from discorder.keeping import Layout, LookUp, Sessions
 from discorder.reception import Reception
 from discorder.rest import BotClient, GatewayInfo, look_up
 from discorder.sessions import SessionStore, StoredSession, open_store

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,10 +15,13 @@ import msgspec
 from discorder.clock import FakeClock
 from discorder.config import Compress, Config, ShardSet
 from discorder.control_plane import serve_config, shutdown
-from discorder.errors import DiscorderError
+from discorder.errors import DiscorderError, RecordingError
 from discorder.plane import Surroundings
+from discorder.publishers.health import PublisherHealth, PublisherState
+from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
 from discorder.sessions import MemorySessionStore, StoredSession
+from discorder.statemachine.close_codes import GOODBYE_CLOSE
 from discorder.tracker import GatewayTracker
 from discorder.tracker_ref import TrackerRef
 from discorder.transport import GATEWAY_URL, MockGateway, Recording
@@ -25,6 +29,8 @@ from discorder.transport.recorded import Connection, Kind
 from discorder.wire import Op
 
 TOKEN = "replay"  # noqa: S105  # the recording has a placeholder in its place, and the comparison leaves it out
+REAL_STEP = 0.002  # seconds
+CATCH_UP_STEPS = 500  # one second; a publisher that takes longer is its queue's affair, as in a live run
 BUDGET = SessionStartLimit(total=1000, remaining=1000, reset_after_ms=0, max_concurrency=1)
 
 
@@ -36,27 +42,39 @@ class Replayed:
     error: DiscorderError | None
 
 
-async def replay(recording: Recording, config: Config, *, speed: float | None = None) -> Replayed:
+async def replay(
+    recording: Recording,
+    config: Config,
+    *,
+    speed: float | None = None,
+    publishers: Sequence[Publisher] = (),
+) -> Replayed:
     """Play ``recording`` with the publishers of ``config``; intents, shards and stored sessions are the recording's.
 
-    ``speed`` paces it in real time (1 = as recorded), None does not wait. Raises `RecordingError` at the first difference
-    between what the plane did and what was recorded, and `ConfigError` for publishers that cannot be opened.
+    ``speed`` paces it in real time (1 = as recorded), None does not wait. ``publishers`` get every event too, besides those
+    of ``config``. A replay of the same file is the same each time. Raises `RecordingError` at the first difference between
+    what the plane did and what was recorded, and `ConfigError` for publishers that cannot be opened.
     """
-    clock = FakeClock(datetime.fromisoformat(recording.created).astimezone(UTC))
-    gateway = MockGateway(recording, clock)
-    ref = TrackerRef()
-    around = Surroundings(
-        clock=clock, dial=gateway.dial, look_up=lambda: _look_up(recording), store=_store(recording, clock)
-    )
+    clock = FakeClock(_began(recording))
+    ref = _Ref(publishers)
+    gateway = MockGateway(recording, clock, settle=ref.publishers_caught_up)
     adapted = _adapted(config, recording)
+    around = Surroundings(
+        clock=clock,
+        rng=random.Random(0),
+        dial=gateway.dial,
+        look_up=lambda: _look_up(recording),
+        store=_store(recording, clock, adapted.gateway.intents_value),
+    )
     serving = serve_config(lambda: adapted, client=BotClient(TOKEN), tracker_ref=ref, surroundings=around)
     plane = asyncio.create_task(serving, name="replayed-plane")
     try:
         tracker = await _tracker_or_error(ref, plane)
         await gateway.play(speed)
-        ending = asyncio.create_task(shutdown(tracker))
+        ending = asyncio.create_task(shutdown(tracker, goodbye=_said_goodbye(recording)))
         while not (ending.done() and plane.done()):
-            await clock.advance(0.1)  # the end has deadlines too
+            await clock.advance(REAL_STEP)  # the end has deadlines too
+            await asyncio.sleep(REAL_STEP)  # and publishers that close in threads have no fake clock
         await ending
         gateway.check()
         error = plane.exception()
@@ -66,6 +84,29 @@ async def replay(recording: Recording, config: Config, *, speed: float | None = 
     finally:
         plane.cancel()
         await asyncio.gather(plane, return_exceptions=True)
+
+
+class _Ref(TrackerRef):
+    """Adds the caller's publishers before the first dial, and tells when all publishers have what they were given."""
+
+    def __init__(self, publishers: Sequence[Publisher]) -> None:
+        super().__init__()
+        self._publishers = publishers
+
+    def fill(self, tracker: GatewayTracker) -> None:
+        for publisher in self._publishers:
+            tracker.add_publisher(publisher)
+        super().fill(tracker)
+
+    async def publishers_caught_up(self) -> None:
+        """Wait in real time, or the clock of the recording would run ahead of a publisher that works in a thread."""
+        for _ in range(CATCH_UP_STEPS):
+            if not any(health.queued_events + health.in_flight for health in self._working()):
+                return
+            await asyncio.sleep(REAL_STEP)
+
+    def _working(self) -> list[PublisherHealth]:
+        return [health for health in self.value.publisher_health if health.state is PublisherState.HEALTHY]
 
 
 async def _tracker_or_error(ref: TrackerRef, plane: asyncio.Task[None]) -> GatewayTracker:
@@ -97,11 +138,25 @@ def _adapted(config: Config, recording: Recording) -> Config:
     return msgspec.structs.replace(config, gateway=gateway)
 
 
-def _store(recording: Recording, clock: FakeClock) -> MemorySessionStore:
+def _began(recording: Recording) -> datetime:
+    """When the recording was made, UTC; some fixed moment if it does not say. Raises `RecordingError` for what is no time."""
+    try:
+        return datetime.fromisoformat(recording.created or "2026-01-01T00:00:00+00:00").astimezone(UTC)
+    except ValueError:
+        msg = f'{recording.path}:1: "created" is {recording.created!r}, expected a time such as "2026-01-01T00:00:00+00:00"'
+        raise RecordingError(msg) from None
+
+
+def _said_goodbye(recording: Recording) -> bool:
+    """Whether the recorded process ended its sessions when it stopped, rather than keeping them for the next start."""
+    ends = [connection.entries[-1] for connection in recording.connections]
+    return any(end.kind is Kind.CLOSE and end.by == "us" and end.code == GOODBYE_CLOSE for end in ends)
+
+
+def _store(recording: Recording, clock: FakeClock, intents: int) -> MemorySessionStore:
     """The sessions that the recorded process had brought along: those it resumed before it had seen a READY."""
     store = MemorySessionStore()
     begun: set[tuple[int, int]] = set()
-    intents = next((d["intents"] for _, d in _sent(recording, Op.IDENTIFY)), None)
     for connection, d in _sent(recording, Op.RESUME, Op.IDENTIFY):
         if connection.shard not in begun and "session_id" in d:
             store.save(
@@ -113,7 +168,7 @@ def _store(recording: Recording, clock: FakeClock) -> MemorySessionStore:
                     seq=d["seq"],
                     last_ready=None,
                     updated_at=clock.now(),
-                    intents=intents or 0,
+                    intents=intents,
                 )
             )
         begun.add(connection.shard)

@@ -18,8 +18,9 @@ from discorder.clock import Clock
 from discorder.config import Config
 from discorder.errors import NotRunning, NotSharded
 from discorder.publishers.fanout import FanOut, PublisherHealth
-from discorder.publishers.options import DeliveryOptions
+from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
 from discorder.publishers.protocol import Publisher
+from discorder.publishers.registry import check_delivery
 from discorder.statemachine import Session, State, Task
 from discorder.statemachine.health import Ages, Verdict, judge
 from discorder.statemachine.heartbeat import Pulse
@@ -347,17 +348,28 @@ class GatewayTracker:
     # ---------------------------------------------------------------- what may be asked for, from any thread
 
     def add_publisher(
-        self, publisher: Publisher, *, name: str | None = None, options: DeliveryOptions | None = None
+        self,
+        publisher: Publisher,
+        *,
+        name: str | None = None,
+        required: bool = False,
+        overflow: Overflow | None = None,
+        events: Sequence[str] | None = None,
     ) -> None:
         """Hand every event from now on to ``publisher`` as well; it survives restarts. Opened in the background.
 
-        A publisher that cannot be opened shows in ``publisher_health``. Raises ValueError for a name that is taken.
+        ``events``: globs of the event names that it gets, None for all. The others are the configuration's keys. A publisher
+        that cannot be opened shows in ``publisher_health``. Raises ValueError for a name that is taken, `ConfigError` for
+        options that contradict each other.
         """
         chosen = name or publisher.name
         if chosen in {health.name for health in self._fan_out.health}:
             msg = f"there is a publisher named {chosen!r} already; pass another name="
             raise ValueError(msg)
-        self._plane.on_loop(lambda: self._fan_out.add(publisher, options or DeliveryOptions(), name=chosen))
+        selection = EventSelection() if events is None else EventSelection(include=tuple(events))
+        options = DeliveryOptions(required=required, overflow=overflow, events=selection)
+        check_delivery(publisher, options, f"publishers.{chosen}")
+        self._plane.on_loop(lambda: self._fan_out.add(publisher, options, name=chosen))
 
     def remove_publisher(self, name: str) -> None:
         """Close the publisher ``name`` and forget it. Raises ValueError for a name that is not there."""

@@ -20,7 +20,7 @@ from discorder.transport.redact import RESUME_HOST, Redaction
 from discorder.wire import Op
 
 PATIENCE = 900.0  # seconds of fake time a client may take beyond the recording, for a frame, a close, the next dial
-_ACK_IN_FLIGHT = 5000  # ms; well below the half interval after which an unanswered beat makes a zombie
+_ACK_IN_FLIGHT = 0.25  # of an interval: well below the half after which an unanswered beat makes a zombie
 _ACK = b'{"op":11}'
 LATE_FRAMES = 1000  # ms; what was recorded this shortly before our own close may have crossed it on the wire
 
@@ -225,9 +225,16 @@ def _split(entries: tuple[Entry, ...]) -> tuple[list[Entry], list[Answers]]:
             answers.append(((entry.t - beat.t) / 1000, entry.message))
         else:
             kept.append(entry)
-    if beats and not beats[-1][1] and entries[-1].t - beats[-1][0].t < _ACK_IN_FLIGHT:
+    if beats and not beats[-1][1] and entries[-1].t - beats[-1][0].t < _ACK_IN_FLIGHT * _interval_ms(entries):
         beats[-1][1].append((0.0, _ACK))  # the connection ended before the answer could come: that is no dead peer
     return kept, [answers for _, answers in beats]
+
+
+def _interval_ms(entries: tuple[Entry, ...]) -> float:
+    """The heartbeat interval that the connection's Hello asked for, 0 without one."""
+    hello = next((_frame(entry.text) for entry in entries if entry.kind is Kind.IN and entry.op == Op.HELLO), None)
+    interval = hello["d"].get("heartbeat_interval") if hello is not None and isinstance(hello.get("d"), dict) else 0
+    return float(interval) if isinstance(interval, int | float) else 0.0
 
 
 def _frame(text: str) -> Any:

@@ -13,7 +13,7 @@ from discorder.statemachine.triggers import Name
 from discorder.wire import Op
 
 if TYPE_CHECKING:
-    from tests.plane.conftest import Exchange, Line, MemoryStage, StartMemoryStage, StartStage
+    from tests.plane.conftest import Exchange, Line, MemoryStage, StartMemoryStage
 
 INTERVAL = 10.0
 

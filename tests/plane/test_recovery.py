@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,7 +15,6 @@ from discorder.errors import (
     ConnectFailed,
     FatalCloseError,
     GatewayUnreachable,
-    ProtocolBreach,
 )
 from discorder.simulator import Simulator
 from discorder.statemachine import State

@@ -1,0 +1,167 @@
+"""What each command does when all is well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discorder.simulator import Simulator
+
+pytestmark = pytest.mark.system
+FREE_PORT = "publishers.zmq.bind=tcp://127.0.0.1:0"
+Command = Callable[..., Awaitable[Any]]
+
+
+async def start(*arguments: str, env: dict[str, str], cwd: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "discorder", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+    )
+
+
+async def test_demo_counts_what_arrives(discorder: Command) -> None:
+    outcome = await discorder("demo", "--seconds", "2", "--set", FREE_PORT)
+    assert outcome.code == 0, outcome.err
+    summary = re.fullmatch(r"published=(\d+) received=(\d+) lost=0", outcome.out.splitlines()[-1])
+    assert summary is not None
+    assert summary[1] == summary[2]
+    assert int(summary[1]) > 10
+
+
+@pytest.mark.xdist_group("port-6000")
+async def test_demo_uses_port_6000(discorder: Command) -> None:
+    outcome = await discorder("demo", "--seconds", "1")
+    assert outcome.code == 0, f"is port 6000 of this machine in use? {outcome.err}"
+    assert " lost=0" in outcome.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_stops_on_a_signal_and_keeps_the_session(
+    sim: Simulator, environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    env = environment | {"DISCORD_BOT_TOKEN": sim.token}
+    process = await start("serve", "--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, env=env, cwd=tmp_path)
+    await sim.wait_for(lambda: sim.sent, timeout=30)
+    process.send_signal(number)
+    async with asyncio.timeout(10):
+        _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert b"Shut down completely" in err
+    await sim.wait_for(lambda: sim.closes)
+    assert [(close.code, close.by) for close in sim.closes] == [(4000, "client")]
+    assert sim.sessions
+
+
+async def test_serve_records_and_replay_plays_it(
+    discorder: Command, sim: Simulator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "session.jsonl"
+    env = environment | {"DISCORD_BOT_TOKEN": sim.token}
+    arguments = ["--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, "--record", str(path)]
+    process = await start("serve", *arguments, env=env, cwd=tmp_path)
+    await sim.wait_for(lambda: len(sim.sent) > 10, timeout=30)
+    process.terminate()
+    await process.communicate()
+    assert path.stat().st_mode & 0o777 == 0o600
+    text = path.read_text()
+    assert sim.token not in text
+    assert not any(session in text for session in sim.sessions)
+    assert sim.resume_url not in text
+    outcome = await discorder("replay", str(path), "--set", FREE_PORT, "--speed", "50")
+    assert outcome.code == 0, outcome.err
+    dispatches = text.count('\\"op\\":0,')
+    assert f"published={dispatches} identifies=1 resumes=0 restarts=0" in outcome.out
+
+
+async def test_tail_prints_what_a_plane_publishes(sim: Simulator, environment: dict[str, str], tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/bus"
+    env = environment | {"DISCORD_BOT_TOKEN": sim.token}
+    tail = await start("tail", endpoint, "--json", "--type", "MESSAGE_CREATE", env=environment, cwd=tmp_path)
+    plane = await start(
+        *("serve", "--set", f"gateway.api={sim.api_url}", "--set", f"publishers.zmq.bind={endpoint}"),
+        env=env,
+        cwd=tmp_path,
+    )
+    try:
+        assert tail.stdout is not None
+        async with asyncio.timeout(30):
+            event = json.loads(await tail.stdout.readline())
+        assert event["type"] == "MESSAGE_CREATE"
+        assert event["shard"] == [0, 1]
+        assert event["data"]["id"]
+        tail.send_signal(signal.SIGINT)
+        async with asyncio.timeout(10):
+            _, err = await tail.communicate()
+        assert tail.returncode == 0, err.decode()
+    finally:
+        plane.terminate()
+        await plane.communicate()
+
+
+async def test_simulate_says_where_it_is_and_stops_on_sigterm(environment: dict[str, str], tmp_path: Path) -> None:
+    process = await start("simulate", "--guilds", "1", env=environment, cwd=tmp_path)
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        where = json.loads(await process.stdout.readline())
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/v10", where["api"])
+    assert re.fullmatch(r"ws://127\.0\.0\.1:\d+/?", where["gateway"])
+    assert where["token"]
+    process.terminate()
+    async with asyncio.timeout(10):
+        _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+
+
+async def test_init_writes_a_file_that_check_config_accepts(discorder: Command, tmp_path: Path) -> None:
+    for arguments, key in (((), "prod.log"), (("--dev", "dev.toml"), "dev.log")):
+        name = arguments[-1] if arguments else "discorder.toml"
+        assert (await discorder("init", *arguments)).code == 0
+        assert key in (tmp_path / name).read_text()
+        outcome = await discorder("check-config", name)
+        assert outcome.code == 0, outcome.err
+        assert "tcp://127.0.0.1:6000" in outcome.out
+    again = await discorder("init")
+    assert again.code == 78
+    assert "discorder.toml exists" in again.err
+
+
+@pytest.mark.parametrize(
+    ("picture_format", "beginning"),
+    [("svg", b"<svg"), ("png", b"\x89PNG"), ("mermaid", b""), ("dot", b"digraph"), ("markdown", b"#")],
+)
+async def test_diagram_draws_each_format(
+    discorder: Command, tmp_path: Path, picture_format: str, beginning: bytes
+) -> None:
+    outcome = await discorder("diagram", "--format", picture_format, "-o", "picture")
+    assert outcome.code == 0, outcome.err
+    drawn = (tmp_path / "picture").read_bytes()
+    assert beginning in drawn[:400]
+    assert b"Unhealthy" in drawn or picture_format == "png"
+
+
+async def test_diagram_checks_a_folder(discorder: Command, tmp_path: Path) -> None:
+    (tmp_path / "diagrams").mkdir()
+    assert (await discorder("diagram", "-o", "diagrams")).code == 0
+    assert (await discorder("diagram", "--check")).code == 0
+    (tmp_path / "diagrams" / "life-cycle.md").write_text("outdated")
+    outcome = await discorder("diagram", "--check")
+    assert outcome.code == 1
+    assert "life-cycle.md" in outcome.err
+
+
+async def test_help_names_every_command(discorder: Command) -> None:
+    outcome = await discorder("--help")
+    assert outcome.code == 0
+    for name in ("serve", "demo", "simulate", "tail", "replay", "diagram", "init", "check-config"):
+        assert name in outcome.out

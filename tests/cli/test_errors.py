@@ -1,0 +1,138 @@
+"""Bad input of every kind: one clear error without a traceback, its exit code, nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discorder.simulator import Simulator
+
+pytestmark = pytest.mark.system
+FREE_PORT = "publishers.zmq.bind=tcp://127.0.0.1:0"
+
+
+def check(outcome: Any, code: int, *words: str) -> None:
+    assert outcome.code == code, outcome.err
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in outcome.err, outcome.err
+
+
+async def test_no_token(discorder: Callable[..., Awaitable[Any]]) -> None:
+    check(await discorder("serve", "--set", FREE_PORT), 78, "DISCORD_BOT_TOKEN", "token_file")
+
+
+async def test_a_wrong_token(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
+    outcome = await discorder(
+        "serve", "--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, token="MTIz.wrong.token"
+    )
+    check(outcome, 77, "401", "token")
+    assert "MTIz.wrong.token" not in outcome.err
+    assert sim.connects == 0
+
+
+async def test_refused_intents(discorder: Callable[..., Awaitable[Any]]) -> None:
+    async with Simulator(guilds=1, approved_intents=0) as sim:
+        settings = [f"gateway.api={sim.api_url}", 'gateway.intents=["guilds", "guild_members"]', FREE_PORT]
+        arguments = [word for setting in settings for word in ("--set", setting)]
+        check(await discorder("serve", *arguments, token=sim.token), 77, "4014", "gateway.intents")
+        assert sim.identifies == 1
+
+
+async def test_a_busy_port(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        arguments = ["--set", f"gateway.api={sim.api_url}", "--set", f"publishers.zmq.bind={endpoint}"]
+        check(await discorder("serve", *arguments, token=sim.token), 78, endpoint)
+    assert sim.connects == 0
+
+
+async def test_an_unwritable_log(discorder: Callable[..., Awaitable[Any]], sim: Simulator, tmp_path: Path) -> None:
+    arguments = ["--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, "--set", f"log.file={tmp_path}"]
+    check(await discorder("serve", *arguments, token=sim.token), 74, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[gateway]\nintent = 1\n", ("gateway.intent", "intents")),
+        ('[gateway]\nfail_on_error = "yes"\n', ("gateway.fail_on_error", "true")),
+        ("[gateway]\nmax_attempts = -1\n", ("gateway.max_attempts",)),
+        ("[gateway\n", ("line 1",)),
+        ('[gateway]\ntoken = "MTIz.a.b"\n', ("gateway.token", "DISCORD_BOT_TOKEN")),
+    ],
+    ids=["unknown key", "wrong type", "out of range", "no TOML", "token in the file"],
+)
+async def test_a_bad_configuration(
+    discorder: Callable[..., Awaitable[Any]], tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    for command in (("serve", "--config"), ("check-config",)):
+        outcome = await discorder(*command, str(path), token="MTIz.some.token")
+        check(outcome, 78, "bad.toml", *words)
+        assert "MTIz.a.b" not in outcome.err
+
+
+async def test_a_missing_configuration(discorder: Callable[..., Awaitable[Any]]) -> None:
+    check(await discorder("serve", "--config", "nowhere.toml", token="MTIz.some.token"), 78, "nowhere.toml")
+
+
+async def test_a_bad_override(discorder: Callable[..., Awaitable[Any]]) -> None:
+    check(await discorder("serve", "--set", "gateway.shards=0", token="MTIz.some.token"), 78, "gateway.shards", "--set")
+
+
+async def test_an_unreachable_api_under_fail_on_error(discorder: Callable[..., Awaitable[Any]]) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        api = f"http://127.0.0.1:{closed.getsockname()[1]}/api/v10"
+    settings = [f"gateway.api={api}", "gateway.fail_on_error=true", FREE_PORT]
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    check(await discorder("serve", *arguments, token="MTIz.some.token"), 69, api)
+
+
+async def test_wrong_usage(discorder: Callable[..., Awaitable[Any]]) -> None:
+    check(await discorder("serve", "--record-raw"), 2, "--record")
+    check(await discorder("no-such-command"), 2)
+    check(await discorder("tail", "nonsense"), 2, "nonsense")
+
+
+async def test_a_recording_that_exists_is_not_overwritten(
+    discorder: Callable[..., Awaitable[Any]], sim: Simulator, tmp_path: Path
+) -> None:
+    path = tmp_path / "kept.jsonl"
+    path.write_text("kept")
+    arguments = ["--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, "--record", str(path)]
+    check(await discorder("serve", *arguments, token=sim.token), 74, "kept.jsonl")
+    assert path.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"\x00\xff", b'{"format":"something else"}\n'], ids=["missing", "binary", "other"]
+)
+async def test_a_recording_that_cannot_be_read(
+    discorder: Callable[..., Awaitable[Any]], tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "recording.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    check(await discorder("replay", str(path)), 1, "recording.jsonl")
+
+
+async def test_nothing_is_left_running(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
+    """After an error the endpoint is free again at once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    bind = f"publishers.zmq.bind=tcp://127.0.0.1:{port}"
+    await discorder("serve", "--set", f"gateway.api={sim.api_url}", "--set", bind, token="MTIz.wrong.token")
+    with socket.socket() as again:
+        again.bind(("127.0.0.1", port))
+    await asyncio.sleep(0)

@@ -1,0 +1,138 @@
+"""The README's walk-through, typed into a real ``python -m asyncio`` on a pseudo-terminal; what it shows must come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from discorder.config import sample_config
+from discorder.simulator import Simulator
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d\d:\d\d ")
+SECONDS = 60.0
+
+
+def steps(act: str) -> list[tuple[list[str], str]]:
+    """(lines to type, output shown) for each prompt of one act."""
+    (block,) = re.findall(rf"<!-- walk: {act} -->\n```pycon\n(.*?)```", README, re.DOTALL)
+    found: list[tuple[list[str], str]] = []
+    for line in str(block).splitlines():
+        if line.startswith(">>> "):
+            found.append(([line[4:]], ""))
+        elif line == "..." and found[-1][0][0].startswith("while "):
+            found[-1][0].append("")
+        else:
+            typed, shown = found[-1]
+            found[-1] = (typed, shown + line + "\n")
+    return found
+
+
+class Terminal:
+    """A Python prompt at the other end of a pseudo-terminal."""
+
+    def __init__(self, folder: Path, token: str) -> None:
+        self._master, slave = pty.openpty()
+        environment = os.environ | {
+            "DISCORD_BOT_TOKEN": token,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "TERM": "dumb",
+            "PYTHON_BASIC_REPL": "1",
+            "PYTHON_COLORS": "0",
+            "COLUMNS": "1000",
+        }
+        command = [sys.executable, "-m", "asyncio"]
+        self._process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, cwd=folder, env=environment, start_new_session=True
+        )
+        os.close(slave)
+        os.set_blocking(self._master, False)
+        self._text = ""
+        self._marks = 0
+
+    def type(self, lines: list[str]) -> str:
+        """What is printed until a mark that is typed after ``lines`` comes out; without echo, prompts and log lines."""
+        self._marks += 1
+        mark = f"[mark {self._marks}]"
+        self._text = ""
+        for line in (*lines, f"print('[mark', '{self._marks}]')"):
+            os.write(self._master, line.encode() + b"\n")
+        end = time.monotonic() + SECONDS
+        while not re.search(rf"^(?:>>> )*{re.escape(mark)}\r?$", self._text, re.MULTILINE):
+            assert time.monotonic() < end, f"no answer to {lines}: {self._text}"
+            with contextlib.suppress(BlockingIOError):
+                self._text += os.read(self._master, 65536).decode()
+            time.sleep(0.01)  # a real terminal, in real time
+        return "".join(f"{line}\n" for line in self._lines() if line != mark)
+
+    def _lines(self) -> Iterator[str]:
+        for line in self._text.replace("\r", "").splitlines():
+            bare = re.sub(r"^(?:(?:>>>|\.\.\.) )+", "", line)
+            is_echo = bare != line and "[mark" not in bare and not bare.startswith("Traceback")
+            if (
+                bare
+                and not LOG_LINE.match(bare)
+                and "print('[mark'" not in bare
+                and not (is_echo and bare in self._typed)
+            ):
+                yield bare
+
+    @property
+    def _typed(self) -> set[str]:
+        return {line for act in ("dev", "prod") for typed, _ in steps(act) for line in typed}
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+
+def matches(shown: str, printed: str) -> bool:
+    """``...`` stands for anything, as in doctest; here over lines too."""
+    pattern = ".*?".join(re.escape(part) for part in shown.split("..."))
+    return re.fullmatch(pattern, printed, re.DOTALL) is not None
+
+
+def write_samples(folder: Path, api: str) -> None:
+    """The two samples as they are, but for the address of the gateway."""
+    (folder / "etc").mkdir()
+    for name in ("dev", "prod"):
+        text = sample_config("dev" if name == "dev" else "prod")
+        assert text.count("\n[gateway]\n") == 1
+        (folder / "etc" / f"{name}.toml").write_text(text.replace("\n[gateway]\n", f'\n[gateway]\napi = "{api}"\n'))
+
+
+def walk(folder: Path, token: str) -> list[str]:
+    """Type both acts; returns what differs."""
+    terminal = Terminal(folder, token)
+    differences = []
+    try:
+        terminal.type([""])
+        for typed, shown in (*steps("dev"), *steps("prod")):
+            printed = terminal.type(typed)
+            if not matches(shown, printed):
+                differences.append(f"{typed}\nshown:\n{shown}\nprinted:\n{printed}")
+    finally:
+        terminal.close()
+    return differences
+
+
+@pytest.mark.system
+@pytest.mark.xdist_group("port-6000")
+async def test_the_walk_through_of_the_readme_runs_as_written(tmp_path: Path) -> None:
+    async with Simulator(guilds=1, rate=10) as sim:
+        write_samples(tmp_path, sim.api_url)
+        differences = await asyncio.to_thread(walk, tmp_path, sim.token)
+    assert not differences, "\n\n".join(differences)
+    assert sim.identifies == 1
+    assert sim.violations == []
