@@ -24,7 +24,7 @@ demo: $(VENV)/.runtime            ## simulator + control plane + subscriber, no 
 	$(BIN)/discorder demo $(ARGS)
 
 test: $(VENV)/.dev                ## every test on this Python; ARGS="-k name"
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-all:                         ## unit and contract tests on every Python >= 3.11 that is installed
 	@tools/test-all $(ARGS)

@@ -39,7 +39,7 @@ async def test_all_135_payloads_arrive_byte_identical(sim: Simulator, compress: 
         tracker = await ref.ready(timeout=SECONDS)
         (bus,) = (publisher for publisher in tracker.publishers if isinstance(publisher, ZmqPublisher))
         async with discorder.subscribe(bus.endpoints[0]) as events:
-            while bus.subscriptions == 0:
+            while bus.subscriptions == 0:  # noqa: ASYNC110  # ZeroMQ tells of a subscription when asked
                 await asyncio.sleep(0.01)
             before = len(sim.sent_documents)
             await sim.play_all_payloads()

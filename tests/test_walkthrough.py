@@ -19,19 +19,20 @@ from discorder.config import sample_config
 from discorder.simulator import Simulator
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d\d:\d\d ")
+LOG_LINE = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d\d:\d\d [^\n]*\n"
+)  # may come in the middle of what is typed
+ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 SECONDS = 60.0
 
 
-def steps(act: str) -> list[tuple[list[str], str]]:
-    """(lines to type, output shown) for each prompt of one act."""
+def steps(act: str) -> list[tuple[str, str]]:
+    """(line to type, output shown) for each prompt of one act."""
     (block,) = re.findall(rf"<!-- walk: {act} -->\n```pycon\n(.*?)```", README, re.DOTALL)
-    found: list[tuple[list[str], str]] = []
+    found: list[tuple[str, str]] = []
     for line in str(block).splitlines():
         if line.startswith(">>> "):
-            found.append(([line[4:]], ""))
-        elif line == "..." and found[-1][0][0].startswith("while "):
-            found[-1][0].append("")
+            found.append((line[4:], ""))
         else:
             typed, shown = found[-1]
             found[-1] = (typed, shown + line + "\n")
@@ -60,36 +61,29 @@ class Terminal:
         self._text = ""
         self._marks = 0
 
-    def type(self, lines: list[str]) -> str:
-        """What is printed until a mark that is typed after ``lines`` comes out; without echo, prompts and log lines."""
+    def type(self, line: str) -> str:
+        """What is printed until a mark that is typed after ``line`` comes out; without echo, prompts and log lines."""
         self._marks += 1
         mark = f"[mark {self._marks}]"
         self._text = ""
-        for line in (*lines, f"print('[mark', '{self._marks}]')"):
-            os.write(self._master, line.encode() + b"\n")
+        os.write(self._master, f"{line}\nprint('[mark', '{self._marks}]')\n".encode())
         end = time.monotonic() + SECONDS
         while not re.search(rf"^(?:>>> )*{re.escape(mark)}\r?$", self._text, re.MULTILINE):
-            assert time.monotonic() < end, f"no answer to {lines}: {self._text}"
+            assert time.monotonic() < end, f"no answer to {line}: {self._text}"
             with contextlib.suppress(BlockingIOError):
                 self._text += os.read(self._master, 65536).decode()
             time.sleep(0.01)  # a real terminal, in real time
-        return "".join(f"{line}\n" for line in self._lines() if line != mark)
+        return "".join(f"{printed}\n" for printed in self._lines() if printed != mark)
 
     def _lines(self) -> Iterator[str]:
-        for line in self._text.replace("\r", "").splitlines():
+        for line in LOG_LINE.sub("", ANSI.sub("", self._text.replace("\r", ""))).splitlines():
             bare = re.sub(r"^(?:(?:>>>|\.\.\.) )+", "", line)
-            is_echo = bare != line and "[mark" not in bare and not bare.startswith("Traceback")
-            if (
-                bare
-                and not LOG_LINE.match(bare)
-                and "print('[mark'" not in bare
-                and not (is_echo and bare in self._typed)
-            ):
+            if bare and "print('[mark'" not in bare and bare not in self._typed:
                 yield bare
 
     @property
     def _typed(self) -> set[str]:
-        return {line for act in ("dev", "prod") for typed, _ in steps(act) for line in typed}
+        return {typed for act in ("dev", "prod") for typed, _ in steps(act)}
 
     def close(self) -> None:
         self._process.kill()
@@ -117,7 +111,7 @@ def walk(folder: Path, token: str) -> list[str]:
     terminal = Terminal(folder, token)
     differences = []
     try:
-        terminal.type([""])
+        terminal.type("")
         for typed, shown in (*steps("dev"), *steps("prod")):
             printed = terminal.type(typed)
             if not matches(shown, printed):
@@ -128,7 +122,7 @@ def walk(folder: Path, token: str) -> list[str]:
 
 
 @pytest.mark.system
-@pytest.mark.xdist_group("port-6000")
+@pytest.mark.usefixtures("port_6000")
 async def test_the_walk_through_of_the_readme_runs_as_written(tmp_path: Path) -> None:
     async with Simulator(guilds=1, rate=10) as sim:
         write_samples(tmp_path, sim.api_url)

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
@@ -155,11 +156,13 @@ class RecordingTransport:
 
     async def connect(self, url: str) -> None:
         self._dialled = True
-        self._note("dial", url=self._redaction.url(url))
+        shown = self._redaction.url(url)
+        self._note("dial", url=shown)
         try:
             await self._inner.connect(url)
         except ConnectFailed as failure:
-            self._note_end("fail", error=self._redaction.plain(str(failure)), status=failure.status, by="network")
+            error = _with_host_of(shown, self._redaction.plain(str(failure)), url)
+            self._note_end("fail", error=error, status=failure.status, by="network")
             raise
         except asyncio.CancelledError:
             self._note_end("fail", error="the dial was cancelled", status=None, by="us")
@@ -212,6 +215,12 @@ class RecordingTransport:
     def _note(self, kind: str, **facts: str | int | None) -> None:
         if not self._over:
             self._recorder.note(self._shard, self._connection, kind, **facts)
+
+
+def _with_host_of(shown: str, text: str, url: str) -> str:
+    """``text`` with the host of ``url``, and its port, as they are called in ``shown``."""
+    host = re.escape(urlsplit(url).hostname or "")
+    return re.sub(rf"{host}(?::\d+)?", urlsplit(shown).hostname or "", text) if host else text
 
 
 def is_loopback(url: str) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from discorder.config.intents import PRIVILEGED, intent_names
 from discorder.config.schema import TOKEN_VARIABLE, Config, LogLevel, ShardSet, show
-from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
+from discorder.publishers.options import DeliveryOptions, EventSelection
 
 _COMMON_KEYS = frozenset(msgspec.structs.asdict(DeliveryOptions()))
 _WIDTH = 11
@@ -120,8 +120,6 @@ def _publisher_warnings(config: Config) -> Iterator[str]:
         yield "publishers: there is none; nobody will get an event"
     for publisher, options in config.build_publishers():
         key = f"publishers.{publisher.name}"
-        if options.policy is Overflow.BLOCK:
-            yield f"{key}: overflow = block: back-pressure can hold up your control plane while this publisher lags"
         if getattr(options, "insecure", False):
             yield f"{key}: insecure = true: other hosts can read every event, interaction tokens included"
 

@@ -39,7 +39,7 @@ async def test_demo_counts_what_arrives(discorder: Command) -> None:
     assert int(summary[1]) > 10
 
 
-@pytest.mark.xdist_group("port-6000")
+@pytest.mark.usefixtures("port_6000")
 async def test_demo_uses_port_6000(discorder: Command) -> None:
     outcome = await discorder("demo", "--seconds", "1")
     assert outcome.code == 0, f"is port 6000 of this machine in use? {outcome.err}"

@@ -354,7 +354,6 @@ def test_describe_says_what_would_run(file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("publishers.zmq.overflow=block", "back-pressure can hold up your control plane"),
         ("log.level=debug", "meant for development"),
         ("log.events=true", "which log.level"),
         ("publishers.zmq={bind='tcp://0.0.0.0:6000', insecure=true}", "other hosts can read"),

@@ -56,6 +56,7 @@ def test_a_commented_key_of_a_section_shows_its_default(written: Path, name: Sam
         "heartbeat",
         "events",
         "store",
+        "compress",
     }  # examples, or set by a sample
     written.write_text(text, encoding="utf-8")
     config = load_config(written)

@@ -134,6 +134,7 @@ class Stage:
 
     async def _the_right_tasks_run(self) -> None:
         """The rule holds whenever the inbox is empty, so a few turns of the loop are granted."""
+        wrong: list[ShardTracker] = []
         for _ in range(300):
             wrong = [shard for shard in self._shards() if running_tasks(shard) != RUNS[shard.state]]
             if not wrong:
