@@ -1,0 +1,319 @@
+"""The public calls, as a program uses them: on real sockets, against the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import loguru
+import pytest
+
+import discorder
+from discorder.config import load_config
+from discorder.control_plane import serve_config
+from discorder.errors import (
+    AuthenticationFailed,
+    FatalCloseError,
+    NotRunning,
+    NotSharded,
+    NotStarted,
+    StoreLocked,
+    TokenMissing,
+)
+from discorder.rest import BotClient
+from discorder.simulator import Simulator
+from discorder.statemachine import State
+from discorder.tracker import GatewayTracker
+from discorder.wire import Event
+
+SECONDS = 20.0
+
+
+def settings(sim: Simulator, *more: str) -> list[str]:
+    return [f"gateway.api={sim.api_url}", "publishers.sink.kind=channel", "session.store=", "log.level=error", *more]
+
+
+def write_config(path: Path, sim: Simulator, store: str = "") -> Path:
+    path.write_text(
+        f'[gateway]\napi = "{sim.api_url}"\n[log]\nlevel = "error"\n[session]\nstore = "{store}"\n'
+        '[publishers.sink]\nkind = "channel"\n'
+    )
+    return path
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    async with Simulator(guilds=1, rate=50) as simulator:
+        yield simulator
+
+
+def start(sim: Simulator, ref: discorder.TrackerRef, *more: str, token: str | None = None) -> asyncio.Task[None]:
+    config = load_config(None, settings(sim, *more))
+    return asyncio.create_task(serve_config(lambda: config, client=BotClient(token or sim.token), tracker_ref=ref))
+
+
+async def until(predicate: Callable[[], object]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not predicate():  # noqa: ASYNC110  # a tracker is there to be looked at
+            await asyncio.sleep(0.01)
+
+
+class Raising:
+    """A publisher that cannot take anything."""
+
+    name = "raising"
+    durable = False
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    async def open(self) -> None: ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        self.tries += len(events)
+        msg = "no"
+        raise RuntimeError(msg)
+
+    async def close(self) -> None: ...
+
+
+class Hanging:
+    """A publisher that never returns."""
+
+    name = "hanging"
+    durable = False
+
+    async def open(self) -> None: ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None: ...
+
+
+async def test_one_publisher_raises_another_hangs_and_the_third_gets_every_event() -> None:
+    """Session and heartbeats go on as well."""
+    async with Simulator(guilds=1, rate=100, heartbeat_interval_ms=200) as sim:
+        ref = discorder.TrackerRef()
+        plane = start(sim, ref)
+        tracker = await ref.ready(SECONDS)
+        raising, channel = Raising(), discorder.ChannelEventPublisher(name="third")
+        for publisher in (raising, Hanging(), channel):
+            tracker.add_publisher(publisher)
+        first = (await channel.get()).seq
+        await until(lambda: tracker.stats.heartbeat_received_count >= 5 and raising.tries > 1)
+        await discorder.shutdown(tracker)
+        await plane
+        got = [first] + [(await channel.get()).seq for _ in range(len(channel))]
+        assert got == list(range(first, tracker.stats.published_event_count + 1))
+        assert tracker.stats.restart_count == 0
+        assert sim.connects == 1
+
+
+async def test_a_publisher_survives_a_restart_of_the_session(sim: Simulator) -> None:
+    ref = discorder.TrackerRef()
+    plane = start(sim, ref)
+    tracker = await ref.ready(SECONDS)
+    channel = discorder.ChannelEventPublisher(name="mine")
+    tracker.add_publisher(channel, events=["MESSAGE_*"])
+    await sim.drop()
+    await until(lambda: tracker.stats.resume_count == 1)
+    event = await channel.get()
+    assert event.type.startswith("MESSAGE_")
+    with pytest.raises(ValueError, match="already"):
+        tracker.add_publisher(discorder.ChannelEventPublisher(name="mine"))
+    tracker.remove_publisher("mine")
+    with pytest.raises(ValueError, match="sink"):
+        tracker.remove_publisher("mine")
+    await discorder.shutdown(tracker)
+    await plane
+
+
+async def test_the_ref_is_unset_filled_and_told_of_the_end(sim: Simulator) -> None:
+    ref = discorder.TrackerRef()
+    assert repr(ref) == "TrackerRef(<unset>)"
+    with pytest.raises(NotStarted):
+        _ = ref.value
+    plane = start(sim, ref, token="MTIz.wrong.token")
+    with pytest.raises(NotStarted):
+        await ref.ready(SECONDS)
+    with pytest.raises(AuthenticationFailed):
+        await plane
+    assert sim.connects == 0
+
+
+async def test_ready_times_out_while_no_session_comes(sim: Simulator) -> None:
+    await sim.withhold_hello()
+    ref = discorder.TrackerRef()
+    plane = start(sim, ref)
+    with pytest.raises(TimeoutError):
+        await ref.ready(timeout=0.2)
+    assert not discorder.is_operational(ref.value)
+    verdict = discorder.diagnose(ref.value)
+    assert "Connecting" in verdict.reasons[0]
+    await discorder.shutdown(ref.value)
+    await plane
+
+
+async def test_throw_to_says_what_it_cannot_do(sim: Simulator) -> None:
+    ref = discorder.TrackerRef()
+    plane = start(sim, ref)
+    tracker = await ref.ready(SECONDS)
+    with pytest.raises(ValueError, match="heartbeat"):
+        tracker.throw_to("nurse", RuntimeError())
+    await discorder.shutdown(tracker)
+    await plane
+    with pytest.raises(NotRunning):
+        tracker.throw_to("processor", RuntimeError())
+
+
+async def test_cancelling_serve_is_a_graceful_stop(sim: Simulator) -> None:
+    ref = discorder.TrackerRef()
+    plane = start(sim, ref)
+    await ref.ready(SECONDS)
+    plane.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await plane
+    await sim.wait_for(lambda: sim.closes)
+    assert [(close.code, close.by) for close in sim.closes] == [(4000, "client")]
+    assert sim.sessions
+
+
+async def test_four_shards_in_one_process() -> None:
+    async with Simulator(guilds=8, rate=100, shards=4, max_concurrency=4) as sim:
+        ref = discorder.TrackerRef()
+        plane = start(sim, ref)
+        tracker = await ref.ready(SECONDS)
+        assert [shard.shard_id for shard in tracker.shards] == [0, 1, 2, 3]
+        assert [shard.state for shard in tracker.shards] == [State.READY] * 4
+        with pytest.raises(NotSharded, match=r"tracker\.shards\[i\]\.seq"):
+            _ = tracker.seq
+        with pytest.raises(NotSharded):
+            discorder.get_status(tracker)
+        assert "'Ready': 4" in repr(tracker)
+        tracker.throw_to("processor", RuntimeError("one of them"), shard=2)
+        await until(lambda: tracker.shards[2].state is not State.READY)
+        assert discorder.diagnose(tracker).reasons[0].startswith("shard 2: ")
+        await until(lambda: tracker.stats.resume_count == 1)
+        assert [shard.stats.restart_count for shard in tracker.shards] == [0, 0, 1, 0]
+        await discorder.shutdown(tracker)
+        await plane
+        assert sim.violations == []
+        assert len(sim.sessions) == 4
+
+
+async def test_a_fatal_close_of_one_shard_ends_the_plane_and_the_others_hand_over() -> None:
+    async with Simulator(guilds=4, shards=2, max_concurrency=2) as sim:
+        ref = discorder.TrackerRef()
+        plane = start(sim, ref)
+        await ref.ready(SECONDS)
+        await sim.close(4004, shard=1)
+        with pytest.raises(FatalCloseError):
+            await plane
+        await sim.wait_for(lambda: any(close.by == "client" for close in sim.closes))
+        assert [close.code for close in sim.closes if close.by == "client"] == [4000]
+
+
+async def test_serve_leaves_signals_and_the_programs_own_log_alone(sim: Simulator) -> None:
+    seen: list[str] = []
+    sink = loguru.logger.add(lambda message: seen.append(str(message)))
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        ref = discorder.TrackerRef()
+        plane = start(sim, ref, "log.level=debug")
+        await ref.ready(SECONDS)
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+        await discorder.shutdown(ref.value)
+        await plane
+        loguru.logger.info("still there")
+    finally:
+        loguru.logger.remove(sink)
+    assert len(seen) == 1
+
+
+def test_a_plane_in_the_background_is_run_from_a_plain_thread(tmp_path: Path) -> None:
+    loop = asyncio.new_event_loop()
+    running = threading.Thread(target=loop.run_forever)
+    running.start()
+    sim = Simulator(guilds=1, rate=50)
+    asyncio.run_coroutine_threadsafe(sim.start(), loop).result(SECONDS)
+    try:
+        handle = discorder.serve_in_background(
+            client=BotClient(sim.token), config_file_path=write_config(tmp_path / "config.toml", sim)
+        )
+        tracker = handle.tracker
+        assert isinstance(tracker, GatewayTracker)
+        channel = discorder.ChannelEventPublisher()
+        tracker.add_publisher(channel)
+        assert channel.get_blocking(timeout=SECONDS).shard == (0, 1)
+        handle.shutdown()
+        assert handle.join(SECONDS)
+        assert handle.exception is None
+        assert sim.sessions
+    finally:
+        asyncio.run_coroutine_threadsafe(sim.stop(), loop).result(SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        running.join()
+        loop.close()
+
+
+def test_a_background_start_that_fails_shows_in_the_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISCORD_BOT_TOKEN", raising=False)
+    handle = discorder.serve_in_background()
+    with pytest.raises(TokenMissing):
+        _ = handle.tracker
+    assert handle.join(SECONDS)
+    assert isinstance(handle.exception, TokenMissing)
+    handle.shutdown()
+
+
+async def test_the_next_process_resumes_where_this_one_stopped(sim: Simulator, tmp_path: Path) -> None:
+    """Nothing is missing in between, and no second IDENTIFY is spent."""
+    seqs: list[int] = []
+    for life in (1, 2):
+        ref = discorder.TrackerRef()
+        channel = discorder.ChannelEventPublisher(name="kept")
+        plane = start(sim, ref, f"session.store={tmp_path / 'sessions.sqlite'}")
+        await until(lambda ref=ref: "<unset>" not in repr(ref))  # type: ignore[misc]  # a default binds the loop's value
+        ref.value.add_publisher(channel)
+        await ref.ready(SECONDS)
+        await until(lambda ref=ref: ref.value.stats.published_event_count > 20)  # type: ignore[misc]  # as above
+        await discorder.shutdown(ref.value)
+        await plane
+        seqs += [(await channel.get()).seq for _ in range(len(channel))]
+        assert ref.value.stats.identify_count == (1 if life == 1 else 0)
+    assert sim.identifies == 1
+    assert sim.resumed == 1
+    assert seqs == list(range(seqs[0], seqs[-1] + 1))
+
+
+async def test_a_second_plane_on_the_same_store_is_refused(sim: Simulator, tmp_path: Path) -> None:
+    store = f"session.store={tmp_path / 'sessions.sqlite'}"
+    ref = discorder.TrackerRef()
+    plane = start(sim, ref, store)
+    await ref.ready(SECONDS)
+    with pytest.raises(StoreLocked, match=str(os.getpid())):
+        await start(sim, discorder.TrackerRef(), store)
+    assert sim.connects == 1
+    await discorder.shutdown(ref.value)
+    await plane
+
+
+@pytest.mark.system
+async def test_after_kill_9_the_next_process_resumes(sim: Simulator, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "config.toml", sim, str(tmp_path / "sessions.sqlite"))
+    code = f"import discorder; discorder.run(config_file_path={str(config)!r})"
+    for life in (1, 2, 3):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, env=os.environ | {"DISCORD_BOT_TOKEN": sim.token}
+        )
+        await sim.wait_for(lambda life=life: sim.identifies + sim.resumed == life, timeout=30)  # type: ignore[misc]
+        await asyncio.sleep(0.05)
+        process.kill()
+        await process.wait()
+    assert (sim.identifies, sim.resumed) == (1, 2)
