@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from discorder.publishers.log import LogPublisher
     from discorder.publishers.zeromq import ZmqPublisher
     from discorder.rest import BotClient
+    from discorder.stats import GatewayStats
     from discorder.subscriber import subscribe
-    from discorder.tracker import GatewayStats, GatewayTracker, diagnose, get_status, is_operational
+    from discorder.tracker import GatewayTracker, diagnose, get_status, is_operational
     from discorder.wire import Event, session_label
 
 _HOMES = {
@@ -28,7 +29,7 @@ _HOMES = {
     "DelimitedFileEventPublisher": "publishers.delimited_file",
     "DiscorderError": "errors",
     "Event": "wire",
-    "GatewayStats": "tracker",
+    "GatewayStats": "stats",
     "GatewayTracker": "tracker",
     "LogPublisher": "publishers.log",
     "TrackerRef": "control_plane",

@@ -26,7 +26,7 @@ from discorder.statemachine.triggers import (
     TaskFailed,
     Trigger,
 )
-from discorder.tracker import GatewayStats
+from discorder.stats import GatewayStats
 from discorder.wire import Envelope, Event, Op, decode_envelope, session_label
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar, overload
@@ -25,6 +25,7 @@ from discorder.statemachine import Session, State, Task
 from discorder.statemachine.health import Ages, Verdict, judge
 from discorder.statemachine.heartbeat import Pulse
 from discorder.statemachine.triggers import Name
+from discorder.stats import GatewayStats, listing
 from discorder.transport.protocol import Transport
 from discorder.wire import session_label
 
@@ -53,49 +54,6 @@ class Transition:
     cause: str | None
     generation: int
     milliseconds: float
-
-
-@dataclass(slots=True)
-class GatewayStats:
-    """Counts since the start, over all restarts; the first six names are the seed's.
-
-    ``event_count``: payloads after Hello (dispatches, ACKs, op 1, 7, 9, unknown ones). ``published_event_count``: dispatches
-    handed to the fan-out, once each. ``heartbeat_sent_count``: written to the socket; ``heartbeat_received_count``: ACKs.
-    Times are aware, UTC; ``ready_time`` is that of the last READY. ``stale_count``: reports of an older generation that were
-    dropped; ``unexpected_count``: triggers that the table ignores or rejects.
-    """
-
-    start_time: datetime | None = None
-    ready_time: datetime | None = None
-    event_count: int = 0
-    published_event_count: int = 0
-    heartbeat_sent_count: int = 0
-    heartbeat_received_count: int = 0
-    restart_count: int = 0
-    resume_count: int = 0
-    identify_count: int = 0
-    drop_count: int = 0
-    stale_count: int = 0
-    unexpected_count: int = 0
-    unknown_opcodes: Counter[int] = field(default_factory=Counter)
-    events_by_type: Counter[str] = field(default_factory=Counter)
-
-    def __repr__(self) -> str:
-        return _listing("GatewayStats", ((f.name, getattr(self, f.name)) for f in fields(self)))
-
-    @classmethod
-    def total(cls, parts: Sequence[GatewayStats]) -> GatewayStats:
-        """The sum over shards: counts added, the first start, the last READY."""
-        total = cls()
-        for name in (f.name for f in fields(cls)):
-            values = [getattr(part, name) for part in parts]
-            if name.endswith("_time"):
-                present = [value for value in values if value is not None]
-                chosen = (min if name == "start_time" else max)(present, default=None)
-                setattr(total, name, chosen)
-            else:
-                setattr(total, name, sum(values, start=type(getattr(total, name))()))
-        return total
 
 
 class Plane(Protocol):
@@ -224,7 +182,7 @@ class ShardTracker:
         return TaskStatus.FAILED if name in self.failures else TaskStatus.DONE
 
     def __repr__(self) -> str:
-        return _listing("ShardTracker", self.listed())
+        return listing("ShardTracker", self.listed())
 
     def listed(self) -> Iterator[tuple[str, object]]:
         """Field names and values in the order of the listing."""
@@ -343,7 +301,7 @@ class GatewayTracker:
             ("stats", type(self.stats).__name__),
             ("publishers", [publisher.name for publisher in self.publishers]),
         ]
-        return _listing("GatewayTracker", listed)
+        return listing("GatewayTracker", listed)
 
     # ---------------------------------------------------------------- what may be asked for, from any thread
 
@@ -435,15 +393,3 @@ def _oldest(ages: Sequence[Ages]) -> Ages:
         present = [value for value in (getattr(age, name) for age in ages) if value is not None]
         oldest[name] = max(present, default=None)
     return Ages(oldest.pop("in_state") or 0.0, **oldest)
-
-
-def _listing(title: str, listed: Iterator[tuple[str, object]] | Sequence[tuple[str, object]]) -> str:
-    """The seed's way to show a struct: one line per field, with its type."""
-    lines = [title]
-    for name, value in listed:
-        shown = value if value is not None else "–"
-        if isinstance(value, Counter):
-            shown = dict(value.most_common(5))
-        kind = f"{type(value).__name__} " if isinstance(value, int) else ""
-        lines.append(f"  {name}: {kind}{shown}")
-    return "\n".join(lines)
