@@ -126,8 +126,11 @@ class IdentifyGate:
 
     async def flush(self) -> None:
         """Return once every `Ticket.sent`, `Ticket.refund` and `set_limits` so far is in the store, or noted as owed to it."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        while tasks := tuple(self._tasks):
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._tasks.difference_update(
+                tasks
+            )  # their callbacks may not have run: awaiting what is done gives nobody a turn
 
     async def close(self) -> None:
         """Refuse whoever waits, and flush. To be called before the store is closed; idempotent."""
