@@ -6,6 +6,7 @@ It puts the parts together and supervises them; what a shard does is its driver'
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class ControlPlane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: bool | None = None  # the value is ``goodbye``
         self._hurried = False
+        self._draining: asyncio.Task[None] | None = None
         self._tracker: GatewayTracker | None = None
 
     # ---------------------------------------------------------------- life
@@ -81,7 +83,7 @@ class ControlPlane:
         self._gateway: asyncio.Future[GatewayInfo] = self._loop.create_future()
         work: asyncio.Task[None] = asyncio.create_task(self._work(filled), name="control-plane")
         try:
-            await _finish_gracefully(work, lambda: self.stop(goodbye=False))
+            await _finish_gracefully(work, lambda: self.stop(goodbye=False), self.hurry)
         finally:
             if self._gateway.done() and not self._gateway.cancelled():
                 self._gateway.exception()  # seen: whoever waited for it has reported it
@@ -105,12 +107,20 @@ class ControlPlane:
                     filled(tracker)
                 await self._supervise(tracker)
             finally:
-                await self._fan_out.drain(0.0 if self._hurried else config.session.drain_timeout)
+                await self._drain()
                 self._sessions.checkpoint()
                 await self._fan_out.close()
         finally:
             await self._sessions.close()
             logger.info("Shut down completely")
+
+    async def _drain(self) -> None:
+        """Give the publishers `session.drain_timeout` for what they have not sent; `hurry` cuts it short, at any time."""
+        seconds = 0.0 if self._hurried else self._config.session.drain_timeout
+        self._draining = asyncio.create_task(self._fan_out.drain(seconds), name="drain")
+        await asyncio.wait([self._draining])
+        if not self._draining.cancelled():
+            self._draining.result()
 
     async def _store(self) -> SessionStore:
         around, where = self._around, self._config.session.store
@@ -303,6 +313,8 @@ class ControlPlane:
         self._stop(goodbye=False)
         for driver in self._drivers.values():
             driver.abort()
+        if self._draining is not None:
+            self._draining.cancel()
 
     def _shard_changed(self) -> None:
         shards = self._known_tracker().shards
@@ -329,14 +341,17 @@ def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
     return task.exception()
 
 
-async def _finish_gracefully(work: asyncio.Task[None], stop: Callable[[], None]) -> None:
-    """Await ``work``. Being cancelled asks it to ``stop``, waits for its end, and is passed on then."""
+async def _finish_gracefully(work: asyncio.Task[None], stop: Callable[[], None], hurry: Callable[[], None]) -> None:
+    """Await ``work``. Being cancelled asks it to ``stop``, waits for its end, and is passed on then; once more: ``hurry``."""
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
-        if not work.done():
-            stop()
-            await asyncio.wait([work])
+        asked = stop
+        while not work.done():
+            asked()
+            asked = hurry
+            with contextlib.suppress(asyncio.CancelledError):  # passed on below
+                await asyncio.wait([work])
         if not work.cancelled() and (error := work.exception()) is not None:
             logger.opt(exception=error).warning("The control plane ended with an error while it was cancelled")
         raise

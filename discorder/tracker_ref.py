@@ -47,6 +47,9 @@ class TrackerRef:
         async with asyncio.timeout(timeout):
             await self._filled()
             tracker = self.value
+            if tracker.plane.loop.is_closed():
+                msg = "the control plane ended before it was ready"
+                raise NotStarted(msg)
             await _on_loop(tracker.plane.loop, tracker.plane.wait_ready())
             return tracker
 
