@@ -19,6 +19,7 @@ from discorder.clock import Clock, Timer, within
 from discorder.errors import AttemptsExhausted, DeadlineMissed, DiscorderError, IdentifyBudgetSpent, ProtocolBreach
 from discorder.generation import Generation
 from discorder.logs import logger
+from discorder.publishers.delivery import ShardDelivery
 from discorder.reception import Reception
 from discorder.rest import Token
 from discorder.sessions import Refusal, RefusalCause, Ticket
@@ -55,6 +56,7 @@ class Outside:
     url: Callable[[str], Awaitable[str]]  # host ("" = the main one) to the full URL, once it is known
     admit: Callable[[int], Awaitable[Ticket | Refusal]]
     keeper: SessionKeeper
+    delivery: ShardDelivery
     changed: Callable[[], None]  # the state of this shard changed
 
 
@@ -80,6 +82,7 @@ class ShardDriver:
         self._ticket: Ticket | None = None
         self._closing: asyncio.Task[None] | None = None
         self._stopped_on_request = False
+        outside.delivery.when_congested(self._congested)
         tracker.session = machine.session
         tracker.read_seq = lambda: reception.seq
         tracker.read_last_dispatch_at = lambda: reception.last_dispatch_at
@@ -114,6 +117,10 @@ class ShardDriver:
         else:
             self._inbox.append((what, generation))
         self._arrived.set()
+
+    def _congested(self, publisher: str) -> None:
+        logger.warning("A publisher that must not lose is congested", publisher=publisher, **self._who())
+        self.post(trigger.Congested(publisher), self._machine.generation)
 
     def stop(self, *, goodbye: bool) -> None:
         """Ask for a graceful end, in whatever state."""
@@ -186,6 +193,7 @@ class ShardDriver:
             now=self._outside.clock.monotonic(),
             dispatched=self._reception.dispatched,
             socket_closed=self._generation is None or self._generation.transport.closed,
+            may_open=self._outside.delivery.may_open(),
         )
 
     def _pass_over(self, passed: command.Ignored | command.Rejected) -> None:
@@ -297,6 +305,7 @@ class ShardDriver:
         self.tracker.failures.clear()
         self.tracker.restart_due_at = None
         self._reception.connection_opened()
+        outside.delivery.connection_opened()
         self._generation = Generation(
             number,
             transport,
@@ -310,7 +319,7 @@ class ShardDriver:
         )
 
     def _send_resume(self, session: Session) -> None:
-        seq = self._reception.seq or 0
+        seq = self._outside.delivery.resume_seq(self._reception.label, self._reception.seq or 0)
         self._reception.resuming(seq)
         logger.info("Sending RESUME", seq=seq, session=self.tracker.session_label, **self._who())
         self._send(resume_frame(self._outside.token.reveal(), session_id=session.session_id, seq=seq))

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self
 
 from discorder.clock import Clock
+from discorder.publishers.delivery import ShardDelivery
 from discorder.reception import Reception
 from discorder.rest import GatewayInfo
 from discorder.sessions import IdentifyGate, Refusal, SessionStore, StartLimit, StoredSession, Ticket
@@ -29,6 +30,7 @@ class Keeper:
         store: SessionStore,
         shard: tuple[int, int],
         reception: Reception,
+        delivery: ShardDelivery,
         *,
         session: Session | None,
         intents: int,
@@ -37,15 +39,16 @@ class Keeper:
         self._store = store
         self._shard = shard
         self._reception = reception
+        self._delivery = delivery
         self._intents = intents
         self._clock = clock
         self._session = session
-        self._stored_seq = reception.seq
+        self._stored_seq = self._delivered()
 
     def save(self, session: Session) -> None:
         """A new session: written at once."""
         self._session = session
-        self._write(now=True)
+        self._write(session, self._delivered() or 0, now=True)
 
     def forget(self) -> None:
         """The session is gone."""
@@ -54,25 +57,24 @@ class Keeper:
 
     def checkpoint(self) -> None:
         """Write the delivered sequence if it has moved; the store does it in its own time."""
-        if self._session is None or self._reception.seq == self._stored_seq:
-            return
-        if self._reception.label == session_label(
-            self._session.session_id
-        ):  # else READY came, and `save` is on its way
-            self._write(now=False)
+        seq = self._delivered()
+        if self._session is not None and seq is not None and seq != self._stored_seq:
+            self._write(self._session, seq, now=False)
 
-    def _write(self, *, now: bool) -> None:
-        seq = self._reception.seq
-        if self._session is None or seq is None:
-            return
+    def _delivered(self) -> int | None:
+        """In the present session; None while its READY is not delivered, or when it is not ours yet or any more."""
+        return None if self._session is None else self._delivery.delivered(session_label(self._session.session_id))
+
+    def _write(self, session: Session, seq: int, *, now: bool) -> None:
+        """``seq`` 0: what is stored with the session, READY, is still to be delivered."""
         self._stored_seq = seq
         shard_id, shard_count = self._shard
         self._store.save(
             StoredSession(
                 shard_id=shard_id,
                 shard_count=shard_count,
-                session_id=self._session.session_id,
-                resume_url=self._session.resume_url,
+                session_id=session.session_id,
+                resume_url=session.resume_url,
                 seq=seq,
                 last_ready=self._reception.last_ready,
                 updated_at=self._clock.now(),
@@ -112,10 +114,14 @@ class Sessions:
         stored = await self._store.load(layout[1], intents=self._intents)
         return {shard: session for shard, session in stored.items() if shard in layout[0]}
 
-    def keeper(self, shard: ShardTracker, reception: Reception, session: Session | None) -> Keeper:
+    def keeper(
+        self, shard: ShardTracker, reception: Reception, delivery: ShardDelivery, session: Session | None
+    ) -> Keeper:
         """For the driver of one shard, which begins with ``session`` out of the store, or without one."""
         identity = (shard.shard_id, shard.shard_count)
-        keeper = Keeper(self._store, identity, reception, session=session, intents=self._intents, clock=self._clock)
+        keeper = Keeper(
+            self._store, identity, reception, delivery, session=session, intents=self._intents, clock=self._clock
+        )
         self._keepers.append(keeper)
         return keeper
 

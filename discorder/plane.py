@@ -215,10 +215,11 @@ class ControlPlane:
             max_attempts=config.gateway.max_attempts,
             session=session,
         )
-        reception = Reception(identity, around.clock, shard.stats, self._fan_out.hand_over)
+        delivery = self._fan_out.shard(shard.shard_id)
+        reception = Reception(identity, around.clock, shard.stats, delivery)
         if stored is not None and session is not None:
             reception.adopt(session, stored.seq, stored.last_ready)
-        keeper = self._sessions.keeper(shard, reception, session)
+        keeper = self._sessions.keeper(shard, reception, delivery, session)
         outside = Outside(
             clock=around.clock,
             rng=around.rng,
@@ -230,6 +231,7 @@ class ControlPlane:
             url=self._url,
             admit=self._sessions.admit,
             keeper=keeper,
+            delivery=delivery,
             changed=self._shard_changed,
         )
         return ShardDriver(shard, machine, reception, outside)

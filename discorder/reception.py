@@ -15,6 +15,7 @@ import msgspec
 
 from discorder.clock import Clock
 from discorder.errors import ProtocolBreach, SessionInvalidated
+from discorder.publishers.delivery import ShardDelivery
 from discorder.statemachine import Session, Task
 from discorder.statemachine.triggers import (
     Hello,
@@ -28,6 +29,8 @@ from discorder.statemachine.triggers import (
 )
 from discorder.stats import GatewayStats
 from discorder.wire import Envelope, Event, Op, decode_envelope, session_label
+
+READY_SEQ = 1  # a session begins with it (gateway-protocol.md §8)
 
 
 class Phase(Enum):
@@ -73,7 +76,7 @@ class Reception:
         shard: tuple[int, int],
         clock: Clock,
         stats: GatewayStats,
-        hand_over: Callable[[Sequence[Event]], None],
+        delivery: ShardDelivery,
     ) -> None:
         self.seq: int | None = None
         self.label: str | None = None
@@ -83,7 +86,7 @@ class Reception:
         self._shard = shard
         self._clock = clock
         self._stats = stats
-        self._hand_over = hand_over
+        self._delivery = delivery
         self._phase = Phase.NOTHING
         self._previous: dict[str, int] = {}
         self._complete = False  # every event of this session was seen: a type that is not in _previous is new
@@ -91,10 +94,18 @@ class Reception:
     # ---------------------------------------------------------------- told by the driver
 
     def adopt(self, session: Session, seq: int, last_ready: bytes | None) -> None:
-        """Go on with a session of an earlier process, whose delivered sequence is ``seq``."""
-        self.seq = seq
+        """Go on with a session of an earlier process, whose delivered sequence is ``seq``.
+
+        0: not even READY was delivered there. Discord does not replay it, so it is handed over as it was stored.
+        """
         self.last_ready = last_ready
         self.label = session_label(session.session_id)
+        self._delivery.adopt(self.label, seq)
+        if seq == 0 and last_ready is not None:
+            self._complete = True
+            self._delivery.hand_over([self._event("READY", READY_SEQ, last_ready, self._clock.now())])
+        else:
+            self.seq = seq
 
     def connection_opened(self) -> None:
         """A new connection: nothing may be dispatched on it yet."""
@@ -137,7 +148,7 @@ class Reception:
                 self._stats.published_event_count += len(events)
                 self.last_dispatch_at = self._clock.monotonic()
                 self.dispatched = True
-                self._hand_over(events)
+                self._delivery.hand_over(events)
 
     def _take_frame(self, frame: bytes, received_at: datetime, events: list[Event], callbacks: Callbacks) -> None:
         try:

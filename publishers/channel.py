@@ -30,9 +30,9 @@ class ChannelEventPublisher:
     (default) or ``drop_newest``; `dropped` counts what ``drop_oldest`` threw away.
 
     **Back-pressure can hold up your control plane** when the publisher is added with ``overflow="block"``: a reader that stops
-    reading then stops the events of the whole session. Heartbeats go on, but after ``block_timeout`` the connection is closed
-    and resumed later, and what Discord no longer keeps by then is lost. With the two dropping policies a full channel holds up
-    nothing.
+    reading fills the channel, then the queue before it. Heartbeats go on, but after ``block_timeout`` the connection is closed
+    and resumed later, for all publishers, and what Discord no longer keeps by then is lost. With the two dropping policies a full
+    channel holds up nothing.
     """
 
     Options = DeliveryOptions

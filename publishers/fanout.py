@@ -1,6 +1,7 @@
 """Hands every event to every publisher, so that none can hold up, break or even notice another.
 
-It belongs to the loop: other threads come in through the tracker. Its lanes do the waiting (`discorder.publishers.lane`).
+It belongs to the loop: other threads come in through the tracker. Its lanes do the waiting (`discorder.publishers.lane`), and
+each shard asks its `ShardDelivery` how far they are.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import logging
 from collections.abc import Sequence
 
 from discorder.clock import Clock, within
+from discorder.publishers.blocking import BlockingLane
+from discorder.publishers.delivery import ShardDelivery
+from discorder.publishers.dropping import DroppingLane
 from discorder.publishers.health import PublisherHealth, PublisherState
 from discorder.publishers.lane import Lane
-from discorder.publishers.options import DeliveryOptions
+from discorder.publishers.options import DeliveryOptions, Overflow
 from discorder.publishers.protocol import Publisher
 from discorder.publishers.registry import check_delivery
 from discorder.wire import Event
@@ -32,6 +36,7 @@ class FanOut:
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
         self._offers: tuple[Lane, ...] = ()  # what the hot path walks through
+        self._shards: dict[int, ShardDelivery] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._opened = False
 
@@ -71,7 +76,7 @@ class FanOut:
             msg = f"this {type(publisher).__name__} was added already"
             raise ValueError(msg)
         check_delivery(publisher, options, f"publishers.{name}")
-        lane = Lane(publisher, name, options, self._clock)
+        lane = self._lane(publisher, name, options)
         self._lanes[name] = lane
         self._offers = tuple(self._lanes.values())
         if self._opened:
@@ -92,8 +97,17 @@ class FanOut:
             self._removals.add(removal)
             removal.add_done_callback(self._removals.discard)
 
+    def shard(self, shard_id: int) -> ShardDelivery:
+        """The side of the fan-out that one shard sees; the same one at every call."""
+        if shard_id not in self._shards:
+            self._shards[shard_id] = ShardDelivery(shard_id, hand_over=self.hand_over, blocking=lambda: self._blocking)
+        return self._shards[shard_id]
+
     def hand_over(self, events: Sequence[Event]) -> None:
-        """Offer a batch to every publisher. Never blocks, and never raises because of a publisher."""
+        """Offer a batch, not empty, of one connection to every publisher, leaving out what a publisher was handed before.
+
+        Never blocks, and never raises because of a publisher.
+        """
         batch = tuple(events)  # shared by all of them, so none may change it
         for lane in self._offers:
             lane.offer(batch)
@@ -114,6 +128,17 @@ class FanOut:
             removal.cancel()
         await asyncio.gather(*self._removals, return_exceptions=True)
         await self._close_lanes()
+
+    @property
+    def _blocking(self) -> tuple[BlockingLane, ...]:
+        return tuple(lane for lane in self._offers if isinstance(lane, BlockingLane))
+
+    def _lane(self, publisher: Publisher, name: str, options: DeliveryOptions) -> Lane:
+        if options.policy is not Overflow.BLOCK:
+            return DroppingLane(publisher, name, options, self._clock)
+        return BlockingLane(
+            publisher, name, options, self._clock, congested=lambda shard: self.shard(shard).congested(name)
+        )
 
     async def _wait_until_idle(self) -> None:
         for lane in self._offers:

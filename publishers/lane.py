@@ -1,14 +1,15 @@
 """One publisher's way out of the fan-out: its queue, its task, its failures. It knows nothing of other publishers.
 
-As long as a publisher with ``publish_nowait`` works, events go straight to it. Everything else waits in the queue for the task,
-which tries a batch, tries again with back-off, and after ``give_up_after`` parks the publisher: the batch is dropped, and from
-then on a single event is offered now and then to see whether it works again (a circuit breaker: closed, open, half-open).
+`Lane` is what both kinds share: opening, trying again with back-off, closing, and what the tracker shows. What happens to an
+event for which there is no room, and to one that is refused again and again, is theirs: `discorder.publishers.dropping` and
+`discorder.publishers.blocking`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
@@ -17,7 +18,7 @@ from discorder.clock import Clock, within
 from discorder.errors import PublisherError
 from discorder.publishers.health import PublisherHealth, PublisherState
 from discorder.publishers.options import DeliveryOptions
-from discorder.publishers.protocol import BufferingPublisher, NonBlockingPublisher, Publisher
+from discorder.publishers.protocol import BufferingPublisher, Publisher
 from discorder.publishers.queue import BoundedQueue
 from discorder.publishers.selection import selector
 from discorder.wire import Event
@@ -26,27 +27,28 @@ BATCH_EVENTS = 256
 BATCH_BYTES = 1_048_576  # of data; a larger event goes alone
 FIRST_WAIT = 0.25  # seconds, upper end of the first back-off; doubles up to
 LONGEST_WAIT = 5.0
-PROBE_EVERY = 30.0  # seconds between two looks at a parked publisher
 CANCEL_TIMEOUT = 0.1  # seconds for a task that may ignore its cancellation
 CLOSE_TIMEOUT = 0.3  # seconds for a publisher to close; shutdown as a whole has one second
 
 logger = logging.getLogger(__name__)
 
 
-class Lane:
+class Lane(ABC):
     """Offers events to one publisher without ever failing or waiting itself. All methods belong to the loop."""
 
-    def __init__(self, publisher: Publisher, name: str, options: DeliveryOptions, clock: Clock) -> None:
+    def __init__(
+        self, publisher: Publisher, name: str, options: DeliveryOptions, clock: Clock, *, patience: float
+    ) -> None:
+        """``patience``: seconds for which `_persist` tries."""
         self.publisher = publisher
         self.name = name
         self._options = options
         self._clock = clock
+        self._patience = patience
         self._select = selector(options.events)
-        self._nowait = publisher.publish_nowait if isinstance(publisher, NonBlockingPublisher) else None
         self._queue = BoundedQueue(name, options.policy, max_events=options.max_events, max_bytes=options.max_bytes)
         self._in_hand: Sequence[Event] = ()
         self._state = PublisherState.OPENING
-        self._direct = False  # whether events may go straight to publish_nowait: healthy, and nothing is before them
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -65,27 +67,9 @@ class Lane:
         """Open the publisher in its task, as often as it takes; events wait in the queue meanwhile."""
         self._start(opened=False)
 
+    @abstractmethod
     def offer(self, events: Sequence[Event]) -> None:
-        """Hand over or queue ``events``. Never raises, never waits."""
-        if self._select is not None:
-            events = self._select(events)
-        if not events:
-            return
-        if self._direct and self._nowait is not None:
-            try:
-                taken = self._nowait(events)
-                if not 0 <= taken <= len(events):
-                    self._raise_bad_count(taken, len(events))
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises stays its own affair
-                self._direct = False
-                self._note_failure(error)
-            else:
-                self._accepted += taken
-                self._dropped += len(events) - taken
-                return
-        self._dropped += self._queue.extend(events)
-        self._idle.clear()
-        self._filled.set()
+        """Hand over or queue a batch of one shard and one session; what was offered before is left out. Never raises or waits."""
 
     async def wait_until_idle(self) -> None:
         """Return once nothing waits for the publisher, or it is parked."""
@@ -96,7 +80,6 @@ class Lane:
         if self._state is PublisherState.CLOSED:
             return
         self._state = PublisherState.CLOSED
-        self._direct = False
         await self._stop_task()
         self._dropped += self._queue.clear() + len(self._in_hand)
         self._in_hand = ()
@@ -109,12 +92,13 @@ class Lane:
         oldest = self._in_hand[0] if self._in_hand else self._queue.oldest
         lag = 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest.received_at).total_seconds())
         lost_inside = self.publisher.dropped if isinstance(self.publisher, BufferingPublisher) else 0
+        events, size = self._waiting()
         return PublisherHealth(
             name=self.name,
             kind=type(self.publisher).__name__,
             state=self._state,
-            queued_events=len(self._queue),
-            queued_bytes=self._queue.bytes,
+            queued_events=events,
+            queued_bytes=size,
             in_flight=len(self._in_hand),
             accepted=self._accepted,
             dropped=self._dropped + lost_inside,
@@ -123,10 +107,36 @@ class Lane:
             lag=lag,
         )
 
+    def _waiting(self) -> tuple[int, int]:
+        """Events and bytes that wait for the publisher."""
+        return len(self._queue), self._queue.bytes
+
     # The task
 
     def _start(self, *, opened: bool) -> None:
         self._task = asyncio.create_task(self._run(opened=opened), name=f"publisher {self.name}")
+
+    async def _run(self, *, opened: bool) -> None:
+        if not opened:
+            await self._open_persistently()
+        while True:
+            self._rest_if_empty()
+            await self._filled.wait()
+            await self._deliver()
+
+    @abstractmethod
+    async def _open_persistently(self) -> None:
+        """Return once the publisher is open."""
+
+    @abstractmethod
+    async def _deliver(self) -> None:
+        """Take a batch out of the queue, which is not empty, and see it through."""
+
+    def _rest_if_empty(self) -> None:
+        if len(self._queue):
+            return
+        self._filled.clear()
+        self._idle.set()
 
     async def _stop_task(self) -> None:
         if self._task is None or self._task.done():
@@ -148,49 +158,6 @@ class Lane:
         if (error := closing.exception()) is not None:
             logger.warning("Publisher %s failed to close: %s", self.name, describe(error))
 
-    async def _run(self, *, opened: bool) -> None:
-        if not opened and not await self._persist(self._open_once):
-            await self._probe_open()
-        while True:
-            self._rest_if_empty()
-            await self._filled.wait()
-            if self._state is PublisherState.PARKED:
-                await self._clock.sleep(PROBE_EVERY)
-                await self._probe()
-            else:
-                await self._deliver()
-
-    def _rest_if_empty(self) -> None:
-        if len(self._queue):
-            return
-        self._filled.clear()
-        self._idle.set()
-        self._direct = self._state is PublisherState.HEALTHY
-
-    async def _deliver(self) -> None:
-        """Take a batch and publish it, or give up on it."""
-        self._in_hand = self._queue.take(BATCH_EVENTS, BATCH_BYTES)
-        if await self._attempt(self._publish_in_hand) or await self._persist(self._publish_in_hand):
-            return
-        self._drop_in_hand()
-        self._park()
-
-    async def _probe(self) -> None:
-        """Offer a parked publisher one event."""
-        self._state = PublisherState.PROBING
-        self._in_hand = self._queue.take(1, 1)
-        if not await self._attempt(self._publish_in_hand):
-            self._drop_in_hand()
-            self._state = PublisherState.PARKED
-
-    async def _probe_open(self) -> None:
-        while True:
-            self._park()
-            await self._clock.sleep(PROBE_EVERY)
-            self._state = PublisherState.PROBING
-            if await self._attempt(self._open_once):
-                return
-
     async def _open_once(self) -> None:
         try:
             await within(self._clock, self._options.give_up_after, self.publisher.open())
@@ -200,23 +167,17 @@ class Lane:
 
     async def _publish_in_hand(self) -> None:
         await self.publisher.publish(self._in_hand)
-        self._accepted += len(self._in_hand)
+        self._note_accepted(self._in_hand)
         self._in_hand = ()
+
+    def _note_accepted(self, events: Sequence[Event]) -> None:
+        self._accepted += len(events)
 
     # Success and failure
 
-    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> bool:
-        try:
-            await self._shielded_from_own_cancellation(work)
-        except Exception as error:  # noqa: BLE001  # whatever it raises stays its own affair
-            self._note_failure(error)
-            return False
-        self._note_success()
-        return True
-
     async def _persist(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Try ``work`` with growing, jittered pauses until it succeeds or ``give_up_after`` has passed."""
-        until = self._clock.monotonic() + self._options.give_up_after
+        """Try ``work`` with growing, jittered pauses until it succeeds or the patience is at its end."""
+        until = self._clock.monotonic() + self._patience
 
         def give_up(_: RetryCallState) -> bool:
             return self._clock.monotonic() >= until
@@ -262,26 +223,6 @@ class Lane:
         if self._state in {PublisherState.HEALTHY, PublisherState.OPENING}:
             self._state = PublisherState.RETRYING
             logger.warning("Publisher %s failed and is tried again: %s", self.name, self._last_error)
-
-    def _park(self) -> None:
-        if self._state is PublisherState.RETRYING:
-            logger.warning(
-                "Publisher %s is parked after %g s of failures, looked at every %g s: %s",
-                self.name,
-                self._options.give_up_after,
-                PROBE_EVERY,
-                self._last_error,
-            )
-        self._state = PublisherState.PARKED
-        self._idle.set()
-
-    def _drop_in_hand(self) -> None:
-        self._dropped += len(self._in_hand)
-        self._in_hand = ()
-
-    def _raise_bad_count(self, taken: int, offered: int) -> None:
-        msg = f"publish_nowait of {self.name} answered {taken} for {offered} events"
-        raise PublisherError(msg)
 
 
 def describe(error: BaseException) -> str:

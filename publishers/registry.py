@@ -60,17 +60,11 @@ def check_delivery(publisher: Publisher, options: DeliveryOptions, key: str) -> 
     if options.required and options.policy is not Overflow.BLOCK:
         msg = f'{key}.overflow: "{options.policy}" contradicts required = true, which implies "block"; leave out one of the two'
         raise ConfigError(msg)
-    if options.policy is Overflow.BLOCK and not options.required:
-        msg = f'{key}.overflow: "block" is not supported yet; allowed: "drop_oldest", "drop_newest"'
-        raise ConfigError(msg)
     if options.required and not publisher.durable:
         msg = (
             f"{key}.required: what {type(publisher).__name__} accepted does not survive this process, so nothing can wait "
             "for it; use kind delimited_file or another durable publisher, or leave out required"
         )
-        raise ConfigError(msg)
-    if options.required:
-        msg = f"{key}.required: true is not supported yet; leave it out"
         raise ConfigError(msg)
 
 

@@ -282,9 +282,10 @@ class ShardMachine:
     def note_planned(self, event: EventData) -> None:
         trigger = _trigger(event)
         pause = INVALIDATED if isinstance(trigger, trigger_values.InvalidSession) else FLOOR
-        self._note(
-            Cause(CauseKind.PLANNED, trigger.name, _PLANNED[trigger.name], getattr(trigger, "error", None), pause)
-        )
+        text = _PLANNED[trigger.name]
+        if isinstance(trigger, trigger_values.Congested):
+            text = f"{text}: {trigger.publisher}"
+        self._note(Cause(CauseKind.PLANNED, trigger.name, text, getattr(trigger, "error", None), pause))
 
     def note_refusal(self, event: EventData) -> None:
         refused = _trigger(event)

@@ -11,6 +11,7 @@ import pytest
 from discorder.clock import FakeClock, settle_loop
 from discorder.driver import Outside, ShardDriver
 from discorder.errors import Closed, TaskDied
+from discorder.publishers.fanout import FanOut
 from discorder.reception import Reception
 from discorder.rest import Token
 from discorder.sessions import Ticket
@@ -45,7 +46,8 @@ class Driven:
         self.refunds = 0
         self.tracker = ShardTracker(0, 1, self.clock)
         self.machine = ShardMachine()
-        reception = Reception((0, 1), self.clock, self.tracker.stats, lambda _: None)
+        delivery = FanOut(self.clock).shard(0)
+        reception = Reception((0, 1), self.clock, self.tracker.stats, delivery)
         outside = Outside(
             clock=self.clock,
             rng=rng,
@@ -57,6 +59,7 @@ class Driven:
             url=self._url,
             admit=self._admit,
             keeper=self.kept,
+            delivery=delivery,
             changed=lambda: None,
         )
         self.driver = ShardDriver(self.tracker, self.machine, reception, outside)

@@ -246,12 +246,13 @@ async def test_filling_up_warns_once_per_run_and_says_when_it_is_over(
     fan_out.add(hanging, DeliveryOptions(max_events=10))
     await fan_out.open()
     for run in range(2):
+        first = 100 * run + 1
         hanging.released.clear()
-        fan_out.hand_over([make_event(1)])
+        fan_out.hand_over([make_event(first)])
         await settle_loop()
-        fan_out.hand_over([make_event(seq) for seq in range(2, 10)])
+        fan_out.hand_over([make_event(seq) for seq in range(first + 1, first + 9)])
         assert len(caplog.records) == 2 * run, "80 % is not above 80 %"
-        for seq in range(10, 30):
+        for seq in range(first + 9, first + 29):
             fan_out.hand_over([make_event(seq)])
         hanging.released.set()
         await settle_loop()
@@ -332,8 +333,8 @@ async def test_wrong_names_and_things_that_are_no_publishers_are_refused(fan_out
 async def test_a_promise_that_cannot_be_kept_is_refused(fan_out: FanOut) -> None:
     with pytest.raises(ConfigError, match=r"publishers\.recorder\.required: .*delimited_file"):
         fan_out.add(Recorder(), DeliveryOptions(required=True))
-    with pytest.raises(ConfigError, match=r"publishers\.recorder\.overflow"):
-        fan_out.add(Recorder(), DeliveryOptions(overflow=Overflow.BLOCK))
+    with pytest.raises(ConfigError, match=r"publishers\.recorder\.overflow: .*contradicts required"):
+        fan_out.add(Recorder(), DeliveryOptions(required=True, overflow=Overflow.DROP_NEWEST))
 
 
 async def test_drain_waits_for_the_slow_but_not_for_ever(

@@ -114,10 +114,10 @@ def test_what_is_wrong_is_named_with_its_key_and_what_is_allowed(
         build(name, table)
 
 
-@pytest.mark.parametrize("table", [{"required": True}, {"overflow": "block"}])
-def test_what_is_not_supported_is_refused_rather_than_ignored(table: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"publishers\.delimited_file\.(required|overflow): .*not supported"):
-        build("delimited_file", {"path": "e.tsv", **table})
+@pytest.mark.parametrize("table", [{"required": True}, {"overflow": "block"}, {"required": True, "overflow": "block"}])
+def test_who_must_not_lose_blocks(table: dict[str, object]) -> None:
+    _, options = build("delimited_file", {"path": "e.tsv", **table})
+    assert options.policy is Overflow.BLOCK
 
 
 def test_other_packages_bring_kinds_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,133 @@
+"""The lane of a best-effort publisher: what it has no room for, or refuses for too long, is dropped and counted.
+
+As long as a publisher with ``publish_nowait`` works, events go straight to it. Everything else waits in the queue for the task,
+which tries a batch, tries again with back-off, and after ``give_up_after`` parks the publisher: the batch is dropped, and from
+then on a single event is offered now and then to see whether it works again (a circuit breaker: closed, open, half-open).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+
+from discorder.clock import Clock
+from discorder.errors import PublisherError
+from discorder.publishers.health import PublisherState
+from discorder.publishers.intake import Intake
+from discorder.publishers.lane import BATCH_BYTES, BATCH_EVENTS, Lane
+from discorder.publishers.options import DeliveryOptions
+from discorder.publishers.protocol import NonBlockingPublisher, Publisher
+from discorder.wire import Event
+
+PROBE_EVERY = 30.0  # seconds between two looks at a parked publisher
+
+logger = logging.getLogger(__name__)
+
+
+class DroppingLane(Lane):
+    """``overflow`` is ``drop_oldest`` or ``drop_newest``."""
+
+    def __init__(self, publisher: Publisher, name: str, options: DeliveryOptions, clock: Clock) -> None:
+        super().__init__(publisher, name, options, clock, patience=options.give_up_after)
+        self._nowait = publisher.publish_nowait if isinstance(publisher, NonBlockingPublisher) else None
+        self._direct = False  # whether events may go straight to publish_nowait: healthy, and nothing is before them
+        self._intakes: dict[int, Intake] = defaultdict(Intake)
+
+    def offer(self, events: Sequence[Event]) -> None:
+        intake = self._intakes[events[0].shard[0]]
+        events = intake.unseen(events)
+        if not events:
+            return
+        intake.move_to(events[-1])
+        if self._select is not None:
+            events = self._select(events)
+            if not events:
+                return
+        if self._direct and self._nowait is not None:
+            try:
+                taken = self._nowait(events)
+                if not 0 <= taken <= len(events):
+                    self._raise_bad_count(taken, len(events))
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises stays its own affair
+                self._direct = False
+                self._note_failure(error)
+            else:
+                self._accepted += taken
+                self._dropped += len(events) - taken
+                return
+        self._dropped += self._queue.extend(events)
+        self._idle.clear()
+        self._filled.set()
+
+    async def close(self) -> None:
+        """See `Lane.close`."""
+        self._direct = False
+        await super().close()
+
+    def _rest_if_empty(self) -> None:
+        super()._rest_if_empty()
+        if not len(self._queue):
+            self._direct = self._state is PublisherState.HEALTHY
+
+    async def _open_persistently(self) -> None:
+        if not await self._persist(self._open_once):
+            await self._probe_open()
+
+    async def _deliver(self) -> None:
+        """Take a batch and publish it, or give up on it."""
+        if self._state is PublisherState.PARKED:
+            await self._clock.sleep(PROBE_EVERY)
+            await self._probe()
+            return
+        self._in_hand = self._queue.take(BATCH_EVENTS, BATCH_BYTES)
+        if await self._attempt(self._publish_in_hand) or await self._persist(self._publish_in_hand):
+            return
+        self._drop_in_hand()
+        self._park()
+
+    async def _probe(self) -> None:
+        """Offer a parked publisher one event."""
+        self._state = PublisherState.PROBING
+        self._in_hand = self._queue.take(1, 1)
+        if not await self._attempt(self._publish_in_hand):
+            self._drop_in_hand()
+            self._state = PublisherState.PARKED
+
+    async def _probe_open(self) -> None:
+        while True:
+            self._park()
+            await self._clock.sleep(PROBE_EVERY)
+            self._state = PublisherState.PROBING
+            if await self._attempt(self._open_once):
+                return
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await self._shielded_from_own_cancellation(work)
+        except Exception as error:  # noqa: BLE001  # whatever it raises stays its own affair
+            self._note_failure(error)
+            return False
+        self._note_success()
+        return True
+
+    def _park(self) -> None:
+        if self._state is PublisherState.RETRYING:
+            logger.warning(
+                "Publisher %s is parked after %g s of failures, looked at every %g s: %s",
+                self.name,
+                self._options.give_up_after,
+                PROBE_EVERY,
+                self._last_error,
+            )
+        self._state = PublisherState.PARKED
+        self._idle.set()
+
+    def _drop_in_hand(self) -> None:
+        self._dropped += len(self._in_hand)
+        self._in_hand = ()
+
+    def _raise_bad_count(self, taken: int, offered: int) -> None:
+        msg = f"publish_nowait of {self.name} answered {taken} for {offered} events"
+        raise PublisherError(msg)
