@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.stage", "tests.commandline"]
+
 
 @pytest.fixture
 def port_6000() -> Iterator[None]:

@@ -20,7 +20,7 @@ from discorder.statemachine import triggers as trigger
 from discorder.tracker import ShardTracker
 
 if TYPE_CHECKING:
-    from tests.plane.conftest import Exchange, Hasty
+    from tests.stage import Exchange, Hasty
 
 
 class Kept:

@@ -14,7 +14,7 @@ from discorder.statemachine.triggers import Name
 from discorder.wire import Op
 
 if TYPE_CHECKING:
-    from tests.plane.conftest import Exchange, Line, MemoryStage, StartMemoryStage
+    from tests.stage import Exchange, Line, MemoryStage, StartMemoryStage
 
 INTERVAL = 10.0
 

@@ -19,7 +19,7 @@ from discorder.statemachine import State
 from discorder.wire import Event, Op, session_label
 
 if TYPE_CHECKING:
-    from tests.plane.conftest import Stage, StartMemoryStage, StartStage
+    from tests.stage import Stage, StartMemoryStage, StartStage
 
 
 @pytest.fixture

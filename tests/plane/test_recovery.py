@@ -21,7 +21,7 @@ from discorder.statemachine import State
 from discorder.wire import Op, session_label
 
 if TYPE_CHECKING:
-    from tests.plane.conftest import Caught, StartStage
+    from tests.stage import Caught, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 Catch = Callable[..., "Caught"]

@@ -17,7 +17,7 @@ from discorder.simulator import Simulator
 from discorder.statemachine import State
 
 if TYPE_CHECKING:
-    from tests.plane.conftest import Exchange, Stage, StartStage
+    from tests.stage import Exchange, Stage, StartStage
 
 Reach = Callable[[Simulator, "StartStage"], Awaitable["Stage"]]
 

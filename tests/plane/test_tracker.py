@@ -17,7 +17,7 @@ from discorder.statemachine import State
 from discorder.wire import Op
 
 if TYPE_CHECKING:
-    from tests.plane.conftest import Caught, Exchange, StartMemoryStage, StartStage
+    from tests.stage import Caught, Exchange, StartMemoryStage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 Catch = Callable[..., "Caught"]
