@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from discorder.chronicle import Chronicle
 from discorder.clock import Clock, Timer, within
-from discorder.errors import AttemptsExhausted, DeadlineMissed, DiscorderError, IdentifyBudgetSpent, ProtocolBreach
+from discorder.errors import AttemptsExhausted, DeadlineMissed, DiscorderError, ProtocolBreach
 from discorder.generation import Generation
 from discorder.logs import logger
 from discorder.publishers.delivery import ShardDelivery
 from discorder.reception import Reception
 from discorder.rest import Token
-from discorder.sessions import Refusal, RefusalCause, Ticket
+from discorder.shard_tracker import ShardTracker, Transition
+from discorder.slot import Admit, Slot
 from discorder.statemachine import RUNS, Cause, CauseKind, Facts, Session, ShardMachine, State, Task
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.states import Deadline, Keeper
-from discorder.tracker import ShardTracker, Transition
 from discorder.transport.protocol import Transport
 from discorder.wire import identify_frame, resume_frame
 
@@ -54,7 +55,7 @@ class Outside:
     log_heartbeats: bool
     transport: Callable[[], Transport]  # a new one, not dialled
     url: Callable[[str], Awaitable[str]]  # host ("" = the main one) to the full URL, once it is known
-    admit: Callable[[int], Awaitable[Ticket | Refusal]]
+    admit: Admit
     keeper: SessionKeeper
     delivery: ShardDelivery
     changed: Callable[[], None]  # the state of this shard changed
@@ -78,8 +79,8 @@ class ShardDriver:
         self._arrived = asyncio.Event()
         self._generation: Generation | None = None
         self._timers: list[Timer] = []
-        self._gate_request: asyncio.Task[None] | None = None
-        self._ticket: Ticket | None = None
+        self._slot = Slot(tracker.shard_id, outside.admit)
+        self._chronicle = Chronicle(tracker, machine, outside.clock, lambda: reception.seq)
         self._closing: asyncio.Task[None] | None = None
         self._stopped_on_request = False
         outside.delivery.when_congested(self._congested)
@@ -119,7 +120,7 @@ class ShardDriver:
         self._arrived.set()
 
     def _congested(self, publisher: str) -> None:
-        logger.warning("A publisher that must not lose is congested", publisher=publisher, **self._who())
+        logger.warning("A publisher that must not lose is congested", publisher=publisher, **self._chronicle.who)
         self.post(trigger.Congested(publisher), self._machine.generation)
 
     def stop(self, *, goodbye: bool) -> None:
@@ -154,16 +155,16 @@ class ShardDriver:
     async def _clean_up(self) -> None:
         """Nothing of this shard is left when this returns, whichever way the loop ended."""
         self._cancel_timers()
-        self._release_slot()
+        self._slot.release()
         generation = self._generation
         if generation is not None:
             generation.reconcile(frozenset())
             generation.transport.abort()
             await generation.finish()
-        leftovers = [task for task in (self._gate_request, self._closing) if task is not None]
-        for task in leftovers:
-            task.cancel()
-        await asyncio.gather(*leftovers, return_exceptions=True)
+        await self._slot.close()
+        if self._closing is not None:
+            self._closing.cancel()
+            await asyncio.gather(self._closing, return_exceptions=True)
         self._machine.retire()
 
     # ---------------------------------------------------------------- one step
@@ -171,7 +172,9 @@ class ShardDriver:
     def _take(self, what: trigger.Trigger, generation: int | None) -> None:
         if generation is not None and generation != self._machine.generation:
             self.tracker.stats.stale_count += 1
-            logger.debug("Dropped a stale report", trigger=what.name.value, of_generation=generation, **self._who())
+            logger.debug(
+                "Dropped a stale report", trigger=what.name.value, of_generation=generation, **self._chronicle.who
+            )
             return
         before = self._machine.state
         commands = self._machine.handle(what, self._facts())
@@ -179,14 +182,22 @@ class ShardDriver:
         if passed_over:
             self._pass_over(passed_over[0])
             return
-        self._record(before, what)
+        step = self._chronicle.record(before, what)
         if self._machine.state is not before:
-            self._enter(before, what)
+            self._enter(step)
         for wanted in commands:
             self._carry_out(wanted)
         if self._generation is not None:
             self._generation.reconcile(RUNS[self._machine.state])
         self._outside.changed()
+
+    def _enter(self, step: Transition) -> None:
+        """A state was entered: its timers begin, those of the one before are void."""
+        self._cancel_timers()
+        if self._generation is not None:
+            self._generation.doctor.state_entered()
+        self._stopped_on_request = self._stopped_on_request or step.target is State.STOPPING
+        self._chronicle.landmark(step)
 
     def _facts(self) -> Facts:
         return Facts(
@@ -198,7 +209,7 @@ class ShardDriver:
 
     def _pass_over(self, passed: command.Ignored | command.Rejected) -> None:
         self.tracker.stats.unexpected_count += 1
-        facts = {"state": passed.state.value, "trigger": passed.trigger.value, "why": passed.why, **self._who()}
+        facts = {"state": passed.state.value, "trigger": passed.trigger.value, "why": passed.why, **self._chronicle.who}
         if isinstance(passed, command.Ignored):
             logger.debug("Ignored a trigger", **facts)
             return
@@ -206,62 +217,6 @@ class ShardDriver:
         if passed.trigger in trigger.WIRE:
             breach = ProtocolBreach(f"{passed.trigger} came in {passed.state}: {passed.why}")
             self.post(trigger.TaskFailed(Task.PROCESSOR, breach), self._machine.generation)
-
-    def _record(self, before: State, what: trigger.Trigger) -> None:
-        tracker, machine = self.tracker, self._machine
-        cause = None if machine.cause is None else machine.cause.text
-        moved = machine.state is not before
-        spent = tracker.entered(machine.state) if moved else tracker.ages.in_state
-        step = Transition(
-            at=self._outside.clock.now(),
-            source=before,
-            trigger=what.name,
-            target=machine.state,
-            cause=cause,
-            generation=machine.generation,
-            milliseconds=spent * 1000,
-        )
-        tracker.transitions.append(step)
-        tracker.session, tracker.generation, tracker.attempts = machine.session, machine.generation, machine.attempts
-        if cause is not None or machine.state is State.READY:
-            tracker.cause = cause
-        logger.debug(
-            "Transition",
-            source=step.source.value,
-            trigger=step.trigger.value,
-            target=step.target.value,
-            cause=step.cause,
-            milliseconds=round(step.milliseconds, 1),
-            **self._who(),
-        )
-
-    def _enter(self, before: State, what: trigger.Trigger) -> None:
-        """A state was entered: its timers begin, those of the one before are void, and the log says what it means."""
-        self._cancel_timers()
-        if self._generation is not None:
-            self._generation.state_entered()
-        state, stats, cause = self._machine.state, self.tracker.stats, self._machine.cause
-        if state is State.UNHEALTHY:
-            reasons = "" if cause is None else cause.text
-            logger.warning("Control plane is not healthy, stopping tasks", reasons=reasons, **self._who())
-        elif state is State.READY:
-            if isinstance(what, trigger.Resumed):
-                stats.resume_count += 1
-            logger.info("Control plane started", tracker=self._summary(), **self._who())
-        elif state is State.CONNECTING and before is State.RESTARTING:
-            stats.restart_count += 1
-            mode = "resume" if self._machine.session is not None else "identify"
-            logger.info("Starting a new control plane", mode=mode, **self._who())
-        elif state is State.EXITED and before is State.UNHEALTHY and cause is not None and self._machine.fails_on_error:
-            logger.error("Exiting because fail_on_error is set", error=repr(cause.error), **self._who())
-        if state is State.STOPPING:
-            self._stopped_on_request = True
-
-    def _summary(self) -> str:
-        return f"session {self.tracker.session_label}, seq {self._reception.seq}"
-
-    def _who(self) -> dict[str, int]:
-        return {"shard": self.tracker.shard_id, "generation": self._machine.generation}
 
     # ---------------------------------------------------------------- commands
 
@@ -274,7 +229,7 @@ class ShardDriver:
             case command.RequestSlot():
                 self._request_slot()
             case command.ReleaseSlot():
-                self._release_slot()
+                self._slot.release()
             case command.SendIdentify():
                 self._send_identify()
             case command.SaveSession(session):
@@ -292,7 +247,7 @@ class ShardDriver:
             case command.ArmDeadline(deadline, visit):
                 self._arm(deadline, visit)
             case command.SlowDown(seconds):
-                logger.warning("Discord says that we send too fast", seconds=seconds, **self._who())
+                logger.warning("Discord says that we send too fast", seconds=seconds, **self._chronicle.who)
             case command.Ignored() | command.Rejected():
                 self._pass_over(wanted)
 
@@ -321,17 +276,18 @@ class ShardDriver:
     def _send_resume(self, session: Session) -> None:
         seq = self._outside.delivery.resume_seq(self._reception.label, self._reception.seq or 0)
         self._reception.resuming(seq)
-        logger.info("Sending RESUME", seq=seq, session=self.tracker.session_label, **self._who())
+        logger.info("Sending RESUME", seq=seq, session=self.tracker.session_label, **self._chronicle.who)
         self._send(resume_frame(self._outside.token.reveal(), session_id=session.session_id, seq=seq))
 
+    def _request_slot(self) -> None:
+        generation = self._machine.generation
+        self._slot.request(lambda what: self.post(what, generation))
+
     def _send_identify(self) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is None:
-            msg = "the machine asked for an IDENTIFY without a ticket"
-            raise DiscorderError(msg)
+        ticket = self._slot.take_ticket()
         outside, tracker = self._outside, self.tracker
         self._reception.identifying()
-        logger.info("Sending IDENTIFY", intents=outside.intents, **self._who())
+        logger.info("Sending IDENTIFY", intents=outside.intents, **self._chronicle.who)
         shard = (tracker.shard_id, tracker.shard_count)
         compress = outside.payload_compression
         self._send(identify_frame(outside.token.reveal(), intents=outside.intents, shard=shard, compress=compress))
@@ -343,42 +299,16 @@ class ShardDriver:
             self._generation.send_soon(frame)
 
     def _drop_session(self, why: str) -> None:
-        logger.warning("The session is given up", why=why, session=self._reception.label, **self._who())
+        logger.warning("The session is given up", why=why, session=self._reception.label, **self._chronicle.who)
         self._reception.forget_session()
         self._outside.keeper.forget()
-
-    # ---------------------------------------------------------------- the identify gate
-
-    def _request_slot(self) -> None:
-        generation = self._machine.generation
-        self._gate_request = asyncio.get_running_loop().create_task(self._ask_gate(generation))
-        self._gate_request.add_done_callback(lambda request: self._gate_answered(request, generation))
-
-    async def _ask_gate(self, generation: int) -> None:
-        answer = await self._outside.admit(self.tracker.shard_id)
-        if isinstance(answer, Refusal):
-            self.post(trigger.SlotRefused(answer.until, _refusal_as_error(answer)), generation)
-            return
-        self._ticket = answer
-        self.post(trigger.IdentifySlot(answer), generation)
-
-    def _gate_answered(self, request: asyncio.Task[None], generation: int) -> None:
-        if not request.cancelled() and (error := request.exception()) is not None:
-            self.post(trigger.TaskFailed(Task.MASTER, error), generation)  # the gate is broken; the generation is over
-
-    def _release_slot(self) -> None:
-        if self._gate_request is not None:
-            self._gate_request.cancel()
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            ticket.refund()
 
     # ---------------------------------------------------------------- timers and the end of a socket
 
     def _arm(self, deadline: Deadline, visit: int) -> None:
         if deadline.keeper is Keeper.DOCTOR:
             if self._generation is not None:
-                self._generation.arm(deadline, visit)
+                self._generation.doctor.arm(deadline, visit)
             return
         missed = DeadlineMissed(f"{deadline.awaited} did not come within {deadline.seconds:g} s")
         self._later(deadline.seconds, trigger.Timeout(visit, missed))
@@ -391,7 +321,7 @@ class ShardDriver:
         self.tracker.restart_due_at = outside.clock.now() + timedelta(seconds=seconds)
         if not wanted.again:
             attempt = self._machine.attempts
-            logger.info("Sleeping before restart", seconds=round(seconds, 3), attempt=attempt, **self._who())
+            logger.info("Sleeping before restart", seconds=round(seconds, 3), attempt=attempt, **self._chronicle.who)
         self._later(seconds, trigger.RestartDue())
 
     def _later(self, seconds: float, what: trigger.Trigger) -> None:
@@ -410,9 +340,3 @@ class ShardDriver:
             except TimeoutError:
                 transport.abort()
         self.post(trigger.Stopped())
-
-
-def _refusal_as_error(refusal: Refusal) -> DiscorderError:
-    if refusal.cause is RefusalCause.BUDGET:
-        return IdentifyBudgetSpent(refusal.reason, refusal.until)
-    return DeadlineMissed(f"no identify slot: {refusal.reason}")

@@ -10,63 +10,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 
-from discorder.clock import Clock, Timer, within
-from discorder.errors import (
-    Closed,
-    ConnectFailed,
-    DeadlineMissed,
-    FatalCloseError,
-    ProtocolBreach,
-    TaskDied,
-    ZombieConnection,
-)
+from discorder.clock import Clock, within
+from discorder.doctor import Doctor
+from discorder.errors import Closed, ConnectFailed, FatalCloseError, TaskDied
+from discorder.heartbeat import Heartbeat
 from discorder.logs import logger
 from discorder.reception import Callbacks, Reception
+from discorder.shard_tracker import ShardTracker
 from discorder.statemachine import State, Task
 from discorder.statemachine import triggers as trigger
-from discorder.statemachine.close_codes import RESUMABLE_CLOSE, CloseClass, classify
-from discorder.statemachine.heartbeat import Pulse
-from discorder.statemachine.states import DIAL_SECONDS, STABLE_SECONDS, Deadline
-from discorder.tracker import ShardTracker
+from discorder.statemachine.close_codes import CloseClass, classify
+from discorder.statemachine.states import DIAL_SECONDS
 from discorder.transport.protocol import Transport
-from discorder.wire import heartbeat_frame
-
-CLOSE_SECONDS = 1.0  # for the closing handshake; a peer that is silent gets no more of our time
-
-
-class Alarm:
-    """Sleep until a moment or until somebody rings, whichever comes first."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake the sleeper, or let its next sleep return at once."""
-        self._rung.set()
-
-    async def sleep_until(self, due: float | None) -> None:
-        """Return at monotonic second ``due`` (None: never) or when rung."""
-        timer: Timer | None = None
-        if due is not None and not self._rung.is_set():
-            timer = self._clock.call_later(due - self._clock.monotonic(), self._rung.set)
-        try:
-            await self._rung.wait()
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._rung.clear()
-
-
-@dataclass(slots=True)
-class Armed:
-    """A deadline that the doctor watches, at monotonic second ``due``, for the ``visit`` it was armed for."""
-
-    deadline: Deadline
-    visit: int
-    due: float
 
 
 class Generation:
@@ -95,37 +51,25 @@ class Generation:
         self._tracker = tracker
         self._reception = reception
         self._clock = clock
-        self._rng = rng
         self._url = url
         self._post = post
-        self._pulse: Pulse | None = None
-        self._entered_at = clock.monotonic()
-        self._armed: Armed | None = None
+        self.doctor = Doctor(transport, tracker=tracker, clock=clock, post=post)
+        self.heartbeat = Heartbeat(
+            transport,
+            tracker=tracker,
+            clock=clock,
+            rng=rng,
+            seq=lambda: reception.seq,
+            beating=self.doctor.beating,
+            log_beats=log_heartbeats,
+        )
         self._dismissed: set[asyncio.Task[None]] = set()
         self._thrown: dict[asyncio.Task[None], BaseException] = {}
         self._writes: set[asyncio.Task[None]] = set()
-        self._doctor_alarm = Alarm(clock)
-        self._beat_alarm = Alarm(clock)
-        self._beat_asked = False
-        self._reported = False  # the doctor has posted what ends this state
-        self._stable_posted = False
-        self._log_heartbeats = log_heartbeats
         self._task_ended = asyncio.Event()
         self._winding_up = False
 
     # ---------------------------------------------------------------- told by the driver
-
-    def arm(self, deadline: Deadline, visit: int) -> None:
-        """Let the doctor post a timeout for ``visit`` unless the state is left in time."""
-        self._armed = Armed(deadline, visit, self._clock.monotonic() + deadline.seconds)
-        self._doctor_alarm.ring()
-
-    def state_entered(self) -> None:
-        """The state changed: its old deadline is void."""
-        self._entered_at = self._clock.monotonic()
-        self._armed = None
-        self._reported = False
-        self._doctor_alarm.ring()
 
     def reconcile(self, wanted: frozenset[Task]) -> None:
         """Make the running tasks equal ``wanted``: cancel what is no longer in it, start what is new.
@@ -168,8 +112,8 @@ class Generation:
         bodies: dict[Task, Callable[[], Coroutine[None, None, None]]] = {
             Task.MASTER: self._master,
             Task.PROCESSOR: self._processor,
-            Task.HEARTBEAT: self._heartbeat,
-            Task.DOCTOR: self._doctor,
+            Task.HEARTBEAT: self.heartbeat.run,
+            Task.DOCTOR: self.doctor.run,
         }
         label = f"{name}-{self._tracker.shard_id}-{self.number}"
         task = asyncio.get_running_loop().create_task(bodies[name](), name=label)
@@ -236,11 +180,11 @@ class Generation:
         except TimeoutError:
             msg = f"no connection within {DIAL_SECONDS:g} s"
             raise ConnectFailed(msg) from None
-        callbacks = Callbacks(self._post, self._hello, self._acknowledged, self._ask_for_beat)
+        heartbeat = self.heartbeat
+        callbacks = Callbacks(self._post, heartbeat.hello, heartbeat.acknowledged, heartbeat.ask)
         while True:
             batch = await self.transport.receive()
-            if self._pulse is not None:
-                self._pulse.frame(self._clock.monotonic())
+            heartbeat.frame()
             self._reception.take(batch, callbacks)
 
     async def _dial(self) -> None:
@@ -248,105 +192,6 @@ class Generation:
         shown = url.partition("?")[0]
         logger.info("Connecting to gateway", url=shown, shard=self._tracker.shard_id, generation=self.number)
         await self.transport.connect(url)
-
-    async def _heartbeat(self) -> None:
-        """First beat after interval x jitter, then one every interval; op 1 is answered at once, off the schedule."""
-        pulse = self._pulse
-        if pulse is None:
-            msg = "the heartbeat started without a Hello"
-            raise ProtocolBreach(msg)
-        due = self._clock.monotonic() + pulse.interval * self._rng.random()
-        while True:
-            await self._beat_alarm.sleep_until(due)
-            now = self._clock.monotonic()
-            if self._beat_asked or now >= due:
-                self._beat_asked = False
-                await self._beat(pulse)
-            while due <= now:  # after a pause of the host, do not make up for what was missed
-                due += pulse.interval
-
-    async def _beat(self, pulse: Pulse) -> None:
-        pulse.sent(self._clock.monotonic())
-        self._doctor_alarm.ring()
-        seq = self._reception.seq
-        await self.transport.send(heartbeat_frame(seq))
-        self._tracker.stats.heartbeat_sent_count += 1
-        if self._log_heartbeats:
-            logger.debug("Sent heartbeat", seq=seq, shard=self._tracker.shard_id)
-
-    async def _doctor(self) -> None:
-        """Keeps the state's deadline and the ACK age; in Unhealthy closes the socket and asks for the verdict."""
-        while self._tracker.state is not State.UNHEALTHY:
-            due = self._next_due()
-            await self._doctor_alarm.sleep_until(due)
-            self._examine()
-        await self._close_socket()
-        self._post(trigger.Diagnosed())
-
-    def _next_due(self) -> float | None:
-        if self._reported:
-            return None
-        moments = [self._deadline_at(), self._pulse.zombie_at() if self._beating() and self._pulse else None]
-        if self._tracker.state is State.READY and self._clock.monotonic() < self._stable_at():
-            moments.append(self._stable_at())
-        return min((moment for moment in moments if moment is not None), default=None)
-
-    def _examine(self) -> None:
-        """Post what became true; what ends the state once only, since the state changes before the next look."""
-        if self._reported:
-            return
-        now = self._clock.monotonic()
-        pulse = self._pulse
-        deadline_at = self._deadline_at()
-        if self._beating() and pulse is not None and pulse.is_zombie(now):
-            waited = pulse.unanswered_for(now) or 0.0
-            self._reported = True
-            self._post(trigger.Zombie(ZombieConnection(f"no ACK for a heartbeat sent {waited:.1f} s ago")))
-        elif deadline_at is not None and now >= deadline_at and self._armed is not None:
-            self._reported = True
-            self._post(trigger.Timeout(self._armed.visit, self._missed(self._armed.deadline)))
-        if self._tracker.state is State.READY and not self._stable_posted and now >= self._stable_at():
-            self._stable_posted = True
-            self._post(trigger.Stable())
-
-    def _stable_at(self) -> float:
-        return self._entered_at + STABLE_SECONDS
-
-    def _beating(self) -> bool:
-        return self._tracker.state in {State.IDENTIFYING, State.RESUMING, State.READY}
-
-    def _deadline_at(self) -> float | None:
-        """The deadline of the state; during a replay every event moves it."""
-        if self._armed is None:
-            return None
-        dispatch_at = self._reception.last_dispatch_at
-        if self._tracker.state is State.RESUMING and dispatch_at is not None:
-            return max(self._armed.due, dispatch_at + self._armed.deadline.seconds)
-        return self._armed.due
-
-    def _missed(self, deadline: Deadline) -> DeadlineMissed:
-        return DeadlineMissed(f"{deadline.awaited} did not come within {deadline.seconds:g} s")
-
-    async def _close_socket(self) -> None:
-        if not self.transport.closed:
-            try:
-                await within(self._clock, CLOSE_SECONDS, self.transport.close(RESUMABLE_CLOSE))
-            except TimeoutError:
-                self.transport.abort()
-
-    # ---------------------------------------------------------------- what the reception reports
-
-    def _hello(self, interval: float) -> None:
-        self._pulse = Pulse(interval, self._clock.monotonic())
-        self._tracker.pulse = self._pulse
-
-    def _acknowledged(self) -> None:
-        if self._pulse is not None:
-            self._pulse.acknowledged(self._clock.monotonic())
-
-    def _ask_for_beat(self) -> None:
-        self._beat_asked = True
-        self._beat_alarm.ring()
 
 
 def _as_trigger(name: Task, error: BaseException) -> trigger.Trigger:

@@ -13,8 +13,8 @@ from discorder.publishers.delivery import ShardDelivery
 from discorder.reception import Reception
 from discorder.rest import GatewayInfo
 from discorder.sessions import IdentifyGate, Refusal, SessionStore, StartLimit, StoredSession, Ticket
+from discorder.shard_tracker import ShardTracker
 from discorder.statemachine import Session
-from discorder.tracker import ShardTracker
 from discorder.wire import session_label
 
 Layout = tuple[Sequence[int], int]  # shard ids, shard count

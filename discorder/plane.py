@@ -22,8 +22,9 @@ from discorder.publishers.fanout import FanOut
 from discorder.reception import Reception
 from discorder.rest import BotClient, GatewayInfo, look_up
 from discorder.sessions import SessionStore, StoredSession, open_store
+from discorder.shard_tracker import ShardTracker
 from discorder.statemachine import Session, ShardMachine, Task
-from discorder.tracker import GatewayTracker, ShardTracker
+from discorder.tracker import GatewayTracker
 from discorder.transport import AiohttpTransport, Compression, choose_compression, decompressing, gateway_url
 from discorder.transport.protocol import Transport
 

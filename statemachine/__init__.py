@@ -5,7 +5,9 @@ socket, and imports nothing but the standard library and `transitions`. The tabl
 life cycle is written; diagrams, checks and the running machine are read off it.
 """
 
-from discorder.statemachine.machine import Cause, CauseKind, Facts, ShardMachine, TableError
+from discorder.statemachine.cause import Cause, CauseKind
+from discorder.statemachine.life_cycle import TableError
+from discorder.statemachine.machine import Facts, ShardMachine
 from discorder.statemachine.session import Session
 from discorder.statemachine.states import RUNS, State, Task
 

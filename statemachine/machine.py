@@ -1,4 +1,4 @@
-"""The running machine: `transitions.Machine` built from the table, one for all shards; each shard is a model on it.
+"""The life cycle of one shard, running: a model on the machine that is built from the table (`life_cycle.py`).
 
 ``handle`` is synchronous and atomic: a trigger goes in, commands come out. It never waits, reads a clock, draws a random
 number, logs or touches a socket. What must be asked of the world at that moment comes in with the trigger, as `Facts`.
@@ -9,48 +9,27 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 
-from transitions import EventData, Machine
+from transitions import EventData
 
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger_values
 from discorder.statemachine.backoff import (
     FLOOR,
     IDENTIFY_LADDER,
-    INVALIDATED,
-    RATE_LIMITED,
     REARM_SECONDS,
     RESUME_LADDER,
     SLOW_DOWN_SECONDS,
     Ladder,
     Window,
 )
+from discorder.statemachine.cause import Cause, CauseKind, failure, interruption, refusal
 from discorder.statemachine.close_codes import GOODBYE_CLOSE, RESUMABLE_CLOSE, CloseClass, classify
+from discorder.statemachine.life_cycle import LIFE_CYCLE, TableError
 from discorder.statemachine.session import Session, Suspicion
-from discorder.statemachine.states import DEADLINES, INITIAL, READY_DEADLINE, State
-from discorder.statemachine.table import CELLS, ROWS, Kind
+from discorder.statemachine.states import DEADLINES, READY_DEADLINE, State
+from discorder.statemachine.table import CELLS, Kind
 from discorder.statemachine.triggers import Name, Trigger
-
-
-class CauseKind(Enum):
-    """What kind of end a connection came to; exactly one of them."""
-
-    PLANNED = "planned"
-    FAILURE = "failure"
-    FATAL = "fatal"
-    PARKED = "parked"
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a connection ended. The first one of a connection decides; it is cleared when the next socket is opened."""
-
-    kind: CauseKind
-    trigger: Name
-    text: str
-    error: BaseException | None = None
-    pause: Window = FLOOR  # waited at least, whatever the ladder says
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +44,6 @@ class Facts:
     dispatched: bool = False
     socket_closed: bool = True
     may_open: bool = True
-
-
-class TableError(Exception):
-    """No row of the table was enabled where one should be: `check.py` proves that this cannot happen."""
-
-
-def build_machine() -> Machine:
-    """`transitions.Machine` with the rows of the table and nothing else: no automatic transitions, no wildcards."""
-    machine = Machine(
-        model=None,
-        states=list(State),
-        initial=INITIAL,
-        send_event=True,
-        auto_transitions=False,
-        ignore_invalid_triggers=False,
-        after_state_change="arm_deadline",
-    )
-    for row in ROWS:
-        machine.add_transition(
-            row.trigger.value,
-            [source.name for source in row.sources],
-            None if row.target is None else row.target.name,
-            conditions=[guard.value for guard in row.when],
-            unless=[guard.value for guard in row.unless],
-            before=[action.value for action in row.actions],
-        )
-    return machine
-
-
-LIFE_CYCLE = build_machine()
-"""Shared by all shards of the process: a model costs a third of what a machine of its own would."""
 
 
 class ShardMachine:
@@ -262,36 +210,22 @@ class ShardMachine:
 
     def note_cause(self, event: EventData) -> None:
         trigger = _trigger(event)
-        error = getattr(trigger, "error", None)
-        kind, pause = CauseKind.FAILURE, FLOOR
-        if isinstance(trigger, trigger_values.InvalidSession | trigger_values.InvalidResumable):
-            pause = INVALIDATED
-        elif isinstance(trigger, trigger_values.Closed):
+        if isinstance(trigger, trigger_values.Closed):
             match classify(trigger.code).kind:
-                case CloseClass.FATAL:
-                    kind = CauseKind.FATAL
                 case CloseClass.REIDENTIFY:
                     self._drop(f"close code {trigger.code}")
                 case CloseClass.SLOW_DOWN:
-                    pause = RATE_LIMITED
                     self._command(command.SlowDown(SLOW_DOWN_SECONDS))
-                case CloseClass.RESUME:
+                case CloseClass.FATAL | CloseClass.RESUME:
                     pass
-        self._note(Cause(kind, trigger.name, f"{trigger.name}: {error}", error, pause))
+        self._note(failure(trigger))
 
     def note_planned(self, event: EventData) -> None:
-        trigger = _trigger(event)
-        pause = INVALIDATED if isinstance(trigger, trigger_values.InvalidSession) else FLOOR
-        text = _PLANNED[trigger.name]
-        if isinstance(trigger, trigger_values.Congested):
-            text = f"{text}: {trigger.publisher}"
-        self._note(Cause(CauseKind.PLANNED, trigger.name, text, getattr(trigger, "error", None), pause))
+        self._note(interruption(_trigger(event)))
 
     def note_refusal(self, event: EventData) -> None:
-        refused = _trigger(event)
         self.note_until(event)
-        error = getattr(refused, "error", None)
-        self._note(Cause(CauseKind.PARKED, refused.name, f"{refused.name}: {error}", error))
+        self._note(refusal(_trigger(event)))
 
     def note_until(self, event: EventData) -> None:
         refused = _trigger(event)
@@ -358,14 +292,6 @@ class ShardMachine:
 
     def _command(self, wanted: command.Command) -> None:
         self._commands.append(wanted)
-
-
-_PLANNED = {
-    Name.RECONNECT: "op 7: Discord asked for a new connection",
-    Name.INVALID_RESUMABLE: "op 9 true: Discord asked to resume on a new connection",
-    Name.INVALID_SESSION: "op 9 false: Discord refused to resume the session",
-    Name.CONGESTED: "a publisher that must not lose is full",
-}
 
 
 def _trigger(event: EventData) -> Trigger:

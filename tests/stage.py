@@ -17,9 +17,10 @@ from discorder.errors import Closed, NotStarted
 from discorder.plane import Surroundings
 from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
+from discorder.shard_tracker import ShardTracker
 from discorder.simulator import Simulator
 from discorder.statemachine import RUNS, State, Task
-from discorder.tracker import GatewayTracker, ShardTracker
+from discorder.tracker import GatewayTracker
 from discorder.transport.protocol import Transport
 from discorder.wire import Event, Op, session_label
 

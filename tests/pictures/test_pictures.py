@@ -13,7 +13,7 @@ from discorder.pictures import PictureFormat, render
 from discorder.pictures.scene import Tone, build_scene, guard_words, tone_of
 from discorder.statemachine import State
 from discorder.statemachine.check import enabled, valuations
-from discorder.statemachine.machine import LIFE_CYCLE
+from discorder.statemachine.life_cycle import LIFE_CYCLE
 from discorder.statemachine.states import LIVE
 from discorder.statemachine.table import CELLS, GUARD_MEANINGS, ROWS, Guard, Row, rows_for
 from discorder.statemachine.triggers import Name

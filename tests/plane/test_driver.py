@@ -15,9 +15,9 @@ from discorder.publishers.fanout import FanOut
 from discorder.reception import Reception
 from discorder.rest import Token
 from discorder.sessions import Ticket
+from discorder.shard_tracker import ShardTracker
 from discorder.statemachine import Session, ShardMachine, State, Task
 from discorder.statemachine import triggers as trigger
-from discorder.tracker import ShardTracker
 
 if TYPE_CHECKING:
     from tests.stage import Exchange, Hasty

@@ -15,7 +15,7 @@ import pytest
 from discorder.statemachine import CauseKind, Facts, Session, State
 from discorder.statemachine import commands as command
 from discorder.statemachine.check import enabled
-from discorder.statemachine.machine import LIFE_CYCLE
+from discorder.statemachine.life_cycle import LIFE_CYCLE
 from discorder.statemachine.states import DEADLINES, INITIAL
 from discorder.statemachine.table import CELLS, ROWS, Action, Guard, Kind, rows_for
 from discorder.statemachine.triggers import (
