@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from discorder.config import Config, load_config, read_token
-from discorder.errors import NotRunning, NotStarted
+from discorder.errors import NotRunning
+from discorder.keeping import NO_CLAIM, Claim
 from discorder.logs import configure_logs
 from discorder.plane import ControlPlane, Surroundings
 from discorder.rest import BotClient
@@ -35,18 +36,27 @@ async def serve(
     client: BotClient | None = None,
     tracker_ref: TrackerRef | None = None,
     config_file_path: ConfigPath | None = None,
+    take_over: bool = False,
+    wait: float = 0.0,
 ) -> None:
     """Run the control plane until `shutdown`.
 
     ``client``: made from ``DISCORD_BOT_TOKEN`` or ``gateway.token_file`` when None; its HTTP session is closed at the end.
     ``tracker_ref``: filled once config, log and publishers are open, before the first dial. ``config_file_path``: None for
-    the built-in defaults.
+    the built-in defaults. ``take_over``: ask another process that holds the shards of this store to hand them over (SIGTERM),
+    and give it 30 s; ``wait``: seconds to wait for it to leave by itself. The sessions are resumed then.
 
-    Returns normally only after `shutdown`. Raises `ConfigError` (with `TokenMissing`, `AddressInUse`), `UnusableFile`,
-    `AuthenticationFailed`, `FatalCloseError`, `AttemptsExhausted`, and under ``gateway.fail_on_error`` the failure itself.
+    Returns normally only after `shutdown`. Raises `ConfigError` (with `TokenMissing`, `AddressInUse`, `StoreLocked`),
+    `UnusableFile`, `AuthenticationFailed`, `FatalCloseError`, `AttemptsExhausted`, and under ``gateway.fail_on_error`` the
+    failure itself.
     Cancelling is a graceful stop, after which CancelledError is raised.
     """
-    await serve_config(lambda: load_config(config_file_path), client=client, tracker_ref=tracker_ref)
+    await serve_config(
+        lambda: load_config(config_file_path),
+        client=client,
+        tracker_ref=tracker_ref,
+        claim=Claim(take_over, wait),
+    )
 
 
 async def serve_config(
@@ -54,6 +64,7 @@ async def serve_config(
     *,
     client: BotClient | None = None,
     tracker_ref: TrackerRef | None = None,
+    claim: Claim = NO_CLAIM,
     surroundings: Surroundings | None = None,
     record: Path | None = None,
     record_raw: bool = False,
@@ -74,7 +85,7 @@ async def serve_config(
             client.api = client.api or config.gateway.api
             async with client:
                 with _recording(record, record_raw, config, client, around) as recorded:
-                    plane = ControlPlane(config, client, recorded)
+                    plane = ControlPlane(config, client, recorded, claim=claim)
                     if started is not None:
                         started(plane)
                     await plane.run(ref.fill)
@@ -103,12 +114,19 @@ def run(
     client: BotClient | None = None,
     tracker_ref: TrackerRef | None = None,
     config_file_path: ConfigPath | None = None,
+    take_over: bool = False,
+    wait: float = 0.0,
 ) -> None:
     """`serve` for a script: blocking, in a loop of its own. SIGINT and SIGTERM stop gracefully, a second one at once.
 
     Arguments and errors are those of `serve`. Call it from the main thread.
     """
-    run_config(lambda: load_config(config_file_path), client=client, tracker_ref=tracker_ref)
+    run_config(
+        lambda: load_config(config_file_path),
+        client=client,
+        tracker_ref=tracker_ref,
+        claim=Claim(take_over, wait),
+    )
 
 
 def run_config(
@@ -116,6 +134,7 @@ def run_config(
     *,
     client: BotClient | None = None,
     tracker_ref: TrackerRef | None = None,
+    claim: Claim = NO_CLAIM,
     record: Path | None = None,
     record_raw: bool = False,
 ) -> None:
@@ -127,6 +146,7 @@ def run_config(
                 load,
                 client=client,
                 tracker_ref=tracker_ref,
+                claim=claim,
                 record=record,
                 record_raw=record_raw,
                 started=watch,
@@ -186,22 +206,35 @@ async def shutdown(tracker: GatewayTracker, *, goodbye: bool = False) -> None:
 class BackgroundPlane:
     """A control plane in a thread with a loop of its own; every method may be called from any thread."""
 
-    def __init__(self, load: Callable[[], Config], client: BotClient | None) -> None:
+    def __init__(self, load: Callable[[], Config], client: BotClient | None, claim: Claim) -> None:
         self._ref = TrackerRef()
         self._exception: BaseException | None = None
         self._plane: ControlPlane | None = None
+        self._begun = threading.Event()  # there is a plane, or there will be none
         self._load = load
         self._client = client
+        self._claim = claim
         self._thread = threading.Thread(target=self._run, name="discorder", daemon=True)
 
     def _run(self) -> None:
         try:
-            asyncio.run(serve_config(self._load, client=self._client, tracker_ref=self._ref, started=self._started))
+            asyncio.run(
+                serve_config(
+                    self._load,
+                    client=self._client,
+                    tracker_ref=self._ref,
+                    claim=self._claim,
+                    started=self._started,
+                )
+            )
         except BaseException as error:  # noqa: BLE001  # the thread's end; the caller reads it in `exception` or `tracker`
             self._exception = error
+        finally:
+            self._begun.set()
 
     def _started(self, plane: ControlPlane) -> None:
         self._plane = plane
+        self._begun.set()
 
     def start(self) -> None:
         """Start the thread; `serve_in_background` does it."""
@@ -219,12 +252,13 @@ class BackgroundPlane:
 
     def shutdown(self, goodbye: bool = False, timeout: float = 1.0) -> None:
         """Stop gracefully and wait ``timeout`` seconds for the end, then at once. Does nothing when it has ended."""
-        with contextlib.suppress(NotRunning, NotStarted):
-            if self._thread.is_alive():
-                self.tracker.plane.stop(goodbye=goodbye)
-            self._thread.join(timeout)
-            if self._thread.is_alive() and self._plane is not None:
-                self._plane.hurry()
+        self._begun.wait()
+        if self._plane is not None:
+            with contextlib.suppress(NotRunning):  # it has just ended by itself
+                self._plane.stop(goodbye=goodbye)
+                self._thread.join(timeout)
+                if self._thread.is_alive():
+                    self._plane.hurry()
         self._thread.join()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -241,11 +275,13 @@ def serve_in_background(
     *,
     client: BotClient | None = None,
     config_file_path: ConfigPath | None = None,
+    take_over: bool = False,
+    wait: float = 0.0,
 ) -> BackgroundPlane:
     """`serve` in a thread with a loop of its own, for the plain REPL, IPython and notebooks.
 
     Returns at once. A start that fails shows in the handle: ``.tracker`` raises it, ``.exception`` is it.
     """
-    handle = BackgroundPlane(lambda: load_config(config_file_path), client)
+    handle = BackgroundPlane(lambda: load_config(config_file_path), client, Claim(take_over, wait))
     handle.start()
     return handle

@@ -6,6 +6,7 @@ It translates between the two worlds (a `Session` and a sequence here, a `Stored
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from discorder.clock import Clock
@@ -20,6 +21,20 @@ from discorder.wire import session_label
 Layout = tuple[Sequence[int], int]  # shard ids, shard count
 LookUp = Callable[[], Awaitable[GatewayInfo]]
 WHOLE_LAYOUT = [(0, 1)]  # overlaps with every shard: for a plane that does not know its layout yet
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What to do about shards that another process holds: ask it to hand them over, wait so many seconds for it to leave.
+
+    Without either the start is refused at once. Whoever asks waits for at least as long as a hand-over may take.
+    """
+
+    take_over: bool = False
+    patience: float = 0.0
+
+
+NO_CLAIM = Claim()
 
 
 class Keeper:
@@ -89,11 +104,12 @@ class Sessions:
 
     @classmethod
     async def open(
-        cls, store: SessionStore, *, layout: Layout | None, look_up: LookUp, intents: int, clock: Clock
+        cls, store: SessionStore, *, layout: Layout | None, claim: Claim, look_up: LookUp, intents: int, clock: Clock
     ) -> Self:
         """Hold the shards of ``layout`` in ``store``, which is open. Raises `StoreLocked`; the store is closed then."""
+        shards = WHOLE_LAYOUT if layout is None else [(shard, layout[1]) for shard in layout[0]]
         try:
-            await store.hold(WHOLE_LAYOUT if layout is None else [(shard, layout[1]) for shard in layout[0]])
+            await store.hold(shards, take_over=claim.take_over, patience=claim.patience)
         except BaseException:
             await store.close()
             raise

@@ -1,69 +1,64 @@
 """The control plane as an object: the shards of one bot, the publishers they share, and how all of it starts and ends.
 
-It puts the parts together and supervises them; what a shard does is its driver's affair.
+It supervises; how a shard is put together stands in assembly.py, and what a shard does is its driver's affair.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from discorder.clock import Clock, SystemClock
-from discorder.config import Config, ShardSet
-from discorder.driver import Outside, ShardDriver
+from discorder.assembly import Assembly, Surroundings, configured_layout, make_trackers
+from discorder.config import Config
+from discorder.driver import ShardDriver
 from discorder.errors import DiscorderError, NotRunning, NotStarted
-from discorder.keeping import Layout, LookUp, Sessions
+from discorder.keeping import NO_CLAIM, Claim, Sessions
 from discorder.logs import logger
 from discorder.publishers.fanout import FanOut
-from discorder.reception import Reception
 from discorder.rest import BotClient, GatewayInfo, look_up
 from discorder.sessions import SessionStore, StoredSession, open_store
 from discorder.shard_tracker import ShardTracker
-from discorder.statemachine import Session, ShardMachine, Task
+from discorder.statemachine import Task
 from discorder.tracker import GatewayTracker
-from discorder.transport import AiohttpTransport, Compression, choose_compression, decompressing, gateway_url
-from discorder.transport.protocol import Transport
+from discorder.transport import choose_compression
+
+__all__ = ["ControlPlane", "Surroundings"]
 
 LOOK_UP_TRIES_UNDER_FAIL_ON_ERROR = 5
 CHECKPOINT_SECONDS = 1.0  # between two writes of the delivered sequences
 
-Wrap = Callable[[Transport, tuple[int, int]], Transport]
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a plane stands on; all of it is replaced in a replay or a test.
-
-    ``dial`` makes the transport of a new generation (None: aiohttp, decompressing); ``wrap`` goes around it, to record.
-    ``look_up`` asks for the gateway's URL, the shard count and the identify budget (None: REST); ``store`` takes the place of
-    the one that the configuration names.
-    """
-
-    clock: Clock = field(default_factory=SystemClock)
-    rng: random.Random = field(default_factory=random.Random)
-    dial: Callable[[tuple[int, int]], Transport] | None = None
-    wrap: Wrap | None = None
-    look_up: LookUp | None = None
-    store: SessionStore | None = None
-
 
 class ControlPlane:
-    """One bot's control plane. `run` is called once; `stop` may come at any time and from any thread."""
+    """One bot's control plane. Made on the loop that it runs on; `run` is called once.
 
-    def __init__(self, config: Config, client: BotClient, surroundings: Surroundings | None = None) -> None:
+    `stop` may come at any time and from any thread. ``claim``: what to do about shards that another process holds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        client: BotClient,
+        surroundings: Surroundings | None = None,
+        *,
+        claim: Claim = NO_CLAIM,
+    ) -> None:
         self._config = config
         self._client = client
         self._around = surroundings or Surroundings()
+        self._claim = claim
+        self._layout = configured_layout(config)  # None until the look-up tells
         self._compression = choose_compression(config.gateway.compress)
         self._fan_out = FanOut(self._around.clock)
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
         self._drivers: dict[int, ShardDriver] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._gateway: asyncio.Future[GatewayInfo] = self._loop.create_future()
         self._stop_asked: bool | None = None  # the value is ``goodbye``
         self._hurried = False
         self._draining: asyncio.Task[None] | None = None
@@ -77,11 +72,6 @@ class ControlPlane:
         ``filled`` gets the tracker before the first dial. Returns after `stop`; raises whatever else ended a shard. Being
         cancelled is a graceful stop, after which CancelledError is raised.
         """
-        self._loop = asyncio.get_running_loop()
-        self._ready = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._gateway: asyncio.Future[GatewayInfo] = self._loop.create_future()
         work: asyncio.Task[None] = asyncio.create_task(self._work(filled), name="control-plane")
         try:
             await _finish_gracefully(work, lambda: self.stop(goodbye=False), self.hurry)
@@ -91,29 +81,65 @@ class ControlPlane:
             self._ended.set()
 
     async def _work(self, filled: Callable[[GatewayTracker], None] | None) -> None:
-        ids, count = self._layout() or (range(1), 1)  # one shard, until the look-up says otherwise
-        tracker = self._tracker = GatewayTracker(self, self._config, self._fan_out, self._trackers(ids, count))
-        config = self._config
-        self._sessions = await Sessions.open(
-            await self._store(),
-            layout=self._layout(),
-            look_up=self._around.look_up or self._client.gateway_bot,
-            intents=config.gateway.intents_value,
-            clock=self._around.clock,
-        )
         try:
-            await self._fan_out.open()
+            sessions = await self._open_sessions()
+            if sessions is None:
+                return
             try:
-                if filled is not None:
-                    filled(tracker)
-                await self._supervise(tracker)
+                await self._serve(sessions, filled)
             finally:
-                await self._drain()
-                self._sessions.checkpoint()
-                await self._fan_out.close()
+                await sessions.close()
         finally:
-            await self._sessions.close()
             logger.info("Shut down completely")
+
+    async def _open_sessions(self) -> Sessions | None:
+        """Open the store and hold the shards; None when a stop came while another process still held them."""
+        store = await self._store()
+        config, clock = self._config, self._around.clock
+        ask = self._around.look_up or self._client.gateway_bot
+        opening = asyncio.create_task(
+            Sessions.open(
+                store,
+                layout=self._layout,
+                claim=self._claim,
+                look_up=ask,
+                intents=config.gateway.intents_value,
+                clock=clock,
+            ),
+            name="hold-shards",
+        )
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        opening.cancel()  # without effect on what is done
+        await asyncio.gather(opening, stopping, return_exceptions=True)
+        return None if opening.cancelled() else opening.result()
+
+    async def _serve(self, sessions: Sessions, filled: Callable[[GatewayTracker], None] | None) -> None:
+        """With the shards held: from open publishers to drained ones."""
+        ids, count = self._layout or (range(1), 1)  # one shard, until the look-up says otherwise
+        trackers = make_trackers(ids, count, self._around.clock)
+        tracker = self._tracker = GatewayTracker(self, self._config, self._fan_out, trackers)
+        self._sessions = sessions
+        self._assembly = Assembly(
+            self._config,
+            self._client.token,
+            self._around,
+            compression=self._compression,
+            fan_out=self._fan_out,
+            sessions=sessions,
+            gateway=lambda: asyncio.shield(self._gateway),
+            changed=self._shard_changed,
+        )
+        await self._fan_out.open()
+        try:
+            if filled is not None:
+                filled(tracker)
+            await self._supervise(tracker)
+        finally:
+            await self._drain()
+            sessions.checkpoint()
+            await self._fan_out.close()
 
     async def _drain(self) -> None:
         """Give the publishers `session.drain_timeout` for what they have not sent; `hurry` cuts it short, at any time."""
@@ -129,7 +155,7 @@ class ControlPlane:
 
     async def _supervise(self, tracker: GatewayTracker) -> None:
         """Run the look-up and the shards; the first error ends all of them, and is raised when they have ended."""
-        stored = await self._sessions.load(self._layout())
+        stored = await self._sessions.load(self._layout)
         look_up = asyncio.create_task(self._look_up(), name="look-up")
         beside = {
             asyncio.create_task(self._stopping.wait(), name="stopping"),
@@ -174,25 +200,13 @@ class ControlPlane:
             info = await look_up(self._client, tries=tries, clock=around.clock)
         self._gateway.set_result(info)
 
-    def _layout(self) -> Layout | None:
-        """Shard ids and count as configured; None when Discord is to be asked."""
-        match self._config.gateway.shards:
-            case int(count):
-                return range(count), count
-            case ShardSet(ids, of):
-                return sorted(ids), of
-            case _:
-                return None
-
-    def _trackers(self, ids: Sequence[int], count: int) -> list[ShardTracker]:
-        return [ShardTracker(shard_id, count, self._around.clock) for shard_id in ids]
-
     async def _start_the_rest(self, tracker: GatewayTracker) -> set[asyncio.Task[None]]:
         """The look-up has answered: the layout is known, and IDENTIFYs can be paid for."""
         info = self._gateway.result()
-        if self._layout() is None:
-            tracker.shards = tuple(self._trackers(range(info.shards), info.shards))
-            stored = await self._sessions.load((range(info.shards), info.shards))
+        if self._layout is None:
+            layout = range(info.shards), info.shards
+            tracker.shards = tuple(make_trackers(*layout, self._around.clock))
+            stored = await self._sessions.load(layout)
         else:
             stored = {}
         self._sessions.set_limits(info, tracker.shards[0].shard_count)
@@ -203,59 +217,15 @@ class ControlPlane:
         if self._stop_asked is not None:  # it came while the publishers were opened or the store was read
             return tasks
         for shard in shards:
-            driver = self._drivers[shard.shard_id] = self._driver(shard, stored.get(shard.shard_id))
+            driver = self._drivers[shard.shard_id] = self._assembly.driver(shard, stored.get(shard.shard_id))
             tasks.add(asyncio.create_task(driver.run(), name=f"shard-{shard.shard_id}"))
         return tasks
-
-    def _driver(self, shard: ShardTracker, stored: StoredSession | None) -> ShardDriver:
-        config, around = self._config, self._around
-        identity = (shard.shard_id, shard.shard_count)
-        session = None if stored is None else Session(stored.session_id, stored.resume_url)
-        machine = ShardMachine(
-            fail_on_error=config.gateway.fail_on_error,
-            max_attempts=config.gateway.max_attempts,
-            session=session,
-        )
-        delivery = self._fan_out.shard(shard.shard_id)
-        reception = Reception(identity, around.clock, shard.stats, delivery)
-        if stored is not None and session is not None:
-            reception.adopt(session, stored.seq, stored.last_ready)
-        keeper = self._sessions.keeper(shard, reception, delivery, session)
-        outside = Outside(
-            clock=around.clock,
-            rng=around.rng,
-            token=self._client.token,
-            intents=config.gateway.intents_value,
-            payload_compression=self._compression is Compression.PAYLOAD,
-            log_heartbeats=config.log.heartbeat,
-            transport=lambda: self._transport(identity),
-            url=self._url,
-            admit=self._sessions.admit,
-            keeper=keeper,
-            delivery=delivery,
-            changed=self._shard_changed,
-        )
-        return ShardDriver(shard, machine, reception, outside)
-
-    def _transport(self, shard: tuple[int, int]) -> Transport:
-        if self._around.dial is not None:
-            transport = self._around.dial(shard)
-        else:
-            transport = decompressing(AiohttpTransport(), self._compression)
-        return transport if self._around.wrap is None else self._around.wrap(transport, shard)
-
-    async def _url(self, host: str) -> str:
-        """``host`` ("" = the main one, as soon as it is known) with the query that every connection needs."""
-        return gateway_url(host or (await asyncio.shield(self._gateway)).url, self._compression)
 
     # ---------------------------------------------------------------- asked by the tracker (tracker.Plane)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that `run` runs on."""
-        if self._loop is None:
-            msg = "the control plane does not run yet"
-            raise NotStarted(msg)
         return self._loop
 
     def stop(self, *, goodbye: bool) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from discorder.clock import Clock
 from discorder.errors import StoreLocked
+from discorder.logs import logger
 from discorder.sessions.store import Shard, overlap
 
 TAKE_OVER_PATIENCE = 30.0  # seconds; a hand-over takes the owner about one
@@ -91,6 +92,7 @@ async def hold_shards(
     deadline = clock.monotonic() + patience
     mutex_deadline = clock.monotonic() + START_PATIENCE
     asked: set[int] = set()
+    announced: set[int | None] = set()
     while True:
         with mutex(directory, blocking=False) as entered:
             outcome = _try_hold(directory, bot, wanted, clock.now()) if entered else None
@@ -104,6 +106,7 @@ async def hold_shards(
                 _ask_to_leave(outcome, asked, clock.now())
             if clock.monotonic() >= deadline:
                 raise _locked(outcome, clock.now(), asked=bool(asked), patience=patience)
+            _announce(outcome, announced, clock.now(), deadline - clock.monotonic())
         await clock.sleep(POLL)
 
 
@@ -222,6 +225,17 @@ def _ask_to_leave(holders: list[Holder], asked: set[int], now: datetime) -> None
             raise StoreLocked(msg, holder.pid)
         if _terminate(holder.pid, holder.started):
             asked.add(holder.pid)
+            logger.info("Asked the holder of the shards to hand over", pid=holder.pid)
+
+
+def _announce(holders: list[Holder], announced: set[int | None], now: datetime, seconds: float) -> None:
+    """Say once of each holder that it is waited for."""
+    for holder in holders:
+        if holder.pid not in announced:
+            announced.add(holder.pid)
+            logger.info(
+                "Waiting for the holder of the shards", holder=holder.describe(now), at_most_seconds=round(seconds, 1)
+            )
 
 
 def _terminate(pid: int, started: int | None) -> bool:
@@ -250,7 +264,7 @@ def _terminate(pid: int, started: int | None) -> bool:
 def _locked(holders: list[Holder], now: datetime, *, asked: bool, patience: float) -> StoreLocked:
     lines = "; ".join(holder.describe(now) for holder in holders[:3])
     more = f"; and {len(holders) - 3} more" if len(holders) > 3 else ""
-    waited = f"; asked to hand over and waited {patience:.0f} s" if asked else ""
+    waited = f"; {'asked to hand over and ' if asked else ''}waited {patience:g} s" if patience > 0 else ""
     msg = (
         f"{lines}{more}{waited}. Stop that process, start with --take-over to make it hand over, "
         "or use another store ([session] store) or other shards ([gateway] shards)"

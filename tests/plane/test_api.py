@@ -25,6 +25,7 @@ from discorder.errors import (
     StoreLocked,
     TokenMissing,
 )
+from discorder.keeping import NO_CLAIM, Claim
 from discorder.rest import BotClient
 from discorder.simulator import Simulator
 from discorder.statemachine import State
@@ -52,9 +53,12 @@ async def sim() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-def start(sim: Simulator, ref: discorder.TrackerRef, *more: str, token: str | None = None) -> asyncio.Task[None]:
+def start(
+    sim: Simulator, ref: discorder.TrackerRef, *more: str, token: str | None = None, claim: Claim = NO_CLAIM
+) -> asyncio.Task[None]:
     config = load_config(None, settings(sim, *more))
-    return asyncio.create_task(serve_config(lambda: config, client=BotClient(token or sim.token), tracker_ref=ref))
+    client = BotClient(token or sim.token)
+    return asyncio.create_task(serve_config(lambda: config, client=client, tracker_ref=ref, claim=claim))
 
 
 async def until(predicate: Callable[[], object]) -> None:
@@ -309,6 +313,41 @@ async def test_a_second_plane_on_the_same_store_is_refused(sim: Simulator, tmp_p
     await ref.ready(SECONDS)
     with pytest.raises(StoreLocked, match=str(os.getpid())):
         await start(sim, discorder.TrackerRef(), store)
+    assert sim.connects == 1
+    await discorder.shutdown(ref.value)
+    await plane
+
+
+async def test_a_plane_that_waits_for_its_shards_can_be_cancelled(sim: Simulator, tmp_path: Path) -> None:
+    """Nothing was dialled, and the holder is not touched."""
+    store = f"session.store={tmp_path / 'sessions.sqlite'}"
+    ref = discorder.TrackerRef()
+    plane = start(sim, ref, store)
+    await ref.ready(SECONDS)
+    waiting = start(sim, discorder.TrackerRef(), store, claim=Claim(patience=600.0))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert sim.connects == 1
+    await discorder.shutdown(ref.value)
+    await plane
+
+
+async def test_a_plane_in_the_background_that_waits_for_its_shards_can_be_shut_down(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    """There is no tracker yet: the handle asks the plane itself."""
+    store = str(tmp_path / "sessions.sqlite")
+    ref = discorder.TrackerRef()
+    plane = start(sim, ref, f"session.store={store}")
+    await ref.ready(SECONDS)
+    config = write_config(tmp_path / "config.toml", sim, store)
+    handle = discorder.serve_in_background(client=BotClient(sim.token), config_file_path=config, wait=600.0)
+    await asyncio.to_thread(handle.shutdown)
+    assert handle.exception is None
+    with pytest.raises(NotStarted):
+        _ = handle.tracker
     assert sim.connects == 1
     await discorder.shutdown(ref.value)
     await plane
