@@ -11,14 +11,16 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from discorder.config import Config, load_config, read_token
 from discorder.errors import NotRunning
 from discorder.keeping import NO_CLAIM, Claim
 from discorder.logs import configure_logs
+from discorder.loops import on_loop
 from discorder.plane import ControlPlane, Surroundings
 from discorder.rest import BotClient
 from discorder.tracker import GatewayTracker
@@ -27,6 +29,7 @@ from discorder.transport import SessionRecorder
 
 __all__ = ["BackgroundPlane", "TrackerRef", "run", "serve", "serve_in_background", "shutdown"]
 
+T = TypeVar("T")
 ConfigPath = str | os.PathLike[str]
 Started = Callable[[ControlPlane], None]
 
@@ -197,10 +200,7 @@ async def shutdown(tracker: GatewayTracker, *, goodbye: bool = False) -> None:
     plane = tracker.plane
     with contextlib.suppress(NotRunning):
         plane.stop(goodbye=goodbye)
-        if plane.loop is asyncio.get_running_loop():
-            await plane.wait_ended()
-        else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(plane.wait_ended(), plane.loop))
+        await on_loop(plane.loop, plane.wait_ended())
 
 
 class BackgroundPlane:
@@ -260,6 +260,23 @@ class BackgroundPlane:
                 if self._thread.is_alive():
                     self._plane.hurry()
         self._thread.join()
+
+    def call(self, wanted: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Await one of the tracker's coroutines on the plane's loop and return what it gives, from a thread without a loop.
+
+        ``handle.call(handle.tracker.set_presence(status="idle"))``. Raises what it raises, `NotRunning` when the plane has ended,
+        and TimeoutError after ``timeout`` seconds, having cancelled it.
+        """
+        loop = self.tracker.plane.loop
+        if not self._thread.is_alive() or loop.is_closed():
+            wanted.close()
+            msg = "the control plane has ended"
+            raise NotRunning(msg)
+        future = asyncio.run_coroutine_threadsafe(wanted, loop)
+        try:
+            return future.result(timeout)
+        finally:
+            future.cancel()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most ``timeout`` seconds; True when it has come."""

@@ -20,6 +20,8 @@ from discorder.clock import Clock, Timer, within
 from discorder.errors import AttemptsExhausted, DeadlineMissed, DiscorderError, ProtocolBreach
 from discorder.generation import Generation
 from discorder.logs import logger
+from discorder.members import MemberRequests
+from discorder.outbox import Outbox
 from discorder.publishers.delivery import ShardDelivery
 from discorder.reception import Reception
 from discorder.rest import Token
@@ -80,6 +82,14 @@ class ShardDriver:
         self._generation: Generation | None = None
         self._timers: list[Timer] = []
         self._slot = Slot(tracker.shard_id, outside.admit)
+        self.outbox = Outbox(tracker.shard_id, outside.clock, tracker.stats)
+        self.members = MemberRequests(
+            self.outbox,
+            clock=outside.clock,
+            rng=outside.rng,
+            watch=reception.watch,
+            is_ready=lambda: machine.state is State.READY,
+        )
         self._chronicle = Chronicle(tracker, machine, outside.clock, lambda: reception.seq)
         self._closing: asyncio.Task[None] | None = None
         self._stopped_on_request = False
@@ -156,6 +166,7 @@ class ShardDriver:
         """Nothing of this shard is left when this returns, whichever way the loop ended."""
         self._cancel_timers()
         self._slot.release()
+        self.outbox.close()
         generation = self._generation
         if generation is not None:
             generation.reconcile(frozenset())
@@ -196,8 +207,17 @@ class ShardDriver:
         self._cancel_timers()
         if self._generation is not None:
             self._generation.doctor.state_entered()
+            if step.target is State.READY:
+                self._open_outbox(self._generation, new_session=step.trigger is trigger.Name.READY)
+        if step.source is State.READY:
+            self.outbox.shut()
         self._stopped_on_request = self._stopped_on_request or step.target is State.STOPPING
         self._chronicle.landmark(step)
+
+    def _open_outbox(self, generation: Generation, *, new_session: bool) -> None:
+        self.outbox.open(generation.transport.send, generation.write_failed, new_session=new_session)
+        if new_session:
+            self.members.session_lost()
 
     def _facts(self) -> Facts:
         return Facts(
@@ -247,7 +267,7 @@ class ShardDriver:
             case command.ArmDeadline(deadline, visit):
                 self._arm(deadline, visit)
             case command.SlowDown(seconds):
-                logger.warning("Discord says that we send too fast", seconds=seconds, **self._chronicle.who)
+                self._slow_down(seconds)
             case command.Ignored() | command.Rejected():
                 self._pass_over(wanted)
 
@@ -270,6 +290,7 @@ class ShardDriver:
             rng=outside.rng,
             url=lambda: outside.url(wanted.url),
             post=lambda what: self.post(what, number),
+            outbox=self.outbox,
             log_heartbeats=outside.log_heartbeats,
         )
 
@@ -297,6 +318,12 @@ class ShardDriver:
     def _send(self, frame: bytes) -> None:
         if self._generation is not None:
             self._generation.send_soon(frame)
+
+    def _slow_down(self, seconds: float) -> None:
+        logger.warning(
+            "Discord says that we send too fast: half as many commands", seconds=seconds, **self._chronicle.who
+        )
+        self.outbox.slow_down(seconds)
 
     def _drop_session(self, why: str) -> None:
         logger.warning("The session is given up", why=why, session=self._reception.label, **self._chronicle.who)

@@ -26,7 +26,13 @@
     ├── NotRunning                            1   throw_to a task that is not running
     ├── NotSharded                            1   a per-shard field was asked of a tracker with several shards
     ├── PublisherError                        1   a publisher could not be opened or refused a batch
-    ├── CommandRefused                        1   an outbound gateway command was not sent
+    ├── CommandRefused                        1   an outbound gateway command was not carried out; carries reason, retry_after
+    │   ├── CommandRateLimited                    rate_limited: it would have to wait longer than it may
+    │   ├── CommandTooLarge                       too_large: Discord takes 4,096 bytes
+    │   ├── NoSuchShard                           no_such_shard: no shard of this plane is meant, or it is not clear which
+    │   ├── ShardNotReady                         not_ready: there is no session to send it on
+    │   ├── InvalidCommand                        invalid: Discord would close the connection, or it is not the bot's to send
+    │   └── CommandUnanswered                     no_answer: sent, and Discord did not answer in time
     ├── RecordingError                        1   a recorded session cannot be read, or a replay differs from it
     ├── PictureError                          1   a diagram cannot be drawn: the renderer is missing or failed
     └── RestError                             1   a REST request failed
@@ -197,12 +203,61 @@ class PublisherError(DiscorderError):
 
 
 class CommandRefused(DiscorderError):
-    """An outbound gateway command was not sent. ``reason`` is one word; ``retry_after`` in seconds where waiting helps."""
+    """An outbound gateway command was not carried out.
+
+    ``reason`` is one word, the same on the bus: see the tree. ``retry_after`` in seconds where waiting helps and for how long is
+    known, else None.
+    """
 
     def __init__(self, reason: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class CommandRateLimited(CommandRefused):
+    """Not sent: a limit of Discord's (gateway-protocol.md §2, §13.1) or our queue leaves no room now."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__("rate_limited", f"{message}; try again in {retry_after:.1f} s", retry_after)
+
+
+class CommandTooLarge(CommandRefused):
+    """Not sent: Discord would close the connection (4002). ``size`` and ``limit`` in bytes."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        message = f"the command has {size:,} bytes and Discord takes {limit:,}; send less at once"
+        super().__init__("too_large", message)
+        self.size = size
+        self.limit = limit
+
+
+class NoSuchShard(CommandRefused):
+    """Not sent: the shard is not one of this control plane's, or nothing tells which one is meant."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("no_such_shard", message)
+
+
+class ShardNotReady(CommandRefused):
+    """Not sent: the shard has no session right now, or the control plane has ended. ``retry_after`` where it is known."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__("not_ready", message, retry_after)
+
+
+class InvalidCommand(CommandRefused):
+    """Not sent: it is malformed, needs an intent that is not configured, or belongs to the control plane alone."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid", message)
+
+
+class CommandUnanswered(CommandRefused):
+    """Sent, and Discord did not answer, or not completely, within the time that the caller gave it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("no_answer", message)
 
 
 class RecordingError(DiscorderError):

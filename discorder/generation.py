@@ -16,6 +16,7 @@ from discorder.doctor import Doctor
 from discorder.errors import Closed, ConnectFailed, FatalCloseError, TaskDied
 from discorder.heartbeat import Heartbeat
 from discorder.logs import logger
+from discorder.outbox import Outbox
 from discorder.reception import Callbacks, Reception
 from discorder.shard_tracker import ShardTracker
 from discorder.statemachine import State, Task
@@ -42,6 +43,7 @@ class Generation:
         rng: random.Random,
         url: Callable[[], Awaitable[str]],
         post: Callable[[trigger.Trigger], None],
+        outbox: Outbox,
         log_heartbeats: bool,
     ) -> None:
         self.number = number
@@ -53,6 +55,7 @@ class Generation:
         self._clock = clock
         self._url = url
         self._post = post
+        self._outbox = outbox
         self.doctor = Doctor(transport, tracker=tracker, clock=clock, post=post)
         self.heartbeat = Heartbeat(
             transport,
@@ -60,7 +63,7 @@ class Generation:
             clock=clock,
             rng=rng,
             seq=lambda: reception.seq,
-            beating=self.doctor.beating,
+            beating=self._beating,
             log_beats=log_heartbeats,
         )
         self._dismissed: set[asyncio.Task[None]] = set()
@@ -89,7 +92,8 @@ class Generation:
         self._task_ended.set()
 
     def send_soon(self, frame: bytes) -> None:
-        """Write ``frame`` without waiting for it. A write that fails is reported as the processor's failure."""
+        """Write IDENTIFY or RESUME without waiting for it. A write that fails is reported as the processor's failure."""
+        self._outbox.control_sent()
         task = asyncio.get_running_loop().create_task(self.transport.send(frame), name=f"write-{self.number}")
         self._writes.add(task)
         task.add_done_callback(self._written)
@@ -158,7 +162,11 @@ class Generation:
             return
         error = task.exception()
         if error is not None and not isinstance(error, Closed):  # a closed socket is the processor's to report
-            self._post(trigger.TaskFailed(Task.PROCESSOR, error))
+            self.write_failed(error)
+
+    def write_failed(self, error: BaseException) -> None:
+        """A frame could not be written, and the socket is not closed: the connection is of no use."""
+        self._post(trigger.TaskFailed(Task.PROCESSOR, error))
 
     def _log_stopped(self, name: Task, reason: str) -> None:
         shard = self._tracker.shard_id
@@ -181,11 +189,19 @@ class Generation:
             msg = f"no connection within {DIAL_SECONDS:g} s"
             raise ConnectFailed(msg) from None
         heartbeat = self.heartbeat
-        callbacks = Callbacks(self._post, heartbeat.hello, heartbeat.acknowledged, heartbeat.ask)
+        callbacks = Callbacks(self._post, self._hello, heartbeat.acknowledged, heartbeat.ask)
         while True:
             batch = await self.transport.receive()
             heartbeat.frame()
             self._reception.take(batch, callbacks)
+
+    def _hello(self, interval: float) -> None:
+        self.heartbeat.hello(interval)
+        self._outbox.hello(interval)
+
+    def _beating(self) -> None:
+        self.doctor.beating()
+        self._outbox.control_sent()
 
     async def _dial(self) -> None:
         url = await self._url()

@@ -16,6 +16,7 @@ from discorder.driver import ShardDriver
 from discorder.errors import DiscorderError, NotRunning, NotStarted
 from discorder.keeping import NO_CLAIM, Claim, Sessions
 from discorder.logs import logger
+from discorder.outbound import Outbound, Sender
 from discorder.publishers.fanout import FanOut
 from discorder.rest import BotClient, GatewayInfo, look_up
 from discorder.sessions import SessionStore, StoredSession, open_store
@@ -54,6 +55,7 @@ class ControlPlane:
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
         self._drivers: dict[int, ShardDriver] = {}
+        self.outbound = Outbound(config.gateway.intents_value)
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         self._ended = asyncio.Event()
@@ -218,6 +220,7 @@ class ControlPlane:
             return tasks
         for shard in shards:
             driver = self._drivers[shard.shard_id] = self._assembly.driver(shard, stored.get(shard.shard_id))
+            self.outbound.add((shard.shard_id, shard.shard_count), Sender(driver.outbox, driver.members))
             tasks.add(asyncio.create_task(driver.run(), name=f"shard-{shard.shard_id}"))
         return tasks
 

@@ -83,6 +83,7 @@ class Reception:
         self.last_ready: bytes | None = None
         self.last_dispatch_at: float | None = None
         self.dispatched = False  # an event was handed over on this connection
+        self._watcher: Callable[[Event], None] | None = None
         self._shard = shard
         self._clock = clock
         self._stats = stats
@@ -106,6 +107,10 @@ class Reception:
             self._delivery.hand_over([self._event("READY", READY_SEQ, last_ready, self._clock.now())])
         else:
             self.seq = seq
+
+    def watch(self, watcher: Callable[[Event], None] | None) -> None:
+        """Show ``watcher`` each event after it was handed over; None ends it. It must not raise."""
+        self._watcher = watcher
 
     def connection_opened(self) -> None:
         """A new connection: nothing may be dispatched on it yet."""
@@ -149,6 +154,9 @@ class Reception:
                 self.last_dispatch_at = self._clock.monotonic()
                 self.dispatched = True
                 self._delivery.hand_over(events)
+                if self._watcher is not None:
+                    for event in events:
+                        self._watcher(event)
 
     def _take_frame(self, frame: bytes, received_at: datetime, events: list[Event], callbacks: Callbacks) -> None:
         try:

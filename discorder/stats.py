@@ -15,7 +15,8 @@ class GatewayStats:
     ``event_count``: payloads after Hello (dispatches, ACKs, op 1, 7, 9, unknown ones). ``published_event_count``: dispatches
     handed to the fan-out, once each. ``heartbeat_sent_count``: written to the socket; ``heartbeat_received_count``: ACKs.
     Times are aware, UTC; ``ready_time`` is that of the last READY. ``stale_count``: reports of an older generation that were
-    dropped; ``unexpected_count``: triggers that the table ignores or rejects.
+    dropped; ``unexpected_count``: triggers that the table ignores or rejects. ``command_sent_count``: the bot's commands,
+    written to the socket; ``command_refused_count``: those that a shard did not take (too large, no room, not ready in time).
     """
 
     start_time: datetime | None = None
@@ -30,6 +31,8 @@ class GatewayStats:
     drop_count: int = 0
     stale_count: int = 0
     unexpected_count: int = 0
+    command_sent_count: int = 0
+    command_refused_count: int = 0
     unknown_opcodes: Counter[int] = field(default_factory=Counter)
     events_by_type: Counter[str] = field(default_factory=Counter)
 

@@ -6,7 +6,6 @@ the plane to.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -14,6 +13,7 @@ from typing import Generic, Protocol, TypeVar, overload
 
 from discorder.config import Config
 from discorder.errors import NotRunning, NotSharded
+from discorder.gateway_commands import CommandPlane, GatewayCommands
 from discorder.publishers.fanout import FanOut, PublisherHealth
 from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
 from discorder.publishers.protocol import Publisher
@@ -26,11 +26,8 @@ from discorder.stats import GatewayStats, listing
 T = TypeVar("T")
 
 
-class Plane(Protocol):
+class Plane(CommandPlane, Protocol):
     """What the tracker asks of the control plane; callable from any thread, but for the coroutines."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
 
     def throw_to(self, shard: int, task: Task, error: BaseException) -> None: ...
 
@@ -67,7 +64,7 @@ class PerShard(Generic[T]):
         return self._read(tracker.only_shard(self._name))
 
 
-class GatewayTracker:
+class GatewayTracker(GatewayCommands):
     """A running control plane. With one shard every field of `ShardTracker` can be read here too.
 
     With several shards, reading such a field raises `NotSharded`: ask ``tracker.shards[i]``.
@@ -76,6 +73,7 @@ class GatewayTracker:
     def __init__(self, plane: Plane, config: Config, fan_out: FanOut, shards: Sequence[ShardTracker]) -> None:
         self.config = config
         self.shards: tuple[ShardTracker, ...] = tuple(shards)
+        super().__init__(plane)
         self._plane = plane
         self._fan_out = fan_out
 

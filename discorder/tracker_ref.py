@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from typing import TypeVar
 
 from discorder.errors import NotStarted
+from discorder.loops import on_loop
 from discorder.tracker import GatewayTracker
-
-T = TypeVar("T")
 
 
 class TrackerRef:
@@ -50,7 +47,7 @@ class TrackerRef:
             if tracker.plane.loop.is_closed():
                 msg = "the control plane ended before it was ready"
                 raise NotStarted(msg)
-            await _on_loop(tracker.plane.loop, tracker.plane.wait_ready())
+            await on_loop(tracker.plane.loop, tracker.plane.wait_ready())
             return tracker
 
     def wait(self) -> GatewayTracker:
@@ -94,10 +91,3 @@ class TrackerRef:
 def _resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-async def _on_loop(loop: asyncio.AbstractEventLoop, wanted: Coroutine[None, None, T]) -> T:
-    """Await ``wanted`` on the loop it belongs to, from whichever loop this one is."""
-    if loop is asyncio.get_running_loop():
-        return await wanted
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(wanted, loop))

@@ -149,6 +149,18 @@ def session_label(session_id: str) -> str:
     return hashlib.sha256(session_id.encode()).hexdigest()[:16]
 
 
+def shard_of_guild(guild_id: int | str, shard_count: int) -> int:
+    """The shard that a guild belongs to: ``(guild_id >> 22) % shard_count`` (gateway-protocol.md §8).
+
+    A snowflake may come as the string that JSON has. Raises ValueError for what is none.
+    """
+    number = int(guild_id)
+    if number < 0:
+        msg = f"{guild_id!r} is no snowflake"
+        raise ValueError(msg)
+    return (number >> 22) % shard_count
+
+
 # ---------------------------------------------------------------- what the control plane sends
 
 
@@ -178,3 +190,8 @@ def identify_frame(token: str, *, intents: int, shard: tuple[int, int], compress
 def resume_frame(token: str, *, session_id: str, seq: int) -> bytes:
     """Op 6 (gateway-protocol.md §9)."""
     return msgspec.json.encode({"op": Op.RESUME, "d": {"token": token, "session_id": session_id, "seq": seq}})
+
+
+def command_frame(op: int, d: Any) -> bytes:
+    """A command of the bot's. Raises TypeError for what cannot be JSON, as `msgspec.json.encode` does."""
+    return msgspec.json.encode({"op": op, "d": d})

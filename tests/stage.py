@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import pytest
@@ -23,6 +23,8 @@ from discorder.statemachine import RUNS, State, Task
 from discorder.tracker import GatewayTracker
 from discorder.transport.protocol import Transport
 from discorder.wire import Event, Op, session_label
+
+T = TypeVar("T")
 
 STEP = 0.05  # seconds of a fake clock per look; with a millisecond of real time it runs some thirty times too fast
 TOKEN = "MTIz.in-memory.not-a-secret"
@@ -125,6 +127,12 @@ class Stage:
             if self.clock.monotonic() > end:
                 pytest.fail(f"not within {within} s; {self.tracker!r}")
             await self.pass_time()
+
+    async def result(self, wanted: Coroutine[Any, Any, T], *, within: float = 60.0) -> T:
+        """Let time pass until ``wanted`` is done; what it gives or raises."""
+        task = asyncio.ensure_future(wanted)
+        await self.until(task.done, within=within)
+        return await task
 
     async def pass_time(self) -> None:
         """One step. Whatever the test is about, the running tasks must be those of the state."""

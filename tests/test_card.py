@@ -20,7 +20,10 @@ CARD = {
     "tenacity": ("tenacity", {"rest", "publishers"}),
     "tomli": ("tomli", {"config"}),
     "loguru": ("loguru", {"logs"}),
-    "msgspec": ("msgspec", {"wire", "config", "publishers", "reception", "replaying", "rest", "simulator", "cli"}),
+    "msgspec": (
+        "msgspec",
+        {"wire", "config", "publishers", "reception", "members", "replaying", "rest", "simulator", "cli"},
+    ),
     "typer": ("typer", {"cli"}),
     "rich": ("rich", {"cli"}),
     "platformdirs": ("platformdirs", {"sessions"}),

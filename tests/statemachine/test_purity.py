@@ -14,7 +14,18 @@ FOLDER = Path(discorder.statemachine.__file__).parent
 FILES = sorted(FOLDER.rglob("*.py"))
 
 MAY_IMPORT = frozenset(
-    {"__future__", "collections", "collections.abc", "dataclasses", "datetime", "enum", "itertools", "types", "typing"}
+    {
+        "__future__",
+        "collections",
+        "collections.abc",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "itertools",
+        "math",
+        "types",
+        "typing",
+    }
 )
 OURS = ("transitions", "discorder.statemachine")
 NEVER_CALLED = frozenset({"print", "open", "input", "eval", "exec", "compile", "__import__", "breakpoint"})
