@@ -123,7 +123,7 @@ async def test_23_what_is_too_large_is_refused_to_the_caller_and_not_sent(
     stage = start_stage(sim, clock=clock)
     tracker = await stage.ready()
     frame = b'{"op":3,"d":{"status":"idle","activities":[],"since":""}}'
-    fitting = {"status": "idle", "activities": [], "since": "x" * (4096 - len(frame))}
+    fitting: dict[str, Any] = {"status": "idle", "activities": [], "since": "x" * (4096 - len(frame))}
     await stage.result(tracker.send(Op.PRESENCE_UPDATE, fitting))
     with pytest.raises(CommandTooLarge, match=r"4,097 bytes .* 4,096") as refused:
         await tracker.send(Op.PRESENCE_UPDATE, {**fitting, "since": fitting["since"] + "x"})
