@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from discorder.stats import GatewayStats
     from discorder.subscriber import subscribe
     from discorder.tracker import GatewayTracker, diagnose, get_status, is_operational
-    from discorder.wire import Event, session_label
+    from discorder.wire import Event, session_label, shard_of_guild
 
 _HOMES = {
     "BackgroundPlane": "control_plane",
@@ -41,6 +41,7 @@ _HOMES = {
     "serve": "control_plane",
     "serve_in_background": "control_plane",
     "session_label": "wire",
+    "shard_of_guild": "wire",
     "shutdown": "control_plane",
     "subscribe": "subscriber",
 }
@@ -64,6 +65,7 @@ __all__ = [
     "serve",
     "serve_in_background",
     "session_label",
+    "shard_of_guild",
     "shutdown",
     "subscribe",
 ]

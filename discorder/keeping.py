@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from discorder.clock import Clock
 from discorder.publishers.delivery import ShardDelivery
 from discorder.reception import Reception
 from discorder.rest import GatewayInfo
-from discorder.sessions import IdentifyGate, Refusal, SessionStore, StartLimit, StoredSession, Ticket
+from discorder.sessions import (
+    Budget,
+    Health,
+    IdentifyGate,
+    OtherUse,
+    Refusal,
+    SessionStore,
+    StartLimit,
+    StoredSession,
+    Ticket,
+)
 from discorder.shard_tracker import ShardTracker
 from discorder.statemachine import Session
 from discorder.wire import session_label
@@ -100,28 +109,30 @@ class Keeper:
 
 
 class Sessions:
-    """Store and gate of one control plane. Made by `open`, ended by `close`."""
+    """Store and gate of one control plane. ``store`` is open; `close` closes it."""
 
-    @classmethod
-    async def open(
-        cls, store: SessionStore, *, layout: Layout | None, claim: Claim, look_up: LookUp, intents: int, clock: Clock
-    ) -> Self:
-        """Hold the shards of ``layout`` in ``store``, which is open. Raises `StoreLocked`; the store is closed then."""
-        shards = WHOLE_LAYOUT if layout is None else [(shard, layout[1]) for shard in layout[0]]
-        try:
-            await store.hold(shards, take_over=claim.take_over, patience=claim.patience)
-        except BaseException:
-            await store.close()
-            raise
-        return cls(store, look_up, intents, clock)
-
-    def __init__(self, store: SessionStore, look_up: LookUp, intents: int, clock: Clock) -> None:
+    def __init__(self, store: SessionStore, *, look_up: LookUp, intents: int, clock: Clock) -> None:
         self._store = store
         self._look_up = look_up
         self._intents = intents
         self._clock = clock
         self._gate = IdentifyGate(clock, store, look_up=self._fresh_limit)
         self._keepers: list[Keeper] = []
+
+    async def hold(self, layout: Layout | None, claim: Claim) -> None:
+        """Hold the shards of ``layout`` until `close`, all of them while it is not known. Raises `StoreLocked`."""
+        shards = WHOLE_LAYOUT if layout is None else [(shard, layout[1]) for shard in layout[0]]
+        await self._store.hold(shards, take_over=claim.take_over, patience=claim.patience)
+
+    @property
+    def health(self) -> Health:
+        """How the store does."""
+        return self._store.health
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the ledger says now; None before the look-up."""
+        return self._gate.budget
 
     async def load(self, layout: Layout | None) -> Mapping[int, StoredSession]:
         """The sessions that can be resumed, by shard id; none while the layout is not known."""
@@ -148,6 +159,15 @@ class Sessions:
     async def admit(self, shard_id: int) -> Ticket | Refusal:
         """See `IdentifyGate.admit`."""
         return await self._gate.admit(shard_id)
+
+    @property
+    def other_use(self) -> OtherUse | None:
+        """See `IdentifyGate.other_use`."""
+        return self._gate.other_use
+
+    def seconds_to_identify(self, shard_ids: Sequence[int]) -> float | None:
+        """See `IdentifyGate.seconds_to_identify`."""
+        return self._gate.seconds_to_identify(shard_ids)
 
     def checkpoint(self) -> None:
         """Write what has moved since the last call."""

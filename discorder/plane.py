@@ -6,24 +6,25 @@ It supervises; how a shard is put together stands in assembly.py, and what a sha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from discorder.assembly import Assembly, Surroundings, configured_layout, make_trackers
 from discorder.config import Config
 from discorder.driver import ShardDriver
-from discorder.errors import DiscorderError, NotRunning, NotStarted
+from discorder.errors import DiscorderError
 from discorder.keeping import NO_CLAIM, Claim, Sessions
+from discorder.lifeline import Lifeline, finish_gracefully
 from discorder.logs import logger
 from discorder.outbound import Outbound, Sender
 from discorder.publishers.fanout import FanOut
 from discorder.rest import BotClient, GatewayInfo, look_up
-from discorder.sessions import SessionStore, StoredSession, open_store
+from discorder.sessions import Budget, Health, OtherUse, StoredSession, open_store
 from discorder.shard_tracker import ShardTracker
+from discorder.startup import Progress, StartUp
 from discorder.statemachine import Task
 from discorder.tracker import GatewayTracker
-from discorder.transport import choose_compression
+from discorder.transport import Compression, choose_compression
 
 __all__ = ["ControlPlane", "Surroundings"]
 
@@ -51,16 +52,14 @@ class ControlPlane:
         self._claim = claim
         self._layout = configured_layout(config)  # None until the look-up tells
         self._compression = choose_compression(config.gateway.compress)
+        logger.info("Transport compression", chosen=self._compression.value, asked=config.gateway.compress.value)
         self._fan_out = FanOut(self._around.clock)
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
         self._drivers: dict[int, ShardDriver] = {}
         self.outbound = Outbound(config.gateway.intents_value)
-        self._loop = asyncio.get_running_loop()
-        self._ready = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._gateway: asyncio.Future[GatewayInfo] = self._loop.create_future()
+        self._lifeline = Lifeline()
+        self._gateway: asyncio.Future[GatewayInfo] = self.loop.create_future()
         self._stop_asked: bool | None = None  # the value is ``goodbye``
         self._hurried = False
         self._draining: asyncio.Task[None] | None = None
@@ -76,46 +75,34 @@ class ControlPlane:
         """
         work: asyncio.Task[None] = asyncio.create_task(self._work(filled), name="control-plane")
         try:
-            await _finish_gracefully(work, lambda: self.stop(goodbye=False), self.hurry)
+            await finish_gracefully(work, lambda: self.stop(goodbye=False), self.hurry)
         finally:
             if self._gateway.done() and not self._gateway.cancelled():
                 self._gateway.exception()  # seen: whoever waited for it has reported it
-            self._ended.set()
+            self._lifeline.ended.set()
 
     async def _work(self, filled: Callable[[GatewayTracker], None] | None) -> None:
         try:
             sessions = await self._open_sessions()
-            if sessions is None:
-                return
             try:
-                await self._serve(sessions, filled)
+                hold = sessions.hold(self._layout, self._claim)
+                await self._lifeline.unless_stopped(asyncio.create_task(hold, name="hold-shards"))
+                if self._stop_asked is None:
+                    await self._serve(sessions, filled)
             finally:
                 await sessions.close()
         finally:
             logger.info("Shut down completely")
 
-    async def _open_sessions(self) -> Sessions | None:
-        """Open the store and hold the shards; None when a stop came while another process still held them."""
-        store = await self._store()
-        config, clock = self._config, self._around.clock
-        ask = self._around.look_up or self._client.gateway_bot
-        opening = asyncio.create_task(
-            Sessions.open(
-                store,
-                layout=self._layout,
-                claim=self._claim,
-                look_up=ask,
-                intents=config.gateway.intents_value,
-                clock=clock,
-            ),
-            name="hold-shards",
+    async def _open_sessions(self) -> Sessions:
+        around, config = self._around, self._config
+        where, token = config.session.store, self._client.token
+        return Sessions(
+            around.store or await open_store(where, token=token.reveal(), clock=around.clock),
+            look_up=around.look_up or self._client.gateway_bot,
+            intents=config.gateway.intents_value,
+            clock=around.clock,
         )
-        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
-        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        opening.cancel()  # without effect on what is done
-        await asyncio.gather(opening, stopping, return_exceptions=True)
-        return None if opening.cancelled() else opening.result()
 
     async def _serve(self, sessions: Sessions, filled: Callable[[GatewayTracker], None] | None) -> None:
         """With the shards held: from open publishers to drained ones."""
@@ -123,6 +110,7 @@ class ControlPlane:
         trackers = make_trackers(ids, count, self._around.clock)
         tracker = self._tracker = GatewayTracker(self, self._config, self._fan_out, trackers)
         self._sessions = sessions
+        self._start_up = StartUp(self._around.clock, lambda: tracker.shards, sessions.seconds_to_identify)
         self._assembly = Assembly(
             self._config,
             self._client.token,
@@ -139,6 +127,7 @@ class ControlPlane:
                 filled(tracker)
             await self._supervise(tracker)
         finally:
+            self._start_up.close()
             await self._drain()
             sessions.checkpoint()
             await self._fan_out.close()
@@ -151,16 +140,12 @@ class ControlPlane:
         if not self._draining.cancelled():
             self._draining.result()
 
-    async def _store(self) -> SessionStore:
-        around, where = self._around, self._config.session.store
-        return around.store or await open_store(where, token=self._client.token.reveal(), clock=around.clock)
-
     async def _supervise(self, tracker: GatewayTracker) -> None:
         """Run the look-up and the shards; the first error ends all of them, and is raised when they have ended."""
         stored = await self._sessions.load(self._layout)
         look_up = asyncio.create_task(self._look_up(), name="look-up")
         beside = {
-            asyncio.create_task(self._stopping.wait(), name="stopping"),
+            asyncio.create_task(self._lifeline.stopping.wait(), name="stopping"),
             asyncio.create_task(self._keep_checkpoints(), name="checkpoints"),
         }
         tasks = {look_up, *self._start([shard for shard in tracker.shards if shard.shard_id in stored], stored)}
@@ -212,7 +197,9 @@ class ControlPlane:
         else:
             stored = {}
         self._sessions.set_limits(info, tracker.shards[0].shard_count)
-        return self._start([shard for shard in tracker.shards if shard.shard_id not in self._drivers], stored)
+        tasks = self._start([shard for shard in tracker.shards if shard.shard_id not in self._drivers], stored)
+        self._start_up.announce()
+        return tasks
 
     def _start(self, shards: Sequence[ShardTracker], stored: Mapping[int, StoredSession]) -> set[asyncio.Task[None]]:
         tasks: set[asyncio.Task[None]] = set()
@@ -229,7 +216,32 @@ class ControlPlane:
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that `run` runs on."""
-        return self._loop
+        return self._lifeline.loop
+
+    @property
+    def compression(self) -> Compression:
+        """How the gateway is asked to compress."""
+        return self._compression
+
+    @property
+    def progress(self) -> Progress:
+        """How many shards have been Ready."""
+        return self._start_up.progress
+
+    @property
+    def store_health(self) -> Health:
+        """How the session store does."""
+        return self._sessions.health
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the identify ledger says now; None before the look-up."""
+        return self._sessions.budget
+
+    @property
+    def other_use(self) -> OtherUse | None:
+        """IDENTIFYs of this bot that nobody with this store has paid for."""
+        return self._sessions.other_use
 
     def stop(self, *, goodbye: bool) -> None:
         """Begin a graceful stop; a second call changes nothing. Thread-safe."""
@@ -244,31 +256,16 @@ class ControlPlane:
         self.on_loop(lambda: self._drivers[shard].throw_to(task, error))
 
     def on_loop(self, act: Callable[[], None]) -> None:
-        """Call ``act`` on the plane's loop: now when this is that loop, else soon. Raises `NotRunning` when it has ended."""
-        loop = self.loop
-        if loop.is_closed() or self._ended.is_set():
-            msg = "the control plane has ended"
-            raise NotRunning(msg)
-        if _running_loop() is loop:
-            act()
-        else:
-            loop.call_soon_threadsafe(act)
+        """See `Lifeline.on_loop`."""
+        self._lifeline.on_loop(act)
 
     async def wait_ready(self) -> None:
-        """Wait until every shard has been Ready. Raises `NotStarted` when the plane ends before."""
-        waits = [asyncio.create_task(self._ready.wait()), asyncio.create_task(self._ended.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        if not self._ready.is_set():
-            msg = "the control plane ended before it was ready"
-            raise NotStarted(msg)
+        """See `Lifeline.wait_ready`."""
+        await self._lifeline.wait_ready()
 
     async def wait_ended(self) -> None:
         """Wait until `run` has ended, for whatever reason."""
-        await self._ended.wait()
+        await self._lifeline.ended.wait()
 
     # ---------------------------------------------------------------- on the loop
 
@@ -276,7 +273,7 @@ class ControlPlane:
         if self._stop_asked is not None:
             return
         self._stop_asked = goodbye
-        self._stopping.set()
+        self._lifeline.stopping.set()
         tracker = self._tracker
         if tracker is not None:
             for shard in tracker.shards:
@@ -293,41 +290,11 @@ class ControlPlane:
             self._draining.cancel()
 
     def _shard_changed(self) -> None:
-        shards = self._known_tracker().shards
-        if not self._ready.is_set() and all(shard.was_ready for shard in shards):
-            self._ready.set()
-
-    def _known_tracker(self) -> GatewayTracker:
-        if self._tracker is None:
-            msg = "the control plane has no tracker yet"
-            raise NotStarted(msg)
-        return self._tracker
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+        if not self._lifeline.ready.is_set() and self._start_up.changed():
+            self._lifeline.ready.set()
 
 
 def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
     if task.cancelled():
         return DiscorderError(f"{task.get_name()} was cancelled by somebody other than the control plane")
     return task.exception()
-
-
-async def _finish_gracefully(work: asyncio.Task[None], stop: Callable[[], None], hurry: Callable[[], None]) -> None:
-    """Await ``work``. Being cancelled asks it to ``stop``, waits for its end, and is passed on then; once more: ``hurry``."""
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        asked = stop
-        while not work.done():
-            asked()
-            asked = hurry
-            with contextlib.suppress(asyncio.CancelledError):  # passed on below
-                await asyncio.wait([work])
-        if not work.cancelled() and (error := work.exception()) is not None:
-            logger.opt(exception=error).warning("The control plane ended with an error while it was cancelled")
-        raise

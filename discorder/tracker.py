@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Generic, Protocol, TypeVar, overload
 
 from discorder.config import Config
@@ -18,16 +18,35 @@ from discorder.publishers.fanout import FanOut, PublisherHealth
 from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
 from discorder.publishers.protocol import Publisher
 from discorder.publishers.registry import check_delivery
+from discorder.sessions import Budget, Health, OtherUse
 from discorder.shard_tracker import ShardTracker, TaskStatus
+from discorder.startup import Progress
 from discorder.statemachine import Task
 from discorder.statemachine.health import Ages, Verdict
 from discorder.stats import GatewayStats, listing
+from discorder.transport import Compression
+from discorder.wire import shard_of_guild
 
 T = TypeVar("T")
 
 
 class Plane(CommandPlane, Protocol):
     """What the tracker asks of the control plane; callable from any thread, but for the coroutines."""
+
+    @property
+    def compression(self) -> Compression: ...
+
+    @property
+    def progress(self) -> Progress: ...
+
+    @property
+    def store_health(self) -> Health: ...
+
+    @property
+    def budget(self) -> Budget | None: ...
+
+    @property
+    def other_use(self) -> OtherUse | None: ...
 
     def throw_to(self, shard: int, task: Task, error: BaseException) -> None: ...
 
@@ -99,6 +118,10 @@ class GatewayTracker(GatewayCommands):
             raise NotSharded(msg)
         return self.shards[0]
 
+    def shard_for(self, guild_id: int | str) -> ShardTracker:
+        """The shard that gets the events of this guild. Raises ValueError when it runs elsewhere, or for what is no id."""
+        return self._shard(shard_of_guild(guild_id, self.shards[0].shard_count))
+
     # ---------------------------------------------------------------- the whole
 
     @property
@@ -128,12 +151,50 @@ class GatewayTracker(GatewayCommands):
         """State, queue, drops and last error of each publisher."""
         return self._fan_out.health
 
+    @property
+    def compression(self) -> Compression:
+        """How the gateway is asked to compress; what "auto" has chosen."""
+        return self._plane.compression
+
+    @property
+    def progress(self) -> Progress:
+        """How many shards have been Ready, and when the last one can be."""
+        return self._plane.progress
+
+    @property
+    def store(self) -> Health:
+        """How the session store does."""
+        return self._plane.store_health
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the identify ledger says now; None before the look-up of the gateway."""
+        return self._plane.budget
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What no session suffers from now and deserves a look all the same: the store, another process with this token."""
+        notes = []
+        health, other = self._plane.store_health, self._plane.other_use
+        if health.reason and self.config.session.store:  # without a store on purpose there is nothing to look at
+            notes.append(health.reason)
+        if other is not None:
+            notes.append(
+                f"another process uses this token: {other.identifies} IDENTIFYs that were not paid for here, "
+                f"last seen at {other.seen_at.isoformat(timespec='seconds')}"
+            )
+        return tuple(notes)
+
     def __repr__(self) -> str:
+        whole = [("store", self.store), ("compression", self.compression), ("budget", self.budget)]
         if len(self.shards) == 1:
             listed = list(self.shards[0].listed())
+            after_session = [name for name, _ in listed].index("session") + 1
+            listed[after_session:after_session] = whole
         else:
             states = Counter(str(shard.state) for shard in self.shards)
             listed = [("shards", dict(states)), ("terminate_flag", self.terminate_flag)]
+            listed += [("progress", self.progress), *whole]
         place = [name for name, _ in listed].index("terminate_flag") + 1
         listed[place:place] = [
             ("fail_on_error", self.fail_on_error),
@@ -214,12 +275,16 @@ def is_operational(tracker: GatewayTracker) -> bool:
 
 
 def diagnose(tracker: GatewayTracker) -> Verdict:
-    """The verdict on all shards together; with several, each reason names its shard and the ages are the oldest ones."""
+    """The verdict on all shards together; with several, each reason names its shard and the ages are the oldest ones.
+
+    Its ``notes`` are `GatewayTracker.notes`.
+    """
     verdicts = [(shard.shard_id, shard.diagnose()) for shard in tracker.shards]
     if len(verdicts) == 1:
-        return verdicts[0][1]
+        return replace(verdicts[0][1], notes=tracker.notes)
     reasons = tuple(f"shard {shard}: {reason}" for shard, verdict in verdicts for reason in verdict.reasons)
-    return Verdict(all(verdict.healthy for _, verdict in verdicts), reasons, _oldest([v.ages for _, v in verdicts]))
+    healthy = all(verdict.healthy for _, verdict in verdicts)
+    return Verdict(healthy, reasons, _oldest([v.ages for _, v in verdicts]), tracker.notes)
 
 
 def get_status(tracker: GatewayTracker) -> dict[str, TaskStatus]:

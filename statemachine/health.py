@@ -27,11 +27,15 @@ class Ages:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Healthy or not, the reasons if not, and the ages that were judged."""
+    """Healthy or not, the reasons if not, and the ages that were judged.
+
+    ``notes`` are sentences about what does not touch a session and deserves a look all the same.
+    """
 
     healthy: bool
     reasons: tuple[str, ...]
     ages: Ages
+    notes: tuple[str, ...] = ()
 
 
 def judge(state: State, ages: Ages, *, zombie: bool, cause: str | None) -> Verdict:

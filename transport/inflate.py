@@ -7,7 +7,6 @@ Compression is server to client only. A decompressor lives and dies with its con
 from __future__ import annotations
 
 import importlib
-import logging
 import zlib
 from enum import StrEnum
 from typing import Any, Protocol
@@ -17,8 +16,6 @@ from yarl import URL
 from discorder.errors import ConfigError, ConnectFailed, ProtocolBreach
 from discorder.transport.protocol import Transport
 from discorder.wire import API_VERSION
-
-logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = (
     64 * 1024 * 1024
@@ -43,15 +40,13 @@ def available_modes() -> tuple[Compression, ...]:
 
 
 def choose_compression(setting: str) -> Compression:
-    """The mode for a setting of ``gateway.compress``; ``"auto"`` is the best one installed, which is logged.
+    """The mode for a setting of ``gateway.compress``; ``"auto"`` is the best one installed.
 
     Raises `ConfigError` for a word that is no mode, and for zstd-stream without its library.
     """
     if setting == "auto":
         available = available_modes()
-        chosen = Compression.ZSTD_STREAM if Compression.ZSTD_STREAM in available else Compression.ZLIB_STREAM
-        logger.info("compression: auto chose %s", chosen.value)
-        return chosen
+        return Compression.ZSTD_STREAM if Compression.ZSTD_STREAM in available else Compression.ZLIB_STREAM
     try:
         chosen = Compression(setting)
     except ValueError:

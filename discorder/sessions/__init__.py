@@ -4,6 +4,7 @@ Use: ``store = await open_store(…)``, ``await store.hold(shards)``, ``await st
 end ``await gate.close()``, then ``await store.close()``. Must not know the machine, the driver or a transport.
 """
 
+from discorder.sessions.allowance import OtherUse
 from discorder.sessions.book import Book, Slot
 from discorder.sessions.gate import IdentifyGate
 from discorder.sessions.ledger import (
@@ -43,6 +44,7 @@ __all__ = [
     "Ledger",
     "LookUp",
     "MemorySessionStore",
+    "OtherUse",
     "Refusal",
     "RefusalCause",
     "SessionStore",

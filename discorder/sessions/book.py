@@ -52,6 +52,13 @@ class Book:
     ledger: Ledger = field(default_factory=Ledger)
     slots: Mapping[int, Slot] = field(default_factory=dict)
 
+    def completed_from(self, known: Book) -> Book:
+        """This book, unless it was begun anew (no look-up in it): then with what ``known``, an earlier one, holds."""
+        if self.ledger.look_up is not None or known.ledger.look_up is None:
+            return self
+        debits = {**known.ledger.debits, **self.ledger.debits}
+        return Book(Ledger(known.ledger.look_up, debits), {**known.slots, **self.slots})
+
     def reconciled(self, limit: StartLimit, *, at: float, now: float) -> Book:
         """Take over a look-up made at ``at``."""
         return replace(self, ledger=self.ledger.reconciled(limit, at=at, now=now))

@@ -112,6 +112,10 @@ class Budget:
     looked_up_at: datetime
     foreign: int
 
+    def __str__(self) -> str:
+        reset = self.reset_at.isoformat(timespec="seconds")
+        return f"{self.remaining} of {self.total} IDENTIFYs left, {self.reserve} of them in reserve, until {reset}"
+
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:

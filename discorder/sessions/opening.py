@@ -25,7 +25,9 @@ async def open_store(setting: str, *, token: str, clock: Clock) -> SessionStore:
     sessions are kept in memory, and the log and the store's health say why.
     """
     if not setting:
-        return MemorySessionStore()
+        memory = MemorySessionStore()
+        logger.info("Running without a session store", reason=memory.health.reason)
+        return memory
     bot = bot_key(token)
     path = default_store_path(bot) if setting == "auto" else Path(setting)
     store = SqliteSessionStore(path, bot=bot, clock=clock)
@@ -36,4 +38,5 @@ async def open_store(setting: str, *, token: str, clock: Clock) -> SessionStore:
             raise
         logger.warning("Running without a session store", error=str(error))
         return MemorySessionStore(f"{error}; sessions are kept in memory only")
+    logger.info("Opened the session store", path=str(store.path), health=str(store.health))
     return store

@@ -80,6 +80,9 @@ class Health:
         """What is saved now survives the process."""
         return self.state in {StoreState.OK, StoreState.SET_ASIDE}
 
+    def __str__(self) -> str:
+        return f"{self.state}: {self.reason}" if self.reason else str(self.state)
+
 
 class SessionStore(Protocol):
     """Sessions and the identify book of one bot. Only `open` and `hold` raise for a store that is out of order."""

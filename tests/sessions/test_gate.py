@@ -7,6 +7,7 @@ import functools
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -24,6 +25,8 @@ from discorder.sessions import (
     StartLimit,
     Ticket,
 )
+from discorder.sessions.book import Later
+from discorder.sessions.line import Request
 
 T = TypeVar("T")
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
@@ -497,3 +500,99 @@ async def test_even_if_discord_forgets_to_count_a_day_of_restarts_stays_within_t
         await gate.close()
         await clock.advance(600)
     assert given == 45
+
+
+# --- a store that is lost, a store that is slow
+
+
+async def test_a_store_that_was_lost_gets_back_what_this_process_knows(
+    make_store: MakeStore, clock: FakeClock, path: Path
+) -> None:
+    """Removed in use and begun anew: a ledger that forgot what was spent would pay for it twice."""
+    gate = IdentifyGate(clock, await make_store())
+    gate.set_limits(limit(200, total=200))
+    await settled(gate)
+    first = await ticket(gate)
+    first.sent()
+    await settled(gate)
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.is_file():
+            file.unlink()
+    await clock.advance(SPACING)
+    second = await ticket(gate)
+    await gate.close()
+    book = await stored(await make_store())
+    assert sorted(book.ledger.debits) == sorted([first.id, second.id])
+    assert book.ledger.look_up is not None
+    assert book.ledger.look_up.limit == limit(200, total=200)
+    assert book.slots[0].holder == second.id
+
+
+class SlowStore(MemorySessionStore):
+    """A store that takes a turn of the loop, and counts its transactions."""
+
+    transactions = 0
+
+    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+        self.transactions += 1
+        await asyncio.sleep(0)
+        return await super().transact(change)
+
+
+async def test_a_round_of_buckets_is_paid_for_in_one_transaction(clock: FakeClock) -> None:
+    """Sixteen shards do not wait for the disk one after the other."""
+    store = SlowStore()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(limit(max_concurrency=16))
+    await settled(gate)
+    store.transactions = 0
+    tickets = await asyncio.gather(*(ticket(gate, shard) for shard in range(16)))
+    assert store.transactions <= 2
+    assert sorted((await stored(store)).ledger.debits) == sorted(one.id for one in tickets)
+    await gate.close()
+
+
+async def test_500_shards_that_start_at_once_cost_no_more_than_their_turns(clock: FakeClock) -> None:
+    """Those who wait are looked at when something changes in their bucket, not whenever anything does."""
+    gate = IdentifyGate(clock, MemorySessionStore(), shard_count=500)
+    gate.set_limits(limit(max_concurrency=16))
+    sent: list[int] = []
+    steps = 0
+    step = gate._step  # noqa: SLF001  # counts what the gate does by itself
+
+    async def counted(request: Request) -> Ticket | Refusal | Later:
+        nonlocal steps
+        steps += 1
+        return await step(request)
+
+    gate._step = counted  # type: ignore[method-assign]  # noqa: SLF001
+
+    async def identify(shard: int) -> None:
+        answer = await gate.admit(shard)
+        if isinstance(answer, Ticket):
+            answer.sent()
+            sent.append(shard)
+
+    tasks = [asyncio.create_task(identify(shard)) for shard in range(500)]
+    for _ in range(70):
+        await clock.advance(1)
+    await asyncio.gather(*tasks)
+    assert sent == sorted(sent)
+    assert len(sent) >= 16 * 11  # what a minute has room for; the others were told when to come back
+    assert steps < 500 * 40
+    await gate.close()
+
+
+async def test_how_long_it_takes_is_told_bucket_by_bucket(clock: FakeClock) -> None:
+    """The longest queue decides, and a bucket that has just sent is free a spacing later."""
+    gate = IdentifyGate(clock, MemorySessionStore())
+    assert gate.seconds_to_identify([0]) is None
+    gate.set_limits(limit(max_concurrency=4))
+    assert gate.seconds_to_identify([]) == 0.0
+    assert gate.seconds_to_identify(range(4)) == 0.0
+    assert gate.seconds_to_identify(range(9)) == 2 * SPACING
+    assert gate.seconds_to_identify([0, 4, 8, 12]) == 3 * SPACING
+    await settled(gate)
+    (await ticket(gate, 1)).sent()
+    assert gate.seconds_to_identify([5]) == SPACING
+    await gate.close()

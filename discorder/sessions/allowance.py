@@ -1,0 +1,113 @@
+"""What Discord allows, as this process last heard it: the look-up of the identify budget, and who else spends it.
+
+Must not: pay for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from discorder.clock import Clock, within
+from discorder.errors import DiscorderError, StoreUnavailable
+from discorder.logs import logger
+from discorder.sessions.book import Book
+from discorder.sessions.bookkeeper import Bookkeeper
+from discorder.sessions.ledger import StartLimit
+
+LOOK_UP_WITHIN: Final = 10.0  # seconds that one look-up may take here, and between two of them
+
+
+@dataclass(frozen=True, slots=True)
+class OtherUse:
+    """``remaining`` fell by ``identifies`` more than this ledger's own IDENTIFYs explain, last seen at ``seen_at`` (UTC).
+
+    Counted since this process began.
+    """
+
+    identifies: int
+    seen_at: datetime
+
+
+class Allowance:
+    """The last answer of ``GET /gateway/bot``, and how to get a newer one.
+
+    ``look_up`` may raise any DiscorderError or OSError: then the last answer stays. Without it only `heard` brings one.
+    """
+
+    def __init__(self, clock: Clock, keeper: Bookkeeper, look_up: Callable[[], Awaitable[StartLimit]] | None) -> None:
+        self.limit: StartLimit | None = None
+        self.other_use: OtherUse | None = None
+        self._clock = clock
+        self._keeper = keeper
+        self._look_up = look_up
+        self._looked_up_at = 0.0  # monotonic, of the answer
+        self._asked_at = float("-inf")  # monotonic, of the question
+        self._looking: asyncio.Task[StartLimit] | None = None
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last answer."""
+        return self._clock.monotonic() - self._looked_up_at
+
+    def close(self) -> None:
+        """A look-up under way is given up, and none is begun any more."""
+        self._closed = True
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def refresh(self, older_than: float) -> bool:
+        """Look up anew if the last answer is older than that, or its reset has passed; True if an answer came."""
+        if self._look_up is None:
+            return False
+        async with self._turn:
+            now = self._clock.monotonic()
+            reset_passed = self.limit is not None and self.age * 1000 >= self.limit.reset_after_ms
+            asked_just_now = now - self._asked_at < LOOK_UP_WITHIN
+            if self._closed or (self.age < older_than and not reset_passed) or asked_just_now:
+                return False
+            self._asked_at, asked_at = now, self._wall()
+            self._looking = asyncio.ensure_future(within(self._clock, LOOK_UP_WITHIN, self._look_up()))
+            await asyncio.wait({self._looking})
+            looking, self._looking = self._looking, None
+            if looking.cancelled():
+                return False
+            error = looking.exception()
+            if error is None:
+                await self.heard(looking.result(), asked_at)
+                return True
+            if not isinstance(error, DiscorderError | OSError):  # TimeoutError is an OSError
+                raise error
+            logger.info("Could not look up the identify budget", error=str(error))
+            return False
+
+    async def heard(self, limit: StartLimit, at: float) -> None:
+        """Take over an answer. ``at``: wall time at which Discord was asked."""
+
+        def reconciled(book: Book) -> Book:
+            return book.reconciled(limit, at=at, now=self._wall())
+
+        try:
+            await self._keeper.change(lambda book: (reconciled(book), None))
+        except StoreUnavailable:
+            self._keeper.book = reconciled(self._keeper.book)
+        self.limit = limit
+        self._looked_up_at = self._clock.monotonic()
+        look_up = self._keeper.book.ledger.look_up
+        if look_up is not None and look_up.at == at and look_up.foreign:
+            self._note_other_use(look_up.foreign, limit.remaining)
+
+    def _note_other_use(self, identifies: int, remaining: int) -> None:
+        before = 0 if self.other_use is None else self.other_use.identifies
+        self.other_use = OtherUse(before + identifies, self._clock.now())
+        logger.warning(
+            "Another process uses this token", identifies=identifies, in_all=before + identifies, remaining=remaining
+        )
+
+    def _wall(self) -> float:
+        return self._clock.now().timestamp()

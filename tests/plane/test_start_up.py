@@ -1,0 +1,304 @@
+"""Many shards in one process: how they start, and that none is touched by what happens to another."""
+
+# ruff: noqa: ASYNC240  # the tests arrange files, nobody else is on the loop
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from discorder import diagnose, shard_of_guild
+from discorder.clock import FakeClock, SystemClock
+from discorder.errors import ConnectFailed, FatalCloseError, NotStarted
+from discorder.rest import GatewayInfo, SessionStartLimit
+from discorder.sessions import SPACING
+from discorder.simulator import Simulator
+from discorder.statemachine import State
+from discorder.tracker import GatewayTracker
+from discorder.transport import AiohttpTransport, Compression, decompressing
+from discorder.transport.protocol import Transport
+from discorder.wire import Op
+from tests.stage import Stage
+
+if TYPE_CHECKING:
+    from tests.stage import StartStage
+
+StartSimulator = Callable[..., Awaitable[Simulator]]
+
+
+def identified(sim: Simulator) -> list[int]:
+    """The shards that sent IDENTIFY, in order."""
+    return [frame.d["shard"][0] for frame in sim.received if frame.op == Op.IDENTIFY]
+
+
+def shown(stage: Stage) -> GatewayTracker | None:
+    try:
+        return stage.tracker
+    except NotStarted:
+        return None
+
+
+def ready_count(stage: Stage) -> int:
+    tracker = shown(stage)
+    return 0 if tracker is None else tracker.progress.ready
+
+
+def all_ready(stage: Stage) -> Callable[[], bool]:
+    return lambda: (tracker := shown(stage)) is not None and tracker.progress.complete
+
+
+async def test_64_shards_come_up_bucket_by_bucket_with_visible_progress(
+    start_simulator: StartSimulator, start_stage: StartStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four rounds of 16 identify buckets; the log has a line for each round, not for each shard."""
+    sim = await start_simulator(shards=64, max_concurrency=16, guilds=64)
+    clock = FakeClock()
+    stage = start_stage(sim, "gateway.shards=64", "log.level=info", clock=clock)
+    began = clock.monotonic()
+    await stage.until(lambda: ready_count(stage) == 16)
+    assert 10.0 < (stage.tracker.progress.eta or 0.0) <= 3 * SPACING
+    assert "16 of 64 ready, ETA" in repr(stage.tracker)
+    await stage.until(all_ready(stage), within=60.0)
+    took = clock.monotonic() - began
+    assert 3 * SPACING <= took < 3 * SPACING + 15.0  # the fake clock runs while real sockets are waited for
+    rounds = [sorted(identified(sim)[place : place + 16]) for place in range(0, 64, 16)]
+    assert rounds == [list(range(first, first + 16)) for first in range(0, 64, 16)]
+    assert sim.violations == []
+    log = capsys.readouterr().err
+    assert "Starting shards shards=64 to_resume=0 to_identify=64 eta_seconds=15.8" in log
+    assert 3 <= len(re.findall(r"Shards ready ready=\d+ of=64 eta_seconds=", log)) <= 6
+    assert "All shards are ready shards=64" in log
+    assert repr(stage.tracker.progress) == "64 of 64 ready"
+    await stage.stop()
+
+
+async def test_on_the_real_clock_no_limit_of_the_gateway_is_touched(start_stage: StartStage) -> None:
+    """Two rounds of two buckets, 5.25 s apart, before a simulator that measures 5 s."""
+    async with Simulator(guilds=4, shards=4, max_concurrency=2) as sim:
+        stage = start_stage(sim, clock=SystemClock())
+        await stage.until(all_ready(stage))
+        assert sorted(identified(sim)[:2]) == [0, 1]
+        assert sorted(identified(sim)[2:]) == [2, 3]
+        assert sim.violations == []
+        await stage.stop()
+
+
+async def test_a_single_shard_needs_no_progress_lines(
+    sim: Simulator, start_stage: StartStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ "Control plane started" says it all."""
+    stage = start_stage(sim)
+    await stage.ready()
+    assert repr(stage.tracker.progress) == "1 of 1 ready"
+    log = capsys.readouterr().err
+    assert "hards ready" not in log
+    assert "Starting shards" not in log
+
+
+async def test_a_shard_that_cannot_connect_does_not_touch_the_others(
+    start_simulator: StartSimulator, stages: list[Stage]
+) -> None:
+    """The others come up, get their events, and are never restarted; the verdict names the one."""
+    sim = await start_simulator(shards=3, max_concurrency=3, guilds=3)
+
+    class Unreachable(AiohttpTransport):
+        async def connect(self, url: str) -> None:
+            msg = "this one has no network"
+            raise ConnectFailed(msg)
+
+    def dial(shard: tuple[int, int]) -> Transport:
+        return Unreachable() if shard[0] == 1 else decompressing(AiohttpTransport(), Compression.ZLIB_STREAM)
+
+    settings = (f"gateway.api={sim.api_url}", "gateway.shards=3", "gateway.compress=zlib-stream")
+    stage = Stage(*settings, clock=FakeClock(), token=sim.token, dial=dial)
+    stages.append(stage)
+    await stage.until(lambda: ready_count(stage) == 2)
+    healthy, failing = (stage.tracker.shards[0], stage.tracker.shards[2]), stage.tracker.shards[1]
+    await stage.until(lambda: failing.attempts >= 4, within=300.0)
+    await sim.dispatch("TYPING_START", {"n": 1})
+    await stage.until(
+        lambda: [event.shard[0] for event in stage.recorder.events if event.type == "TYPING_START"] == [0, 2]
+    )
+    assert [shard.state for shard in healthy] == [State.READY, State.READY]
+    assert [shard.stats.restart_count for shard in healthy] == [0, 0]
+    assert [reason.partition(":")[0] for reason in diagnose(stage.tracker).reasons] == ["shard 1"]
+    assert repr(stage.tracker.progress).startswith("2 of 3 ready")
+    await stage.stop()
+
+
+async def test_the_shard_of_a_guild_is_found(start_simulator: StartSimulator, start_stage: StartStage) -> None:
+    """Where this process runs it: the shard whose events it is in; where another one does, an error that says so."""
+    sim = await start_simulator(shards=4, max_concurrency=4, guilds=8)
+    stage = start_stage(sim, "gateway.shards={ids=[0, 1, 3], of=4}")
+    await stage.until(all_ready(stage))
+    await stage.until(lambda: sum(event.type == "GUILD_CREATE" for event in stage.recorder.events) == 6)
+    for event in stage.recorder.events:
+        if event.type == "GUILD_CREATE":
+            assert stage.tracker.shard_for(msgspec.json.decode(event.data)["id"]).shard_id == event.shard[0]
+    elsewhere = next(guild for guild in sim.guild_ids if shard_of_guild(guild, 4) == 2)
+    with pytest.raises(ValueError, match=r"no shard 2 here; there are: 0, 1, 3"):
+        stage.tracker.shard_for(elsewhere)
+
+
+@pytest.mark.parametrize("code", [4004, 4010, 4013, 4014])
+async def test_what_is_fatal_is_a_fact_about_token_or_layout_and_ends_all_shards(
+    start_simulator: StartSimulator, start_stage: StartStage, code: int
+) -> None:
+    """One shard's fatal close ends the plane; the others hand over, with their sessions kept."""
+    sim = await start_simulator(shards=3, max_concurrency=3, guilds=3)
+    stage = start_stage(sim)
+    await stage.until(all_ready(stage))
+    await sim.close(code, shard=1)
+    error = await stage.end()
+    assert isinstance(error, FatalCloseError)
+    assert error.code == code
+    await sim.wait_for(lambda: sum(close.by == "client" for close in sim.closes) == 2)
+    assert [close.code for close in sim.closes if close.by == "client"] == [4000, 4000]
+    assert len(sim.sessions) >= 2
+
+
+async def test_auto_follows_a_shard_count_that_changes_between_two_starts(
+    sim: Simulator, start_stage: StartStage, tmp_path: Path
+) -> None:
+    """Stored sessions of the old layout are not used, and not brought back when the layout is."""
+    clock, store = FakeClock(), f"session.store={tmp_path / 'sessions.sqlite3'}"
+    for life, count in enumerate((1, 2, 2, 1), start=1):
+
+        async def look_up(count: int = count) -> GatewayInfo:
+            limit = SessionStartLimit(total=1000, remaining=900, reset_after_ms=80_000_000, max_concurrency=2)
+            return GatewayInfo(url=sim.gateway_url, shards=count, session_start_limit=limit)
+
+        stage = start_stage(sim, store, clock=clock, look_up=look_up)
+        await stage.until(all_ready(stage), within=60.0)
+        assert [(shard.shard_id, shard.shard_count) for shard in stage.tracker.shards] == [
+            (n, count) for n in range(count)
+        ]
+        await stage.stop()
+        assert (sim.identifies, sim.resumed) == {1: (1, 0), 2: (3, 0), 3: (3, 2), 4: (4, 2)}[life]
+    assert sim.resumes == 2
+
+
+# ---------------------------------------------------------------- what the tracker tells besides
+
+
+async def test_log_and_tracker_say_which_compression_auto_has_chosen(
+    sim: Simulator, start_stage: StartStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best that is installed; and the same words where it was asked for by name."""
+    stage = start_stage(sim)
+    await stage.ready()
+    assert stage.tracker.compression is Compression.ZSTD_STREAM
+    assert "  compression: zstd-stream" in repr(stage.tracker)
+    assert "Transport compression chosen=zstd-stream asked=auto" in capsys.readouterr().err
+    await stage.stop()
+    other = start_stage(sim, "gateway.compress=zlib-stream")
+    await other.ready()
+    assert "  compression: zlib-stream" in repr(other.tracker)
+
+
+def store_line(tracker: GatewayTracker) -> str:
+    (line,) = re.findall(r"^  store: (.*)$", repr(tracker), re.MULTILINE)
+    return str(line)
+
+
+async def test_a_store_in_memory_on_purpose_is_shown_and_nothing_to_worry_about(
+    sim: Simulator, start_stage: StartStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``session.store = ""``: the status says what it means, the verdict has no note."""
+    stage = start_stage(sim)
+    await stage.ready()
+    assert store_line(stage.tracker) == "in memory: sessions are kept in memory only: a restart identifies anew"
+    assert diagnose(stage.tracker).notes == ()
+    assert "Running without a session store" in capsys.readouterr().err
+
+
+async def test_a_store_that_fails_and_works_again_is_told_in_log_and_verdict(
+    sim: Simulator, start_stage: StartStage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The session runs on; it is healthy, with a note. What it keeps is written when the place is usable again."""
+    path = tmp_path / "sessions.sqlite3"
+    stage = start_stage(sim, f"session.store={path}")
+    tracker = await stage.ready()
+    assert store_line(tracker) == "ok"
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.mkdir()  # where the store was
+    await sim.dispatch("TYPING_START", {})
+    await stage.until(lambda: store_line(tracker).startswith("failing: "))
+    verdict = diagnose(tracker)
+    assert verdict.healthy
+    assert str(path) in verdict.notes[0]
+    path.rmdir()
+    await stage.until(lambda: store_line(tracker) == "ok")
+    assert diagnose(tracker).notes == ()
+    log = capsys.readouterr().err
+    assert log.count("The session store fails; the session runs on") == 1
+    assert log.count("The session store works again") == 1
+    await stage.stop()
+    second = start_stage(sim, f"session.store={path}")
+    await second.ready()
+    assert (sim.identifies, sim.resumed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "state"),
+    [(b"not a database, and longer than a header would be " * 40, "set aside: "), (None, "unusable: ")],
+    ids=["damaged", "newer version"],
+)
+async def test_a_store_that_cannot_be_trusted_is_told_and_the_session_runs(
+    sim: Simulator, start_stage: StartStage, tmp_path: Path, content: bytes | None, state: str
+) -> None:
+    """A damaged one is set aside, one of a newer version is left alone; a fresh look-up pays for the IDENTIFY."""
+    path = tmp_path / "sessions.sqlite3"
+    if content is None:
+        make_newer(path)
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    stage = start_stage(sim, f"session.store={path}")
+    tracker = await stage.ready()
+    assert store_line(tracker).startswith(state)
+    assert len(diagnose(tracker).notes) == 1
+    assert diagnose(tracker).healthy
+    await stage.stop()
+    kept = path if content is None else next(tmp_path.glob("sessions.sqlite3.corrupt-*"))
+    assert kept.read_bytes() == before
+
+
+def make_newer(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA application_id = {0x44534352}")
+    connection.execute("PRAGMA user_version = 99")
+    connection.execute("CREATE TABLE session (of_the_future TEXT)")
+    connection.commit()
+    connection.close()
+
+
+async def test_a_second_user_of_the_token_is_named_in_log_and_verdict(
+    sim: Simulator, start_stage: StartStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault case 28: what Discord has left falls faster than this ledger's own IDENTIFYs. The session stays up."""
+    remaining = 1000
+
+    async def look_up() -> GatewayInfo:
+        limit = SessionStartLimit(total=1000, remaining=remaining, reset_after_ms=20_000, max_concurrency=1)
+        return GatewayInfo(url=sim.gateway_url, shards=1, session_start_limit=limit)
+
+    stage = start_stage(sim, look_up=look_up)
+    tracker = await stage.ready()
+    assert diagnose(tracker).notes == ()
+    remaining = 992  # ours, and seven of somebody else
+    await stage.until(lambda: tracker.ages.in_state > 21.0)  # the window is over: the next IDENTIFY asks anew
+    await sim.invalidate()
+    await stage.ready(generation=2, within=60.0)
+    (note,) = diagnose(tracker).notes
+    assert note.startswith("another process uses this token: 7 IDENTIFYs that were not paid for here, last seen at ")
+    assert diagnose(tracker).healthy
+    assert "Another process uses this token identifies=7 in_all=7 remaining=992" in capsys.readouterr().err
+    assert "  budget: 991 of 1000 IDENTIFYs left, 100 of them in reserve, until " in repr(tracker)
