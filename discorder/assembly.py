@@ -95,7 +95,9 @@ class Assembly:
         delivery = self._fan_out.shard(shard.shard_id)
         reception = Reception(identity, around.clock, shard.stats, delivery)
         if stored is not None and session is not None:
-            reception.adopt(session, stored.seq, stored.last_ready)
+            reception.adopt(session, stored.seq, stored.last_ready, stored.updated_at)
+        for lost in self._sessions.lost_to(identity):
+            delivery.session_lost(lost)
         keeper = self._sessions.keeper(shard, reception, delivery, session)
         outside = Outside(
             clock=around.clock,

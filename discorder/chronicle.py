@@ -1,4 +1,7 @@
-"""What is told of a shard's steps: the ring of transitions, the counters and the log landmarks. It acts on nothing."""
+"""What is told of a shard's steps: the ring of transitions, the counters, the log landmarks and the state records.
+
+It acts on nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,33 @@ from collections.abc import Callable
 
 from discorder.clock import Clock
 from discorder.logs import logger
+from discorder.records import StateChange, state_record
 from discorder.shard_tracker import ShardTracker, Transition
 from discorder.statemachine import ShardMachine, State
 from discorder.statemachine import triggers as trigger
+from discorder.wire import Event
 
 
 class Chronicle:
-    """Writes down what one machine did, right after it did it. ``seq`` gives the last sequence received."""
+    """Writes down what one machine did, right after it did it.
+
+    ``seq`` gives the last sequence received; ``announce`` takes a record for the publishers.
+    """
 
     def __init__(
-        self, tracker: ShardTracker, machine: ShardMachine, clock: Clock, seq: Callable[[], int | None]
+        self,
+        tracker: ShardTracker,
+        machine: ShardMachine,
+        clock: Clock,
+        *,
+        seq: Callable[[], int | None],
+        announce: Callable[[Event], None],
     ) -> None:
         self._tracker = tracker
         self._machine = machine
         self._clock = clock
         self._seq = seq
+        self._announce = announce
 
     @property
     def who(self) -> dict[str, int]:
@@ -28,7 +43,7 @@ class Chronicle:
         return {"shard": self._tracker.shard_id, "generation": self._machine.generation}
 
     def record(self, before: State, what: trigger.Trigger) -> Transition:
-        """One step: into the ring, the tracker's fields and the log."""
+        """One step: into the ring, the tracker's fields, the log and a record for the publishers."""
         tracker, machine = self._tracker, self._machine
         cause = None if machine.cause is None else machine.cause.text
         moved = machine.state is not before
@@ -55,7 +70,20 @@ class Chronicle:
             milliseconds=round(step.milliseconds, 1),
             **self.who,
         )
+        self._announce(self._as_record(step))
         return step
+
+    def _as_record(self, step: Transition) -> Event:
+        tracker = self._tracker
+        change = StateChange(
+            source=step.source.value,
+            trigger=step.trigger.value,
+            target=step.target.value,
+            cause=step.cause,
+            generation=step.generation,
+            milliseconds=round(step.milliseconds, 1),
+        )
+        return state_record((tracker.shard_id, tracker.shard_count), tracker.session_label, step.at, change)
 
     def landmark(self, step: Transition) -> None:
         """A state was entered: the counter and the line of the log that go with it, if any."""

@@ -90,7 +90,9 @@ class ShardDriver:
             watch=reception.watch,
             is_ready=lambda: machine.state is State.READY,
         )
-        self._chronicle = Chronicle(tracker, machine, outside.clock, lambda: reception.seq)
+        self._chronicle = Chronicle(
+            tracker, machine, outside.clock, seq=lambda: reception.seq, announce=outside.delivery.announce
+        )
         self._closing: asyncio.Task[None] | None = None
         self._stopped_on_request = False
         outside.delivery.when_congested(self._congested)
@@ -213,6 +215,8 @@ class ShardDriver:
             self.outbox.shut()
         self._stopped_on_request = self._stopped_on_request or step.target is State.STOPPING
         self._chronicle.landmark(step)
+        if step.target is State.EXITED:
+            self._outside.delivery.announce_lost(self._outside.clock.now(), ended=True)
 
     def _open_outbox(self, generation: Generation, *, new_session: bool) -> None:
         self.outbox.open(generation.transport.send, generation.write_failed, new_session=new_session)
@@ -326,7 +330,11 @@ class ShardDriver:
         self.outbox.slow_down(seconds)
 
     def _drop_session(self, why: str) -> None:
-        logger.warning("The session is given up", why=why, session=self._reception.label, **self._chronicle.who)
+        label = self._reception.label
+        logger.warning("The session is given up", why=why, session=label, **self._chronicle.who)
+        if label is not None:
+            shard = (self.tracker.shard_id, self.tracker.shard_count)
+            self._outside.delivery.session_dropped(shard, label, why, self._outside.clock.now())
         self._reception.forget_session()
         self._outside.keeper.forget()
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from discorder.clock import Clock
-from discorder.publishers.delivery import ShardDelivery
+from discorder.publishers.delivery import LostSession, ShardDelivery
 from discorder.reception import Reception
 from discorder.rest import GatewayInfo
 from discorder.sessions import (
@@ -22,6 +22,8 @@ from discorder.sessions import (
     StartLimit,
     StoredSession,
     Ticket,
+    fitting,
+    overlap,
 )
 from discorder.shard_tracker import ShardTracker
 from discorder.statemachine import Session
@@ -118,6 +120,7 @@ class Sessions:
         self._clock = clock
         self._gate = IdentifyGate(clock, store, look_up=self._fresh_limit)
         self._keepers: list[Keeper] = []
+        self._misfits: list[StoredSession] = []
 
     async def hold(self, layout: Layout | None, claim: Claim) -> None:
         """Hold the shards of ``layout`` until `close`, all of them while it is not known. Raises `StoreLocked`."""
@@ -138,8 +141,29 @@ class Sessions:
         """The sessions that can be resumed, by shard id; none while the layout is not known."""
         if layout is None:
             return {}
-        stored = await self._store.load(layout[1], intents=self._intents)
-        return {shard: session for shard, session in stored.items() if shard in layout[0]}
+        stored = await self._store.load_all()
+        fit = fitting(stored, layout[1], self._intents)
+        self._misfits = [session for session in stored if fit.get(session.shard_id) is not session]
+        return {shard: session for shard, session in fit.items() if shard in layout[0]}
+
+    def lost_to(self, shard: tuple[int, int]) -> list[LostSession]:
+        """The stored sessions of another layout, or with other intents, that end when ``shard`` (id, count) opens one of its own.
+
+        Each is told of once: what overlaps with several shards goes to the first that asks.
+        """
+        ending = [session for session in self._misfits if overlap(shard, session.shard)]
+        self._misfits = [session for session in self._misfits if session not in ending]
+        return [
+            LostSession(
+                shard=session.shard,
+                session=session_label(session.session_id),
+                delivered=session.seq,
+                cause="the intents changed" if session.shard == shard else "the shard layout changed",
+                since=session.updated_at,
+                still_stored=True,
+            )
+            for session in ending
+        ]
 
     def keeper(
         self, shard: ShardTracker, reception: Reception, delivery: ShardDelivery, session: Session | None

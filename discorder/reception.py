@@ -16,6 +16,7 @@ import msgspec
 from discorder.clock import Clock
 from discorder.errors import ProtocolBreach, SessionInvalidated
 from discorder.publishers.delivery import ShardDelivery
+from discorder.records import resumed_record
 from discorder.statemachine import Session, Task
 from discorder.statemachine.triggers import (
     Hello,
@@ -89,19 +90,21 @@ class Reception:
         self._stats = stats
         self._delivery = delivery
         self._phase = Phase.NOTHING
+        self._replay_began_at: int | None = None  # the count of published events at RESUME, while the replay runs
+        self._replay_ended = False  # in the batch that is being taken in
         self._previous: dict[str, int] = {}
         self._complete = False  # every event of this session was seen: a type that is not in _previous is new
 
     # ---------------------------------------------------------------- told by the driver
 
-    def adopt(self, session: Session, seq: int, last_ready: bytes | None) -> None:
-        """Go on with a session of an earlier process, whose delivered sequence is ``seq``.
+    def adopt(self, session: Session, seq: int, last_ready: bytes | None, at: datetime) -> None:
+        """Go on with a session of an earlier process, whose delivered sequence was ``seq`` at ``at``.
 
         0: not even READY was delivered there. Discord does not replay it, so it is handed over as it was stored.
         """
         self.last_ready = last_ready
         self.label = session_label(session.session_id)
-        self._delivery.adopt(self.label, seq)
+        self._delivery.adopt(self.label, seq, at)
         if seq == 0 and last_ready is not None:
             self._complete = True
             self._delivery.hand_over([self._event("READY", READY_SEQ, last_ready, self._clock.now())])
@@ -115,6 +118,7 @@ class Reception:
     def connection_opened(self) -> None:
         """A new connection: nothing may be dispatched on it yet."""
         self._phase = Phase.NOTHING
+        self._replay_began_at = None
         self.dispatched = False
         self.last_dispatch_at = None
 
@@ -125,6 +129,7 @@ class Reception:
     def resuming(self, seq: int) -> None:
         """RESUME with ``seq`` is being sent: what comes next lies after it."""
         self._phase = Phase.EVENTS
+        self._replay_began_at = self._stats.published_event_count
         if self.seq is not None and seq < self.seq:  # events that were seen come again: what preceded them is not known
             self._previous = {kind: last for kind, last in self._previous.items() if last <= seq}
             self._complete = False
@@ -157,6 +162,8 @@ class Reception:
                 if self._watcher is not None:
                     for event in events:
                         self._watcher(event)
+            if self._replay_ended:
+                self._announce_resumed(events)
 
     def _take_frame(self, frame: bytes, received_at: datetime, events: list[Event], callbacks: Callbacks) -> None:
         try:
@@ -200,6 +207,7 @@ class Reception:
         elif kind == "READY":
             self._second_ready(seq, callbacks)
         if kind == "RESUMED":
+            self._replay_ended = self._replay_began_at is not None
             callbacks.signal(Resumed())
         return self._event(kind, seq, data, received_at)
 
@@ -221,6 +229,17 @@ class Reception:
         self._stats.events_by_type[kind] += 1
         return event
 
+    def _announce_resumed(self, events: Sequence[Event]) -> None:
+        """``events`` is the batch with RESUMED in it, which is handed over and counted."""
+        replayed = self._stats.published_event_count - (self._replay_began_at or 0)
+        for event in reversed(events):
+            replayed -= 1
+            if event.type == "RESUMED":
+                break
+        self._replay_began_at = None
+        self._replay_ended = False
+        self._delivery.announce(resumed_record(self._shard, self.label, self._clock.now(), replayed))
+
     def _second_ready(self, seq: int, callbacks: Callbacks) -> None:
         """A breach, and the session stays the one we know. In its place in the stream it is an event like any other: published,
         so that the RESUME lies after it; anywhere else its sequence cannot be trusted.
@@ -237,6 +256,7 @@ class Reception:
         except ValueError as error:
             msg = f"READY cannot be read: {error}"
             raise ProtocolBreach(msg) from error
+        self._delivery.announce_lost(self._clock.now(), ended=False)
         self._phase = Phase.EVENTS
         self.label = session_label(session.session_id)
         self.last_ready = data

@@ -68,35 +68,36 @@ def decode_envelope(frame: bytes) -> Envelope:
 
 
 class Event(msgspec.Struct, gc=False):
-    """One dispatch, on its way to the publishers. ``data`` is Discord's ``d``, byte for byte.
+    """One dispatch, on its way to the publishers, or one of the control plane's own records (`discorder.records`).
 
-    ``shard`` is (id, count). ``prev`` is the seq of the previous event of this type in this session on this shard, 0 for the
-    first, None when unknown. ``session`` is `session_label` of Discord's session id. Two events with the same
-    (session, seq) are the same event.
+    ``data`` is Discord's ``d``, byte for byte. ``shard`` is (id, count). ``prev`` is the seq of the previous event of this type
+    in this session on this shard, 0 for the first, None when unknown. ``session`` is `session_label` of Discord's session id.
+    Two events with the same (session, seq) are the same event. In a record ``seq`` and ``prev`` are None, and ``session`` is
+    None where there is none.
     """
 
     type: str
     shard: tuple[int, int]
-    seq: int
+    seq: int | None
     prev: int | None
-    session: str
+    session: str | None
     received_at: datetime
     data: bytes
     _document: bytes | None = None
 
     @property
     def document(self) -> bytes:
-        """The event as one JSON document (docs: the event on the wire), built once; ``data`` goes in untouched."""
+        """The event as one JSON document (docs/delivery.md: the document), built once; ``data`` goes in untouched."""
         if self._document is None:
             self._document = (
-                b'{"type":%b,"shard":[%d,%d],"seq":%d,"prev":%b,"session":"%b","timestamp":"%b","data":%b}'
+                b'{"type":%b,"shard":[%d,%d],"seq":%b,"prev":%b,"session":%b,"timestamp":"%b","data":%b}'
                 % (
                     msgspec.json.encode(self.type),
                     self.shard[0],
                     self.shard[1],
-                    self.seq,
+                    b"null" if self.seq is None else b"%d" % self.seq,
                     b"null" if self.prev is None else b"%d" % self.prev,
-                    self.session.encode(),
+                    b"null" if self.session is None else b'"%b"' % self.session.encode(),
                     format_timestamp(self.received_at).encode(),
                     self.data,
                 )
@@ -107,7 +108,7 @@ class Event(msgspec.Struct, gc=False):
 class ReceivedEvent(msgspec.Struct, frozen=True, rename={"raw": "data"}):
     """One event off the bus. ``data`` is Discord's ``d``, byte for byte, and is parsed only on demand.
 
-    ``shard`` is (id, count). ``seq``, ``prev`` and ``session`` are None in the control plane's own records (``DISCORDER_…``).
+    ``shard`` is (id, count). ``seq`` and ``prev`` are None in the control plane's own records (``DISCORDER_…``).
     A ``prev`` that is not the last ``seq`` of this type in this session on this shard shows a hole.
     """
 

@@ -15,6 +15,7 @@ from discorder.publishers.intake import HoldingIntake, Mark
 from discorder.publishers.lane import BATCH_BYTES, BATCH_EVENTS, Lane
 from discorder.publishers.options import DeliveryOptions
 from discorder.publishers.protocol import Publisher
+from discorder.records import RecordType
 from discorder.wire import Event
 
 REOPEN_BELOW = 0.5  # fill of the queue at which a congested publisher is ready for more
@@ -65,9 +66,17 @@ class BlockingLane(Lane):
         elif not intake.hold(event):
             return False
         intake.outstanding += 1
-        self._idle.clear()
-        self._filled.set()
+        self._wake()
         return True
+
+    def _take_record(self, record: Event) -> None:
+        """A gap keeps its place behind what is held; a state may overtake it."""
+        intake = self._intakes.get(record.shard[0])
+        if intake is not None and len(intake) and record.type == RecordType.GAP:
+            intake.hold(record)
+        else:
+            self._queue.append(record)
+        self._wake()
 
     def _refill(self) -> None:
         """Let what is held follow into the room that the queue has, the shards taking turns."""
@@ -85,7 +94,8 @@ class BlockingLane(Lane):
     def _note_accepted(self, events: Sequence[Event]) -> None:
         super()._note_accepted(events)
         for event in events:
-            self._intakes[event.shard[0]].accept(event)
+            if event.seq is not None:
+                self._intakes[event.shard[0]].accept(event)
 
     async def _open_persistently(self) -> None:
         await self._persist(self._open_once)
@@ -163,4 +173,4 @@ class BlockingLane(Lane):
     def _waiting(self) -> tuple[int, int]:
         events, size = super()._waiting()
         held = self._intakes.values()
-        return events + sum(len(intake) for intake in held), size + sum(intake.held_bytes for intake in held)
+        return events + sum(intake.held_events for intake in held), size + sum(intake.held_bytes for intake in held)

@@ -27,7 +27,8 @@ class ChannelEventPublisher:
     from a thread (`serve_in_background`). Each event goes to one reader.
 
     ``maxsize`` (events) and ``max_bytes`` (of ``data``) bound it. When it is full, ``overflow`` decides: ``drop_oldest``
-    (default) or ``drop_newest``; `dropped` counts what ``drop_oldest`` threw away.
+    (default) or ``drop_newest``; `dropped` counts what was thrown away, and in its place the reader gets a record of type
+    ``DISCORDER_GAP`` (its ``seq`` is None).
 
     **Back-pressure can hold up your control plane** when the publisher is added with ``overflow="block"``: a reader that stops
     reading fills the channel, then the queue before it. Heartbeats go on, but after ``block_timeout`` the connection is closed
@@ -55,7 +56,6 @@ class ChannelEventPublisher:
             raise ValueError(msg)
         self.name = name
         self.maxsize = maxsize
-        self._overflow = policy
         self._queue = BoundedQueue(name, policy, max_events=maxsize, max_bytes=max_bytes)
         self._changed = threading.Condition()
         self._waiters: list[_Waiter] = []
@@ -99,14 +99,11 @@ class ChannelEventPublisher:
                 await room
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
-        """Put in what the policy lets in, and return how many that were."""
+        """Put in what the policy lets in. All of ``events`` are accepted; `dropped` counts what found no room."""
         with self._changed:
             self._refuse_unless_open()
-            dropped = self._queue.extend(events)
+            self._dropped += self._queue.extend(events)
             self._notify()
-            if self._overflow is Overflow.DROP_NEWEST:
-                return len(events) - dropped
-            self._dropped += dropped
             return len(events)
 
     # What readers call

@@ -6,10 +6,30 @@ Every answer is computed from the lanes' marks when it is asked for; nothing is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from discorder.publishers.blocking import BlockingLane
-from discorder.publishers.intake import Mark
+from discorder.publishers.intake import Mark, seq_of
+from discorder.publishers.lane import Lane
+from discorder.records import Gap, GapKind, gap_record
 from discorder.wire import Event
+
+
+@dataclass(frozen=True, slots=True)
+class LostSession:
+    """A session (its label) that cannot be resumed: what Discord dispatched in it after ``delivered`` will not come.
+
+    ``shard`` is the one that it belonged to, ``since`` (aware) when its last event came. ``still_stored``: it is given up only
+    once the next session begins, so until then nothing is lost.
+    """
+
+    shard: tuple[int, int]
+    session: str
+    delivered: int
+    cause: str
+    since: datetime
+    still_stored: bool = False
 
 
 class ShardDelivery:
@@ -20,24 +40,69 @@ class ShardDelivery:
         shard_id: int,
         *,
         hand_over: Callable[[Sequence[Event]], None],
-        blocking: Callable[[], Sequence[BlockingLane]],
+        lanes: Callable[[], Sequence[Lane]],
     ) -> None:
         self._shard_id = shard_id
         self._hand_over = hand_over
-        self._blocking = blocking
+        self._lanes = lanes
         self._handed: Mark | None = None
+        self._handed_at: datetime | None = None
         self._report: Callable[[str], None] | None = None
+        self._lost: list[LostSession] = []
 
     def hand_over(self, events: Sequence[Event]) -> None:
         """Offer a batch, not empty, of one connection to every publisher."""
         last = events[-1]
-        if self._handed is None or last.session != self._handed.session or last.seq > self._handed.seq:
-            self._handed = Mark(last.session, last.seq)
+        if self._handed is None or last.session != self._handed.session or seq_of(last) > self._handed.seq:
+            self._handed = Mark(last.session or "", seq_of(last))
+            self._handed_at = last.received_at
         self._hand_over(events)
 
-    def adopt(self, session: str, seq: int) -> None:
-        """A session (its label) of an earlier process goes on: everything up to ``seq`` was delivered there."""
+    def announce(self, record: Event) -> None:
+        """Offer one of the control plane's own records to every publisher that wants it."""
+        for lane in self._lanes():
+            lane.offer_record(record)
+
+    def session_lost(self, lost: LostSession) -> None:
+        """A session has ended; a gap record says so when the next one begins, or this shard ends without one."""
+        self._lost.append(lost)
+
+    def session_dropped(self, shard: tuple[int, int], session: str, cause: str, now: datetime) -> None:
+        """The session of this shard (its label) is given up. See `session_lost`."""
+        handed = self._handed
+        if handed is not None and handed.session == session:
+            self.session_lost(LostSession(shard, session, handed.seq, cause, self._handed_at or now))
+        else:
+            self.session_lost(LostSession(shard, session, 0, cause, now))
+
+    def announce_lost(self, now: datetime, *, ended: bool) -> None:
+        """Offer a gap record of each session that was lost to every publisher, once.
+
+        To be called right before READY is handed over, or with ``ended`` when there will be none. The gap begins after the last
+        event that the publisher in question was offered.
+        """
+        lost, self._lost = self._lost, []
+        for one in lost:
+            if ended and one.still_stored:
+                continue
+            for lane in self._lanes():
+                mark = lane.mark(self._shard_id)
+                offered = mark.seq if mark is not None and mark.session == one.session else one.delivered
+                gap = Gap(
+                    kind=GapKind.SESSION,
+                    publisher=None,
+                    from_seq=offered + 1,
+                    to_seq=None,
+                    cause=one.cause,
+                    start=one.since,
+                    end=None if ended else now,
+                )
+                lane.offer_record(gap_record(one.shard, one.session, now, gap))
+
+    def adopt(self, session: str, seq: int, at: datetime) -> None:
+        """A session (its label) of an earlier process goes on: everything up to ``seq`` was delivered there, before ``at``."""
         self._handed = Mark(session, seq)
+        self._handed_at = at
 
     def when_congested(self, report: Callable[[str], None]) -> None:
         """Have ``report`` called with a publisher's name when that one can take no more on this connection."""
@@ -56,6 +121,9 @@ class ShardDelivery:
     def may_open(self) -> bool:
         """False while a congested publisher asks to wait: for room in its queue, at most for its ``hold_off``."""
         return all(lane.may_open(self._shard_id) for lane in self._blocking())
+
+    def _blocking(self) -> Sequence[BlockingLane]:
+        return [lane for lane in self._lanes() if isinstance(lane, BlockingLane)]
 
     @property
     def behind(self) -> list[str]:

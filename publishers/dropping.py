@@ -2,7 +2,7 @@
 
 As long as a publisher with ``publish_nowait`` works, events go straight to it. Everything else waits in the queue for the task,
 which tries a batch, tries again with back-off, and after ``give_up_after`` parks the publisher: the batch is dropped, and from
-then on a single event is offered now and then to see whether it works again (a circuit breaker: closed, open, half-open).
+then on the gap record of it is offered now and then to see whether it works again (a circuit breaker: closed, open, half-open).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from discorder.clock import Clock
 from discorder.errors import PublisherError
 from discorder.publishers.health import PublisherState
-from discorder.publishers.intake import Intake
+from discorder.publishers.intake import Intake, Mark
 from discorder.publishers.lane import BATCH_BYTES, BATCH_EVENTS, Lane
 from discorder.publishers.options import DeliveryOptions
 from discorder.publishers.protocol import NonBlockingPublisher, Publisher
@@ -45,21 +45,42 @@ class DroppingLane(Lane):
             events = self._select(events)
             if not events:
                 return
-        if self._direct and self._nowait is not None:
-            try:
-                taken = self._nowait(events)
-                if not 0 <= taken <= len(events):
-                    self._raise_bad_count(taken, len(events))
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises stays its own affair
-                self._direct = False
-                self._note_failure(error)
-            else:
-                self._accepted += taken
-                self._dropped += len(events) - taken
-                return
+        if self._hand_in_line(events):
+            return
         self._dropped += self._queue.extend(events)
-        self._idle.clear()
-        self._filled.set()
+        self._wake()
+
+    def mark(self, shard: int) -> Mark | None:
+        return self._intakes[shard].mark
+
+    def _take_record(self, record: Event) -> None:
+        if not self._hand_in_line((record,)):
+            self._queue.append(record)
+            self._wake()
+
+    def _hand_in_line(self, events: Sequence[Event]) -> bool:
+        """Give ``events`` to ``publish_nowait``; False when they must wait in the queue instead."""
+        if not self._direct or self._nowait is None:
+            return False
+        try:
+            taken = self._nowait(events)
+            if not 0 <= taken <= len(events):
+                self._raise_bad_count(taken, len(events))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises stays its own affair
+            self._direct = False
+            self._note_failure(error)
+            return False
+        if taken < len(events):
+            self._leave_out(events[taken:])
+            events = events[:taken]
+        self._note_accepted(events)
+        return True
+
+    def _leave_out(self, events: Sequence[Event]) -> None:
+        """``publish_nowait`` had no room for ``events``: a gap record waits in their place, and what comes next behind it."""
+        self._direct = False
+        self._dropped += self._queue.put_back(events, f"publisher {self.name} had no room")
+        self._wake()
 
     async def close(self) -> None:
         """See `Lane.close`."""
@@ -88,7 +109,7 @@ class DroppingLane(Lane):
         self._park()
 
     async def _probe(self) -> None:
-        """Offer a parked publisher one event."""
+        """Offer a parked publisher what comes first: the gap record of what was dropped when it was parked."""
         self._state = PublisherState.PROBING
         self._in_hand = self._queue.take(1, 1)
         if not await self._attempt(self._publish_in_hand):
@@ -125,7 +146,8 @@ class DroppingLane(Lane):
         self._idle.set()
 
     def _drop_in_hand(self) -> None:
-        self._dropped += len(self._in_hand)
+        """Give up on what could not be published; the gap record of it is what a probe offers."""
+        self._dropped += self._queue.put_back(self._in_hand, f"publisher {self.name} failed: {self._last_error}")
         self._in_hand = ()
 
     def _raise_bad_count(self, taken: int, offered: int) -> None:

@@ -100,7 +100,7 @@ class FanOut:
     def shard(self, shard_id: int) -> ShardDelivery:
         """The side of the fan-out that one shard sees; the same one at every call."""
         if shard_id not in self._shards:
-            self._shards[shard_id] = ShardDelivery(shard_id, hand_over=self.hand_over, blocking=lambda: self._blocking)
+            self._shards[shard_id] = ShardDelivery(shard_id, hand_over=self.hand_over, lanes=lambda: self._offers)
         return self._shards[shard_id]
 
     def hand_over(self, events: Sequence[Event]) -> None:
@@ -128,10 +128,6 @@ class FanOut:
             removal.cancel()
         await asyncio.gather(*self._removals, return_exceptions=True)
         await self._close_lanes()
-
-    @property
-    def _blocking(self) -> tuple[BlockingLane, ...]:
-        return tuple(lane for lane in self._offers if isinstance(lane, BlockingLane))
 
     def _lane(self, publisher: Publisher, name: str, options: DeliveryOptions) -> Lane:
         if options.policy is not Overflow.BLOCK:

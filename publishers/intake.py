@@ -19,6 +19,12 @@ class Mark(NamedTuple):
     seq: int
 
 
+def seq_of(event: Event) -> int:
+    """The sequence of an event of Discord's. A record has none and no place in the stream; it must not get here."""
+    assert event.seq is not None  # noqa: S101
+    return event.seq
+
+
 class Intake:
     """The mark that a publisher was last handed. What lies at or below it is not handed again, so that a replay reaches only
     those publishers that lack it.
@@ -37,14 +43,14 @@ class Intake:
 
     def unseen(self, events: Sequence[Event]) -> Sequence[Event]:
         """What of a batch, all of one session, lies above the mark."""
-        first = events[0]
-        if first.seq > self._seq or first.session != self._session:
+        first, last = events[0], self._seq
+        if first.session != self._session or seq_of(first) > last:
             return events
-        return [event for event in events if event.seq > self._seq]
+        return [event for event in events if seq_of(event) > last]
 
     def move_to(self, event: Event) -> None:
         """``event`` is handed over, and everything before it was."""
-        self._session, self._seq = event.session, event.seq
+        self._session, self._seq = event.session or "", seq_of(event)
 
 
 class HoldingIntake(Intake):
@@ -54,7 +60,7 @@ class HoldingIntake(Intake):
     after a hole must not get in before it.
     """
 
-    __slots__ = ("_accepted", "_held", "_held_bytes", "congested_at", "outstanding", "shut")
+    __slots__ = ("_accepted", "_held", "_held_bytes", "congested_at", "held_events", "outstanding", "shut")
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,11 +68,12 @@ class HoldingIntake(Intake):
         self.congested_at: float | None = None  # monotonic seconds; None = not congested
         self.outstanding = 0  # events that are taken in and not accepted yet
         self._accepted: Mark | None = None
+        self.held_events = 0  # not counting records
         self._held: deque[Event] = deque()
         self._held_bytes = 0
 
     def __len__(self) -> int:
-        """How many events are held."""
+        """How much is held, events and records."""
         return len(self._held)
 
     @property
@@ -87,29 +94,31 @@ class HoldingIntake(Intake):
     def hold(self, event: Event) -> bool:
         """Keep ``event`` behind those that are held; False when there is no room.
 
-        READY always finds room: Discord does not replay it.
+        READY always finds room, and so does the gap record before it: Discord does not replay them.
         """
         full = len(self._held) >= HOLD_EVENTS or self._held_bytes + len(event.data) > HOLD_BYTES
-        if full and self._held and event.type != "READY":
+        if full and self._held and event.type != "READY" and event.seq is not None:
             return False
         self._held.append(event)
         self._held_bytes += len(event.data)
+        self.held_events += event.seq is not None
         return True
 
     def release(self) -> Event:
         """Take out the oldest held event; it goes on into the queue."""
         event = self._held.popleft()
         self._held_bytes -= len(event.data)
+        self.held_events -= event.seq is not None
         return event
 
     def accept(self, event: Event) -> None:
         """The publisher has ``event``, and everything that was taken in before it."""
         self.outstanding -= 1
-        self._accepted = Mark(event.session, event.seq)
+        self._accepted = Mark(event.session or "", seq_of(event))
 
     def clear(self) -> int:
         """Forget what is held; returns how many events that were."""
-        count = len(self._held)
+        count = self.held_events
         self._held.clear()
-        self._held_bytes = 0
+        self._held_bytes = self.held_events = 0
         return count

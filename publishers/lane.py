@@ -17,10 +17,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from discorder.clock import Clock, within
 from discorder.errors import PublisherError
 from discorder.publishers.health import PublisherHealth, PublisherState
+from discorder.publishers.intake import Mark
 from discorder.publishers.options import DeliveryOptions
 from discorder.publishers.protocol import BufferingPublisher, Publisher
 from discorder.publishers.queue import BoundedQueue
-from discorder.publishers.selection import selector
+from discorder.publishers.selection import selector, wants_record
 from discorder.wire import Event
 
 BATCH_EVENTS = 256
@@ -71,6 +72,16 @@ class Lane(ABC):
     def offer(self, events: Sequence[Event]) -> None:
         """Hand over or queue a batch of one shard and one session; what was offered before is left out. Never raises or waits."""
 
+    def offer_record(self, record: Event) -> None:
+        """Hand over or queue one of the control plane's own records, if the publisher wants it. Never raises or waits."""
+        all_records = getattr(self.publisher, "all_records", False)
+        if wants_record(self._options.events, record.type, all_records=all_records):
+            self._take_record(record)
+
+    @abstractmethod
+    def mark(self, shard: int) -> Mark | None:
+        """The last event of ``shard`` that was offered; None before the first."""
+
     async def wait_until_idle(self) -> None:
         """Return once nothing waits for the publisher, or it is parked."""
         await self._idle.wait()
@@ -81,7 +92,7 @@ class Lane(ABC):
             return
         self._state = PublisherState.CLOSED
         await self._stop_task()
-        self._dropped += self._queue.clear() + len(self._in_hand)
+        self._dropped += self._queue.clear() + count_events(self._in_hand)
         self._in_hand = ()
         self._idle.set()
         await self._close_publisher()
@@ -89,7 +100,7 @@ class Lane(ABC):
     @property
     def health(self) -> PublisherHealth:
         """What the tracker shows."""
-        oldest = self._in_hand[0] if self._in_hand else self._queue.oldest
+        oldest = next((event for event in self._in_hand if event.seq is not None), self._queue.oldest)
         lag = 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest.received_at).total_seconds())
         lost_inside = self.publisher.dropped if isinstance(self.publisher, BufferingPublisher) else 0
         events, size = self._waiting()
@@ -99,7 +110,7 @@ class Lane(ABC):
             state=self._state,
             queued_events=events,
             queued_bytes=size,
-            in_flight=len(self._in_hand),
+            in_flight=count_events(self._in_hand),
             accepted=self._accepted,
             dropped=self._dropped + lost_inside,
             failures=self._failures,
@@ -109,7 +120,17 @@ class Lane(ABC):
 
     def _waiting(self) -> tuple[int, int]:
         """Events and bytes that wait for the publisher."""
-        return len(self._queue), self._queue.bytes
+        return self._queue.events, self._queue.bytes
+
+    @abstractmethod
+    def _take_record(self, record: Event) -> None:
+        """Hand over or queue ``record``, whatever room there is."""
+
+    def _wake(self) -> None:
+        """Something is in the queue."""
+        if self._state not in {PublisherState.PARKED, PublisherState.PROBING}:  # nobody waits for a parked one
+            self._idle.clear()
+        self._filled.set()
 
     # The task
 
@@ -171,7 +192,7 @@ class Lane(ABC):
         self._in_hand = ()
 
     def _note_accepted(self, events: Sequence[Event]) -> None:
-        self._accepted += len(events)
+        self._accepted += count_events(events)
 
     # Success and failure
 
@@ -223,6 +244,11 @@ class Lane(ABC):
         if self._state in {PublisherState.HEALTHY, PublisherState.OPENING}:
             self._state = PublisherState.RETRYING
             logger.warning("Publisher %s failed and is tried again: %s", self.name, self._last_error)
+
+
+def count_events(batch: Sequence[Event]) -> int:
+    """How many of ``batch`` are events of Discord's, not records."""
+    return sum(event.seq is not None for event in batch)
 
 
 def describe(error: BaseException) -> str:

@@ -12,7 +12,7 @@ COLUMNS = ("type", "timestamp", "session", "shard", "seq", "data")
 
 
 def encode_lines(events: Sequence[Event], delimiter: str) -> bytes:
-    """One line per event in UTF-8, ended by ``\\n``; ``shard`` is id/count, as in ``0/1``.
+    """One line per event in UTF-8, ended by ``\\n``; ``shard`` is id/count, as in ``0/1``. A record's ``seq`` is empty.
 
     Line breaks in ``data``, which JSON allows only between its tokens, become spaces: no field ever spans lines, so that a torn
     last line can be told, and line tools work. Discord sends none.

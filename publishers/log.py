@@ -38,7 +38,7 @@ class LogPublisher:
         if logger.isEnabledFor(logging.DEBUG):
             for event in events:
                 logger.debug(
-                    "%s shard=%d/%d seq=%d size=%d session=%s data=%s",
+                    "%s shard=%d/%d seq=%s size=%d session=%s data=%s",
                     event.type,
                     *event.shard,
                     event.seq,

@@ -11,6 +11,9 @@ from discorder.wire import Event
 class Publisher(Protocol):
     """Carries events out of the process. Lives as long as the control plane, through every restart of a session.
 
+    Besides Discord's events it gets the control plane's own records (`discorder.records`), which have no ``seq``: a gap where
+    events are missing, and the others if the class says ``all_records = True`` or the selection of ``events`` names them.
+
     All methods are called on the control plane's loop, one at a time. A lost connection is mended inside `publish`, which
     raises as long as that fails: the fan-out keeps trying, and calls `open` only until it has succeeded once.
     """
@@ -38,7 +41,8 @@ class NonBlockingPublisher(Protocol):
     def publish_nowait(self, events: Sequence[Event]) -> int:
         """Accept what fits and return how many of ``events``, from the front, were taken. Never blocks, never awaits.
 
-        What was not taken is dropped and counted by the fan-out. After an exception the whole batch goes to `publish`.
+        What was not taken is dropped and counted by the fan-out, which then offers a gap record to `publish`, and what comes next
+        after it. After an exception the whole batch goes to `publish`.
         """
         ...
 

@@ -1,19 +1,23 @@
 """A bounded queue of events with an overflow policy and a warning before it is full.
 
-It knows neither tasks nor threads; whoever shares it between threads brings a lock.
+What it drops leaves a gap record at its place. It knows neither tasks nor threads: whoever shares it between threads brings a
+lock.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from discorder.publishers.holes import Hole, Item, Line
 from discorder.publishers.options import Overflow
+from discorder.records import RecordType
 from discorder.wire import Event
 
 WARN_ABOVE = 0.8  # of either bound: the reader falls behind
 CALM_BELOW = 0.5  # the run that was warned of is over
+MAX_RECORDS = 1_000  # records and gaps of one queue, beside its events; some 500 KB
+THINNED_TO = 900  # so that it is not thinned out for each record
 
 logger = logging.getLogger(__name__)
 
@@ -27,45 +31,57 @@ _WHAT_HAPPENS_NEXT = {
 class BoundedQueue:
     """First in, first out; at most ``max_events`` events and ``max_bytes`` bytes of ``data``.
 
-    One event always fits into an empty queue, however large it is: otherwise it could never be delivered.
+    One event always fits into an empty queue, however large it is: otherwise it could never be delivered. The control plane's
+    records take no room and are not dropped by the policy. They have a bound of their own, `MAX_RECORDS`: beyond it the oldest go
+    that are no gaps, since the log has them too; and gaps only where there is nothing else.
     """
 
     def __init__(self, owner: str, overflow: Overflow, *, max_events: int, max_bytes: int) -> None:
-        self.bytes = 0
+        self.bytes = 0  # of the events that wait
+        self.events = 0  # that wait, not counting records
         self._owner = owner
         self._overflow = overflow
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._events: deque[Event] = deque()
+        self._before = Line(owner)  # what is left of events that were dropped from the front
+        self._line = Line(owner)
+        self._cause = f"the queue of publisher {owner} is full ({overflow.value})"
         self._warned = False
 
     def __len__(self) -> int:
-        return len(self._events)
+        """Events and records that wait."""
+        return len(self._before) + len(self._line)
 
     @property
     def oldest(self) -> Event | None:
-        """The event that is next, left where it is."""
-        return self._events[0] if self._events else None
+        """The event that is next, left where it is; records are passed over."""
+        return next((item for item in self._line if isinstance(item, Event) and item.seq is not None), None)
 
     @property
     def fill(self) -> float:
         """The larger of both fills, 1.0 = full."""
-        return max(len(self._events) / self._max_events, self.bytes / self._max_bytes)
+        return max(self.events / self._max_events, self.bytes / self._max_bytes)
 
     def fits(self, event: Event) -> bool:
         """Whether ``event`` can be appended without dropping one."""
-        return not self._events or (
-            len(self._events) < self._max_events and self.bytes + len(event.data) <= self._max_bytes
+        return (
+            not self.events
+            or event.seq is None
+            or (self.events < self._max_events and self.bytes + len(event.data) <= self._max_bytes)
         )
 
     def append(self, event: Event) -> None:
-        """Add an event that `fits`."""
-        self._events.append(event)
+        """Add an event that `fits`, or a record."""
+        self._line.append(event)
+        if event.seq is None:
+            self._bound_records()
+            return
+        self.events += 1
         self.bytes += len(event.data)
         self._warn_when_filling()
 
     def extend(self, events: Iterable[Event]) -> int:
-        """Add ``events``, making room or leaving out by the policy. Returns how many events were dropped."""
+        """Add events and records, making room or leaving out by the policy. Returns how many events were dropped."""
         dropped = (
             self._add_dropping_newest(events)
             if self._overflow is Overflow.DROP_NEWEST
@@ -75,45 +91,102 @@ class BoundedQueue:
         return dropped
 
     def take(self, max_events: int, max_bytes: int) -> list[Event]:
-        """Remove and return events from the front: at least one if there is any, within both limits."""
+        """Remove and return events and records from the front: at least one if there is any, within both limits."""
         taken: list[Event] = []
         size = 0
-        while self._events and len(taken) < max_events and (not taken or size + len(self._events[0].data) <= max_bytes):
-            event = self._events.popleft()
-            size += len(event.data)
-            taken.append(event)
+        while len(taken) < max_events and (line := self._before or self._line):
+            if taken and size + _size(line.first) > max_bytes:
+                break
+            item = line.popleft()
+            size += _size(item)
+            if isinstance(item, Hole):
+                item = item.record()
+            elif item.seq is not None:
+                self.events -= 1
+            taken.append(item)
         self.bytes -= size
         self._note_when_calm()
         return taken
 
+    def put_back(self, events: Iterable[Event], cause: str) -> int:
+        """Drop ``events``, which were on their way and could not be handed over; ``cause`` goes into the gap record.
+
+        Records among them come again. Returns how many events were dropped.
+        """
+        dropped = self._before.put_back(events, cause)
+        self._bound_records()
+        return dropped
+
     def clear(self) -> int:
         """Forget everything; returns how many events that were."""
-        count = len(self._events)
-        self._events.clear()
-        self.bytes = 0
+        count = self.events
+        self._before.clear()
+        self._line.clear()
+        self.events = self.bytes = 0
         self._warned = False
         return count
 
     def _add_dropping_newest(self, events: Iterable[Event]) -> int:
         dropped = 0
         for event in events:
-            if self.fits(event):
-                self._events.append(event)
+            if event.seq is None:
+                self._line.append(event)
+            elif self.fits(event):
+                self._line.append(event)
+                self.events += 1
                 self.bytes += len(event.data)
             else:
+                self._line.append_dropped(event, self._cause)
                 dropped += 1
+        self._bound_records()
         return dropped
 
     def _add_dropping_oldest(self, events: Iterable[Event]) -> int:
         dropped = 0
         for event in events:
+            if event.seq is None:
+                self._line.append(event)
+                continue
             size = len(event.data)
-            while self._events and (len(self._events) >= self._max_events or self.bytes + size > self._max_bytes):
-                self.bytes -= len(self._events.popleft().data)
-                dropped += 1
-            self._events.append(event)
+            while self.events and (self.events >= self._max_events or self.bytes + size > self._max_bytes):
+                dropped += self._drop_first()
+            self._line.append(event)
+            self.events += 1
             self.bytes += size
+        self._bound_records()
         return dropped
+
+    def _drop_first(self) -> bool:
+        """Move on what is first: an event into a run of dropped ones, a record beside it. Whether it was an event."""
+        item = self._line.popleft()
+        if isinstance(item, Hole) or item.seq is None:
+            self._before.append(item)
+            return False
+        self._before.append_dropped(item, self._cause)
+        self.events -= 1
+        self.bytes -= len(item.data)
+        return True
+
+    def _bound_records(self) -> None:
+        if len(self) - self.events <= MAX_RECORDS:
+            return
+        for expendable in (_is_news, _is_no_event):
+            surplus = len(self) - self.events - THINNED_TO
+            if surplus > 0:
+                self._thin_out(expendable, surplus)
+
+    def _thin_out(self, expendable: Callable[[Item], bool], surplus: int) -> None:
+        """Leave out the oldest ``surplus`` of what is ``expendable``."""
+
+        def is_kept(item: Item) -> bool:
+            nonlocal surplus
+            if surplus and expendable(item):
+                surplus -= 1
+                return False
+            return True
+
+        self._before.thin_out(is_kept)
+        self._line.thin_out(is_kept)
 
     def _warn_when_filling(self, *, full: bool = False) -> None:
         if self._warned or not (full or self.fill > WARN_ABOVE):
@@ -123,7 +196,7 @@ class BoundedQueue:
             "Publisher %s falls behind: its queue is %.0f %% full (%d events, %d bytes), policy %s: %s",
             self._owner,
             min(self.fill, 1.0) * 100,
-            len(self._events),
+            self.events,
             self.bytes,
             self._overflow.value,
             _WHAT_HAPPENS_NEXT[self._overflow],
@@ -133,3 +206,16 @@ class BoundedQueue:
         if self._warned and self.fill < CALM_BELOW:
             self._warned = False
             logger.info("Publisher %s caught up: its queue is %.0f %% full", self._owner, self.fill * 100)
+
+
+def _size(item: Item) -> int:
+    return len(item.data) if isinstance(item, Event) and item.seq is not None else 0
+
+
+def _is_no_event(item: Item) -> bool:
+    return isinstance(item, Hole) or item.seq is None
+
+
+def _is_news(item: Item) -> bool:
+    """A record that tells of no gap."""
+    return isinstance(item, Event) and item.seq is None and item.type != RecordType.GAP

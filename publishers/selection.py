@@ -1,4 +1,4 @@
-"""Which events a publisher wants, decided once per event name."""
+"""Which events and records a publisher wants, decided once per name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 from discorder.publishers.options import EventSelection
+from discorder.records import PREFIX, RecordType
 from discorder.wire import Event
 
 REMEMBERED_NAMES = 1_024  # Discord has about 80; the bound is for a peer that invents names
@@ -31,6 +32,20 @@ def selector(selection: EventSelection) -> Callable[[Sequence[Event]], Sequence[
         return verdict
 
     return lambda events: [event for event in events if wanted(event.type)]
+
+
+def wants_record(selection: EventSelection, name: str, *, all_records: bool) -> bool:
+    """Whether a publisher with ``selection`` gets the control plane's records of this ``name``.
+
+    A gap always: no selection makes a hole that nobody is told of. The others with ``all_records`` as if they were events,
+    without it only where an included pattern begins with DISCORDER_: who reads events counts on their sequence.
+    """
+    if name == RecordType.GAP:
+        return True
+    include = [pattern.upper() for pattern in selection.include]
+    if not all_records:
+        include = [pattern for pattern in include if pattern.startswith(PREFIX)]
+    return _matches(name, include) and not _matches(name, [pattern.upper() for pattern in selection.exclude])
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -50,6 +50,7 @@ class ZmqPublisher:
 
     Options = ZmqOptions
     durable = False
+    all_records = True
 
     def __init__(
         self,

@@ -43,12 +43,13 @@ class Hasty(random.Random):
 
 
 class Recorder:
-    """A publisher that keeps every event it gets."""
+    """A publisher that keeps what it gets: all of it, in order, in ``everything``; Discord's ``events`` and ``records`` apart."""
 
     durable = False
 
     def __init__(self, name: str = "recorder") -> None:
         self.name = name
+        self.everything: list[Event] = []
         self.events: list[Event] = []
 
     async def open(self) -> None: ...
@@ -57,13 +58,19 @@ class Recorder:
         self.publish_nowait(events)
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
-        self.events.extend(events)
+        self.everything.extend(events)
+        self.events.extend(event for event in events if event.seq is not None)
         return len(events)
 
     async def close(self) -> None: ...
 
     @property
-    def seen(self) -> list[tuple[str, int, str]]:
+    def records(self) -> list[Event]:
+        """The control plane's own records."""
+        return [event for event in self.everything if event.seq is None]
+
+    @property
+    def seen(self) -> list[tuple[str | None, int | None, str]]:
         """(session label, seq, type) of each event, in order."""
         return [(event.session, event.seq, event.type) for event in self.events]
 

@@ -22,7 +22,7 @@ CARD = {
     "loguru": ("loguru", {"logs"}),
     "msgspec": (
         "msgspec",
-        {"wire", "config", "publishers", "reception", "members", "replaying", "rest", "simulator", "cli"},
+        {"wire", "config", "publishers", "reception", "records", "members", "replaying", "rest", "simulator", "cli"},
     ),
     "typer": ("typer", {"cli"}),
     "rich": ("rich", {"cli"}),

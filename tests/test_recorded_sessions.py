@@ -82,7 +82,7 @@ EXPECTED = {
 
 
 class Collector:
-    """A publisher that keeps what it gets."""
+    """A publisher that keeps the events it gets, not the control plane's own records."""
 
     name = "collector"
     durable = False
@@ -96,7 +96,7 @@ class Collector:
         self.publish_nowait(events)
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
-        self.events.extend(events)
+        self.events.extend(event for event in events if event.seq is not None)
         return len(events)
 
     async def close(self) -> None: ...

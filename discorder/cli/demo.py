@@ -171,8 +171,10 @@ class Subscriber:
         assert self._process.stdout is not None  # noqa: S101  # asked for with PIPE
         printed_at = 0.0
         async for line in self._process.stdout:
-            self.received += 1
-            self._arrived.set()
+            event = decode_document(line)
+            if event.seq is not None:  # not one of the control plane's own records
+                self.received += 1
+                self._arrived.set()
             if time.monotonic() - printed_at >= 1 / LINES_PER_SECOND:
                 printed_at = time.monotonic()
-                self._console.print(escape(readable(decode_document(line))), highlight=False, soft_wrap=True)
+                self._console.print(escape(readable(event)), highlight=False, soft_wrap=True)

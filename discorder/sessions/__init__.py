@@ -29,6 +29,8 @@ from discorder.sessions.store import (
     StoredSession,
     StoreState,
     bot_key,
+    fitting,
+    overlap,
 )
 from discorder.sessions.ticket import Ticket
 
@@ -57,6 +59,8 @@ __all__ = [
     "Ticket",
     "bot_key",
     "default_store_path",
+    "fitting",
     "hold_shards",
     "open_store",
+    "overlap",
 ]

@@ -68,7 +68,7 @@ async def test_publish_waits_for_room_and_drops_nothing(channel: ChannelEventPub
 
 
 async def test_a_thread_reads_what_the_loop_publishes(channel: ChannelEventPublisher, make_event: MakeEvent) -> None:
-    seen: list[int] = []
+    seen: list[int | None] = []
 
     def read() -> None:
         seen.extend(channel.get_blocking(5).seq for _ in range(50))

@@ -25,7 +25,7 @@ class Recorder:
 
     def __init__(self, name: str = "recorder") -> None:
         self.name = name
-        self.seqs: list[int] = []
+        self.everything: list[Event] = []
         self.batches: list[int] = []
         self.opened = self.closed = 0
         self.failing: BaseException | None = None
@@ -40,7 +40,12 @@ class Recorder:
         self.batches.append(len(events))
         if self.failing:
             raise self.failing
-        self.seqs.extend(event.seq for event in events)
+        self.everything.extend(events)
+
+    @property
+    def seqs(self) -> list[int | None]:
+        """Of what was accepted; None for a record."""
+        return [event.seq for event in self.everything]
 
     async def close(self) -> None:
         self.closed += 1
@@ -74,7 +79,7 @@ class InLine(Recorder):
     def publish_nowait(self, events: Sequence[Event]) -> int:
         if self.failing:
             raise self.failing
-        self.seqs.extend(event.seq for event in events)
+        self.everything.extend(events)
         return len(events)
 
 
@@ -106,7 +111,8 @@ async def test_every_publisher_gets_every_event_in_order(fan_out: FanOut, make_e
 
 
 @pytest.mark.parametrize(
-    ("overflow", "kept"), [(Overflow.DROP_OLDEST, [1, *range(12, 17)]), (Overflow.DROP_NEWEST, [1, *range(2, 7)])]
+    ("overflow", "kept"),
+    [(Overflow.DROP_OLDEST, [1, None, *range(12, 17)]), (Overflow.DROP_NEWEST, [1, *range(2, 7), None])],
 )
 async def test_a_full_queue_drops_by_its_policy_and_counts(
     fan_out: FanOut, make_event: MakeEvent, overflow: Overflow, kept: list[int]
@@ -121,7 +127,7 @@ async def test_a_full_queue_drops_by_its_policy_and_counts(
     assert (health.in_flight, health.queued_events, health.dropped) == (1, 5, 10)
     hanging.released.set()
     await settle_loop()
-    assert hanging.seqs == kept
+    assert hanging.seqs == kept, "the gap record stands where the events are missing"
 
 
 async def test_bytes_are_bounded_too_but_one_large_event_always_fits(fan_out: FanOut, make_event: MakeEvent) -> None:
@@ -174,7 +180,7 @@ async def test_a_failed_batch_is_offered_again_as_a_whole_and_order_is_kept(
     assert health_of(fan_out, "recorder").dropped == 0
 
 
-async def test_a_publisher_that_keeps_failing_is_parked_probed_with_one_event_and_taken_back(
+async def test_a_publisher_that_keeps_failing_is_parked_probed_with_the_gap_and_taken_back(
     fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
 ) -> None:
     publisher = Recorder()
@@ -190,11 +196,11 @@ async def test_a_publisher_that_keeps_failing_is_parked_probed_with_one_event_an
     fan_out.hand_over([make_event(seq) for seq in (3, 4, 5)])
     publisher.batches.clear()
     await clock.advance(31.0)
-    assert publisher.batches == [1], "the probe risks a single event"
-    assert health_of(fan_out, "recorder").dropped == 3
+    assert publisher.batches == [1], "the probe offers the gap record, and risks no event"
+    assert health_of(fan_out, "recorder").dropped == 2
     publisher.failing = None
     await clock.advance(31.0)
-    assert publisher.seqs == [4, 5]
+    assert publisher.seqs == [None, 3, 4, 5]
     assert health_of(fan_out, "recorder").state is PublisherState.HEALTHY
 
 
@@ -203,8 +209,8 @@ async def test_what_publish_nowait_did_not_take_is_counted_as_dropped(fan_out: F
     fan_out.add(channel)
     await fan_out.open()
     fan_out.hand_over([make_event(seq) for seq in range(1, 6)])
-    assert (health_of(fan_out, "channel").accepted, health_of(fan_out, "channel").dropped) == (3, 2)
-    assert [(await channel.get()).seq for _ in range(3)] == [1, 2, 3]
+    assert health_of(fan_out, "channel").dropped == 2
+    assert [(await channel.get()).seq for _ in range(4)] == [1, 2, 3, None]
 
 
 async def test_what_a_channel_drops_by_itself_shows_in_its_health(fan_out: FanOut, make_event: MakeEvent) -> None:
@@ -213,7 +219,7 @@ async def test_what_a_channel_drops_by_itself_shows_in_its_health(fan_out: FanOu
     await fan_out.open()
     fan_out.hand_over([make_event(seq) for seq in range(1, 6)])
     assert health_of(fan_out, "channel").dropped == 2
-    assert [(await channel.get()).seq for _ in range(3)] == [3, 4, 5]
+    assert [(await channel.get()).seq for _ in range(4)] == [None, 3, 4, 5]
 
 
 async def test_a_nonsensical_count_is_a_failure_of_the_publisher(fan_out: FanOut, make_event: MakeEvent) -> None:

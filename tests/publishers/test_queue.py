@@ -1,0 +1,169 @@
+"""The bounded queue: what it drops leaves one gap per run at its place, and records are not dropped but bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from discorder.publishers.options import Overflow
+from discorder.publishers.queue import MAX_RECORDS, BoundedQueue
+from discorder.records import Gap, GapKind, RecordType, StateChange, gap_record, state_record
+from discorder.wire import Event
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SESSION, NEXT_SESSION = "0123456789abcdef", "fedcba9876543210"
+DROPPING = [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST]
+
+
+def event(seq: int, *, shard: int = 0, session: str = SESSION) -> Event:
+    return Event("MESSAGE_CREATE", (shard, 2), seq, None, session, START + timedelta(seconds=seq), b"{}")
+
+
+def state(shard: int = 0, generation: int = 1) -> Event:
+    change = StateChange("Ready", "closed", "Unhealthy", "closed: 4000", generation, 1.5)
+    return state_record((shard, 2), SESSION, START, change)
+
+
+def lost_session(shard: int = 0) -> Event:
+    return gap_record((shard, 2), SESSION, START, Gap(GapKind.SESSION, None, 9, None, "op 9", START, None))
+
+
+def gap_of(record: Event) -> Gap:
+    assert record.type == "DISCORDER_GAP"
+    return msgspec.json.decode(record.data, type=Gap)
+
+
+def full(overflow: Overflow, numbers: Sequence[int], *, room: int = 3) -> BoundedQueue:
+    queue = BoundedQueue("sink", overflow, max_events=room, max_bytes=1_000)
+    queue.extend([event(n) for n in numbers])
+    return queue
+
+
+def shown(events: Sequence[Event]) -> list[object]:
+    """Events as their seq, publishers' gaps as (shard, from, to), other records as their type."""
+    seen: list[object] = []
+    for one in events:
+        if one.seq is not None:
+            seen.append(one.seq)
+        elif one.type == RecordType.GAP and gap_of(one).kind is GapKind.PUBLISHER:
+            seen.append((one.shard[0], gap_of(one).from_seq, gap_of(one).to_seq))
+        else:
+            seen.append(one.type)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("overflow", "left"),
+    [(Overflow.DROP_OLDEST, [(0, 1, 5), 6, 7, 8]), (Overflow.DROP_NEWEST, [1, 2, 3, (0, 4, 8)])],
+)
+def test_a_run_of_drops_leaves_one_gap_at_its_place(overflow: Overflow, left: list[object]) -> None:
+    queue = full(overflow, range(1, 5))
+    assert queue.extend([event(n) for n in range(5, 9)]) == 4
+    assert (queue.events, len(queue)) == (3, 4), "a gap takes no room from events"
+    taken = queue.take(100, 1_000)
+    assert shown(taken) == left
+    assert (queue.events, queue.bytes, len(queue)) == (0, 0, 0)
+
+
+def test_the_gap_says_who_dropped_why_and_from_when_to_when() -> None:
+    queue = full(Overflow.DROP_OLDEST, range(1, 6))
+    record = queue.take(1, 1)[0]
+    assert (record.shard, record.session, record.seq, record.prev) == ((0, 2), SESSION, None, None)
+    assert gap_of(record) == Gap(
+        kind=GapKind.PUBLISHER,
+        publisher="sink",
+        from_seq=1,
+        to_seq=2,
+        cause="the queue of publisher sink is full (drop_oldest)",
+        start=START + timedelta(seconds=1),
+        end=START + timedelta(seconds=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("overflow", "first", "second"),
+    [
+        (Overflow.DROP_OLDEST, [(0, 1, 2), 3], [(0, 4, 5), 6, 7, 8]),
+        (Overflow.DROP_NEWEST, [1, 2], [3, (0, 4, 5), 6, 7, (0, 8, 8)]),
+    ],
+)
+def test_what_is_dropped_after_a_gap_was_taken_is_another_run(
+    overflow: Overflow, first: list[object], second: list[object]
+) -> None:
+    queue = full(overflow, range(1, 6))
+    assert shown(queue.take(2, 1_000)) == first
+    queue.extend([event(n) for n in range(6, 9)])
+    assert shown(queue.take(100, 1_000)) == second
+
+
+@pytest.mark.parametrize("overflow", DROPPING)
+def test_each_shard_and_session_has_runs_of_its_own(overflow: Overflow) -> None:
+    queue = full(overflow, [1])
+    both = [event(n, shard=shard) for n in range(2, 12) for shard in (0, 1)]
+    queue.extend([*both, *(event(n, session=NEXT_SESSION) for n in range(1, 12))])
+    records = [one for one in queue.take(100, 1_000) if one.seq is None]
+    runs = {(record.shard[0], record.session) for record in records}
+    assert len(records) == len(runs)
+    assert runs >= {(0, SESSION), (1, SESSION)}
+
+
+def test_records_are_passed_over_by_drops_and_part_two_runs_of_their_shard() -> None:
+    queue = full(Overflow.DROP_OLDEST, [1, 2])
+    queue.append(state(shard=1))
+    queue.append(lost_session())
+    assert queue.extend([event(n) for n in range(3, 9)]) == 5
+    assert shown(queue.take(100, 1_000)) == [(0, 1, 2), "DISCORDER_STATE", "DISCORDER_GAP", (0, 3, 5), 6, 7, 8]
+
+
+def test_a_batch_that_is_put_back_is_one_run_with_what_is_dropped_next() -> None:
+    queue = full(Overflow.DROP_OLDEST, range(1, 6), room=5)
+    for last in (5, 7, 9):
+        batch = queue.take(2, 1_000)
+        assert queue.put_back(batch, "it failed") == sum(one.seq is not None for one in batch)
+        queue.extend([event(last + 1), event(last + 2)])
+    queue.extend([event(n) for n in range(12, 20)])
+    taken = queue.take(100, 1_000)
+    assert shown(taken) == [(0, 1, 14), 15, 16, 17, 18, 19]
+    assert gap_of(taken[0]).cause == "it failed", "the first cause of a run is the one to look at"
+
+
+def test_a_record_always_fits_and_is_never_dropped_by_the_policy() -> None:
+    for overflow in Overflow:
+        queue = full(overflow, [1, 2, 3])
+        assert queue.fits(state())
+        assert not queue.fits(event(4))
+        queue.append(state())
+        assert queue.events == 3
+        assert shown(queue.take(100, 1_000)) == [1, 2, 3, "DISCORDER_STATE"]
+
+
+@pytest.mark.parametrize("overflow", DROPPING)
+def test_records_are_bounded_and_it_is_the_gaps_that_stay(overflow: Overflow) -> None:
+    """A publisher that hangs for weeks while the connection flaps: what it is owed does not grow, and no hole goes untold."""
+    queue = full(overflow, [1, 2, 3])
+    seq = 3
+    for generation in range(5_000):
+        queue.append(state(generation=generation))
+        if generation % 10 == 0:
+            queue.append(lost_session(shard=1))
+        seq += 1
+        queue.extend([event(seq)])
+        assert len(queue) - queue.events <= MAX_RECORDS
+    taken = queue.take(10_000, 10_000)
+    shapes = shown(taken)
+    assert shapes.count("DISCORDER_GAP") == 500
+    told = [one for one in shapes if isinstance(one, int)]
+    told += [n for one in shapes if isinstance(one, tuple) for n in range(one[1], one[2] + 1)]
+    assert sorted(told) == list(range(1, seq + 1)), "each event is there, or a gap tells of it"
+    newest = msgspec.json.decode(next(one for one in reversed(taken) if one.type == "DISCORDER_STATE").data)
+    assert newest["generation"] == 4_999, "of the states the oldest go"
+
+
+def test_even_gaps_are_bounded_when_there_is_nothing_else() -> None:
+    queue = full(Overflow.BLOCK, [1, 2, 3])
+    for _ in range(2 * MAX_RECORDS):
+        queue.append(lost_session())
+    assert len(queue) - queue.events <= MAX_RECORDS
