@@ -7,11 +7,13 @@ goes is the outbox's affair (`outbox.py`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from discorder.clock import Clock, within
 from discorder.errors import InvalidCommand, NoSuchShard, ShardNotReady
 from discorder.members import GuildMembers, MemberRequests, members_request
 from discorder.outbox import Outbox
@@ -47,19 +49,27 @@ class Sender:
 class Outbound:
     """The commands of one control plane; every method belongs to its loop. Each may raise any `CommandRefused`."""
 
-    def __init__(self, intents: int) -> None:
+    def __init__(self, intents: int, clock: Clock) -> None:
         self._intents = intents
+        self._clock = clock
         self._senders: dict[int, Sender] = {}
         self._shard_count = 1
+        self._settled = asyncio.Event()  # the first shard is there, or none will be
 
     def add(self, shard: tuple[int, int], sender: Sender) -> None:
         """A shard, (id, count), has a way out from now on."""
         shard_id, self._shard_count = shard
         self._senders[shard_id] = sender
+        self._settled.set()
+
+    def close(self) -> None:
+        """The control plane has ended: who waits for a first shard is told."""
+        self._settled.set()
 
     async def send(self, op: int, d: Any, *, shard: int | None = None, timeout: float | None = None) -> None:
         """See `GatewayTracker.send`."""
         quota = self._check(op, d)
+        timeout = await self._await_layout(timeout)
         parts = self._route(op, d, shard)
         sends = [self._sender(one).outbox.send(command_frame(op, part), quota, timeout=timeout) for one, part in parts]
         outcomes = await asyncio.gather(*sends, return_exceptions=True)
@@ -99,7 +109,7 @@ class Outbound:
         """See `GatewayTracker.request_guild_members`."""
         wanted = members_request(guild_id, query=query, limit=limit, user_ids=user_ids, presences=presences)
         quota = self._check(Op.REQUEST_GUILD_MEMBERS, wanted)
-        self._check_layout()
+        await self._await_layout(None if wait else 0.0)
         sender = self._sender(self._shard_of(guild_id))
         return await sender.members.request(guild_id, wanted, quota, timeout=timeout, wait=wait)
 
@@ -107,7 +117,6 @@ class Outbound:
 
     def _route(self, op: int, d: Mapping[str, Any], shard: int | None) -> list[tuple[int, Mapping[str, Any]]]:
         """Shards, and what each is to send."""
-        self._check_layout()
         if shard is not None:
             return [(shard, d)]
         if op == Op.PRESENCE_UPDATE:
@@ -121,10 +130,19 @@ class Outbound:
         msg = f"op {op} without a guild_id could go to any of {len(self._senders)} shards; pass shard="
         raise NoSuchShard(msg)
 
-    def _check_layout(self) -> None:
+    async def _await_layout(self, timeout: float | None) -> float | None:
+        """Wait until it is known which shards there are, and return what is left of ``timeout`` then."""
+        began = self._clock.monotonic()
+        if not self._settled.is_set() and timeout is None:
+            await self._settled.wait()
+        elif not self._settled.is_set() and timeout is not None and timeout > 0:
+            with contextlib.suppress(TimeoutError):
+                await within(self._clock, timeout, self._settled.wait())
         if not self._senders:
-            msg = "the gateway is being looked up, no shard is there yet; await ref.ready() first"
+            why = "the control plane has ended" if self._settled.is_set() else "the gateway is being looked up"
+            msg = f"no shard is there: {why}"
             raise ShardNotReady(msg)
+        return None if timeout is None else timeout - (self._clock.monotonic() - began)
 
     def _by_shard(self, d: Mapping[str, Any], guild_ids: Iterable[Any]) -> list[tuple[int, Mapping[str, Any]]]:
         parts: dict[int, list[Any]] = {}

@@ -57,7 +57,7 @@ class ControlPlane:
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
         self._drivers: dict[int, ShardDriver] = {}
-        self.outbound = Outbound(config.gateway.intents_value)
+        self.outbound = Outbound(config.gateway.intents_value, self._around.clock)
         self._lifeline = Lifeline()
         self._gateway: asyncio.Future[GatewayInfo] = self.loop.create_future()
         self._stop_asked: bool | None = None  # the value is ``goodbye``
@@ -79,6 +79,7 @@ class ControlPlane:
         finally:
             if self._gateway.done() and not self._gateway.cancelled():
                 self._gateway.exception()  # seen: whoever waited for it has reported it
+            self.outbound.close()
             self._lifeline.ended.set()
 
     async def _work(self, filled: Callable[[GatewayTracker], None] | None) -> None:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from discorder.clock import FakeClock
+from discorder import BotClient, serve_in_background
+from discorder.clock import FakeClock, SystemClock
 from discorder.errors import (
+    CommandRateLimited,
     CommandTooLarge,
+    InvalidCommand,
+    NoSuchShard,
+    NotRunning,
+    NotStarted,
+    ShardNotReady,
 )
+from discorder.members import GuildMembers
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.wire import Op
+from discorder.wire import Op, shard_of_guild
 
 if TYPE_CHECKING:
-    from tests.stage import StartStage
+    from tests.stage import Exchange, Line, Stage, StartMemoryStage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 VOICE: dict[str, Any] = {"channel_id": None, "self_mute": False, "self_deaf": False}
@@ -26,6 +35,11 @@ VOICE: dict[str, Any] = {"channel_id": None, "self_mute": False, "self_deaf": Fa
 def ops(sim: Simulator, op: Op) -> list[Any]:
     """``d`` of every frame with this opcode that the simulator read."""
     return [frame.d for frame in sim.received if frame.op == op]
+
+
+def others(line: Line) -> list[Any]:
+    """``d`` of the frames with opcode 44 that were written to a line."""
+    return [frame["d"] for frame in line.sent if frame["op"] == 44]
 
 
 @pytest.fixture
@@ -133,3 +147,343 @@ async def test_23_what_is_too_large_is_refused_to_the_caller_and_not_sent(
     assert (tracker.stats.command_sent_count, tracker.stats.command_refused_count) == (1, 1)
     assert tracker.state is State.READY
     assert sim.violations == []
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("op", [Op.HEARTBEAT, Op.IDENTIFY, Op.RESUME, Op.DISPATCH, Op.HEARTBEAT_ACK])
+async def test_what_is_the_control_planes_is_not_sent_by_hand(start_memory_stage: StartMemoryStage, op: Op) -> None:
+    """Heartbeat, IDENTIFY, RESUME, and what only a server sends."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    sent = len(line.sent)
+    with pytest.raises(InvalidCommand, match=f"op {op.value} is not a bot's to send"):
+        await stage.tracker.send(op, {})
+    assert len(line.sent) == sent
+
+
+@pytest.mark.parametrize(
+    ("op", "d", "says"),
+    [
+        (Op.PRESENCE_UPDATE, None, "must be an object, not NoneType"),
+        (Op.PRESENCE_UPDATE, {"status": "asleep", "activities": []}, "status is 'asleep'; allowed: online"),
+        (Op.PRESENCE_UPDATE, {"status": "idle", "activities": None}, "activities must be an array"),
+        (Op.VOICE_STATE_UPDATE, VOICE, "None is no guild or user id"),
+        (Op.VOICE_STATE_UPDATE, {"guild_id": "here", **VOICE}, "'here' is no guild or user id"),
+        (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1"}, "needs user_ids, or a query"),
+        (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1", "query": "", "limit": 0}, "need the intent guild_members"),
+        (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1", "user_ids": list(range(101))}, "101 user_ids; Discord takes 100"),
+        (Op.REQUEST_SOUNDBOARD_SOUNDS, {"guild_ids": "1"}, "guild_ids must be an array"),
+        (Op.REQUEST_CHANNEL_INFO, {"guild_id": True, "fields": []}, "True is no guild or user id"),
+        (99, {"odd": object()}, "cannot be written as JSON"),
+        ("3", {}, "an opcode is an integer"),
+    ],
+)
+async def test_what_discord_would_close_the_connection_for_is_refused(
+    start_memory_stage: StartMemoryStage, op: Any, d: Any, says: str
+) -> None:
+    """A command that costs the session (4001, 4014) never leaves; the caller is told why."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    sent = len(line.sent)
+    with pytest.raises(InvalidCommand, match=says) as refused:
+        await stage.tracker.send(op, d)
+    assert (refused.value.reason, refused.value.retry_after) == ("invalid", None)
+    assert len(line.sent) == sent
+
+
+async def test_an_opcode_that_is_newer_than_this_version_passes(start_memory_stage: StartMemoryStage) -> None:
+    """Discord adds some now and then."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    await stage.result(stage.tracker.send(44, {"new": True}))
+    assert line.sent[-1] == {"op": 44, "d": {"new": True}}
+
+
+async def test_a_command_that_may_not_wait_is_refused_with_the_time_to_wait(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """`timeout` 0 means now or never; `retry_after` says when there will be room."""
+    stage = start_memory_stage()
+    await stage.identified()
+    for _ in range(5):
+        await stage.result(stage.tracker.set_presence(timeout=0))
+    with pytest.raises(
+        CommandRateLimited, match=r"as many updates of the presence .* try again in 2\d\.\d s"
+    ) as limited:
+        await stage.tracker.set_presence(timeout=0)
+    assert limited.value.reason == "rate_limited"
+    assert limited.value.retry_after == pytest.approx(20.5, abs=0.7)
+    with pytest.raises(CommandRateLimited):
+        await stage.result(stage.tracker.set_presence(timeout=5.0))
+    await stage.result(stage.tracker.set_presence(timeout=20.0))
+    assert (stage.tracker.stats.command_sent_count, stage.tracker.stats.command_refused_count) == (6, 2)
+
+
+async def test_the_queue_is_bounded(start_memory_stage: StartMemoryStage) -> None:
+    """A thousand wait; one more is refused at once, and what waits is not hurt."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    await stage.in_state(State.RESTARTING)
+    waiting = [asyncio.ensure_future(stage.tracker.send(44, {"number": number})) for number in range(1000)]
+    await asyncio.sleep(0)
+    with pytest.raises(CommandRateLimited, match="1,000 commands wait for shard 0 already"):
+        await stage.tracker.send(44, {"number": 1000})
+    for one in waiting[1:]:
+        one.cancel()
+    line = await stage.resuming(2)
+    line.feed(line.dispatched("RESUMED"))
+    await stage.until(waiting[0].done)
+    assert others(line) == [{"number": 0}]
+
+
+# ---------------------------------------------------------------- across connections
+
+
+async def test_what_waits_when_ready_is_lost_goes_out_on_the_next_session_in_its_place(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """The one that was being written is written again, before the others."""
+    stage = start_memory_stage()
+    first = await stage.identified()
+    first.writes.clear()
+    sends = [asyncio.ensure_future(stage.tracker.send(44, {"number": number})) for number in range(3)]
+    await stage.pass_time()
+    first.lose()
+    await stage.in_state(State.RESTARTING)
+    sends.append(asyncio.ensure_future(stage.tracker.send(44, {"number": 3})))
+    second = await stage.resuming(2)
+    await stage.pass_time()
+    assert others(second) == []
+    second.feed(second.dispatched("RESUMED"))
+    await stage.until(lambda: all(send.done() for send in sends))
+    assert others(second) == [{"number": number} for number in range(4)]
+    assert others(first) == []
+
+
+async def test_who_does_not_want_to_wait_for_a_session_is_told(start_memory_stage: StartMemoryStage) -> None:
+    """`not_ready` at once, or after the time that was given; a cancelled command is withdrawn."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    await stage.in_state(State.RESTARTING)
+    with pytest.raises(ShardNotReady, match="shard 0 has no session right now") as refused:
+        await stage.tracker.send(44, {"number": 0}, timeout=0)
+    assert refused.value.reason == "not_ready"
+    with pytest.raises(ShardNotReady):
+        await stage.result(stage.tracker.send(44, {"number": 1}, timeout=0.2))
+    given_up = asyncio.ensure_future(stage.tracker.send(44, {"number": 2}))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    kept = asyncio.ensure_future(stage.tracker.send(44, {"number": 3}))
+    line = await stage.resuming(2)
+    line.feed(line.dispatched("RESUMED"))
+    await stage.until(kept.done)
+    assert others(line) == [{"number": 3}]
+
+
+async def test_until_the_gateway_is_looked_up_a_command_waits_for_a_shard(
+    start_memory_stage: StartMemoryStage, exchange: Exchange
+) -> None:
+    """With ``shards = "auto"`` nobody knows yet which shard a guild has; who does not want to wait is told."""
+    exchange.answers.clear()
+    stage = start_memory_stage()
+    await stage.in_state(State.DISCONNECTED)
+    patient = asyncio.ensure_future(stage.tracker.send(44, {"number": 1}))
+    with pytest.raises(ShardNotReady, match="no shard is there: the gateway is being looked up"):
+        await stage.tracker.set_presence(timeout=0)
+    with pytest.raises(ShardNotReady):
+        await stage.result(stage.tracker.set_presence(timeout=0.3))
+    with pytest.raises(ShardNotReady):
+        await stage.tracker.request_guild_members(1, query="a", limit=1, wait=False)
+    exchange.answers.set()
+    line = await stage.identified()
+    await stage.until(patient.done)
+    assert others(line) == [{"number": 1}]
+
+
+async def test_a_plane_that_ends_before_the_look_up_answers_tells_who_waits(
+    start_memory_stage: StartMemoryStage, exchange: Exchange
+) -> None:
+    """There will be no shard any more."""
+    exchange.answers.clear()
+    stage = start_memory_stage()
+    await stage.in_state(State.DISCONNECTED)
+    waiting = asyncio.ensure_future(stage.tracker.set_presence())
+    await stage.stop()
+    with pytest.raises(ShardNotReady, match="the control plane has ended"):
+        await waiting
+
+
+async def test_a_shutdown_tells_who_waits(start_memory_stage: StartMemoryStage) -> None:
+    """Nobody hangs on a plane that has ended, neither before nor afterwards."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    await stage.in_state(State.RESTARTING)
+    waiting = asyncio.ensure_future(stage.tracker.set_presence())
+    await stage.stop()
+    with pytest.raises(ShardNotReady, match="shard 0 has ended"):
+        await waiting
+    with pytest.raises(ShardNotReady, match="shard 0 has ended"):
+        await stage.tracker.set_presence()
+
+
+async def test_a_session_that_begins_anew_gets_the_last_presence_again(start_memory_stage: StartMemoryStage) -> None:
+    """IDENTIFY starts with none. After a RESUME Discord still has it."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    await stage.result(stage.tracker.set_presence(status="dnd"))
+    line.lose()
+    resumed = await stage.resuming(2)
+    resumed.feed(resumed.dispatched("RESUMED"))
+    await stage.ready(generation=2)
+    await stage.pass_time()
+    assert resumed.ops(Op.PRESENCE_UPDATE) == []
+    resumed.feed({"op": Op.INVALID_SESSION, "d": False})
+    anew = await stage.line(3)
+    anew.hello()
+    await stage.until(lambda: anew.ops(Op.IDENTIFY))
+    anew.ready("s2")
+    await stage.until(lambda: anew.ops(Op.PRESENCE_UPDATE))
+    assert [d["status"] for d in anew.ops(Op.PRESENCE_UPDATE)] == ["dnd"]
+
+
+async def test_a_write_that_fails_is_the_end_of_its_connection_and_not_of_the_command(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """What breaks beside a closed socket is reported; the command goes out on the next session."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.write_error = RuntimeError("torn wire")
+    sending = asyncio.ensure_future(stage.tracker.send(44, {"number": 0}))
+    second = await stage.resuming(2)
+    assert "torn wire" in str(stage.tracker.shards[0].cause)
+    second.feed(second.dispatched("RESUMED"))
+    await stage.until(sending.done)
+    assert others(second) == [{"number": 0}]
+
+
+# ---------------------------------------------------------------- shards
+
+
+async def test_each_command_goes_to_the_shard_that_it_concerns(
+    start_simulator: Start, start_stage: StartStage, clock: FakeClock
+) -> None:
+    """A presence to all of them, the rest by ``(guild_id >> 22) % count``, sounds split over the shards of their guilds."""
+    sim = await start_simulator(clock=clock, guilds=4, max_concurrency=2)
+    stage = start_stage(sim, "gateway.shards=2", clock=clock)
+    await stage.until(lambda: is_up(stage))
+    tracker = stage.tracker
+    guild = next(guild for guild in sim.guild_ids if shard_of_guild(guild, 2) == 1)
+    await stage.result(tracker.set_presence())
+    await stage.result(tracker.update_voice_state(guild, None))
+    sounds = {"guild_ids": [str(guild_id) for guild_id in sim.guild_ids]}
+    await stage.result(tracker.send(Op.REQUEST_SOUNDBOARD_SOUNDS, sounds))
+    await stage.result(tracker.send(Op.PRESENCE_UPDATE, {"status": "idle", "activities": []}, shard=1))
+    await stage.until(lambda: len(sim.received) >= 8)
+    assert sorted(shards(sim, Op.PRESENCE_UPDATE), key=str) == [0, 1, 1]
+    assert shards(sim, Op.VOICE_STATE_UPDATE) == [1]
+    asked = [frame for frame in sim.received if frame.op == Op.REQUEST_SOUNDBOARD_SOUNDS]
+    for frame in asked:
+        assert {shard_of_guild(guild_id, 2) for guild_id in frame.d["guild_ids"]} == {frame.shard}
+    assert sorted(guild_id for frame in asked for guild_id in frame.d["guild_ids"]) == sorted(sounds["guild_ids"])
+    with pytest.raises(NoSuchShard, match=r"op 44 without a guild_id could go to any of 2 shards; pass shard="):
+        await tracker.send(44, {})
+    with pytest.raises(NoSuchShard, match=r"there is no shard 2 of 2 here; there are: 0, 1") as refused:
+        await tracker.send(44, {}, shard=2)
+    assert refused.value.reason == "no_such_shard"
+    assert sim.violations == []
+
+
+async def test_a_guild_of_a_shard_that_runs_elsewhere_is_refused(
+    start_simulator: Start, start_stage: StartStage, clock: FakeClock
+) -> None:
+    """``shards = { ids = [1], of = 2 }``: the other half belongs to another process."""
+    sim = await start_simulator(clock=clock, guilds=4)
+    stage = start_stage(sim, "gateway.shards={ids=[1],of=2}", clock=clock)
+    await stage.until(lambda: is_up(stage))
+    guild = next(guild for guild in sim.guild_ids if shard_of_guild(guild, 2) == 0)
+    with pytest.raises(NoSuchShard, match="there is no shard 0 of 2 here; there are: 1"):
+        await stage.tracker.update_voice_state(guild, None)
+    with pytest.raises(NoSuchShard):
+        await stage.tracker.request_guild_members(guild, query="a", limit=1)
+
+
+def is_up(stage: Stage) -> bool:
+    """Every shard is Ready."""
+    try:
+        return all(shard.state is State.READY for shard in stage.tracker.shards)
+    except NotStarted:
+        return False
+
+
+def shards(sim: Simulator, op: Op) -> list[int | None]:
+    """The shard of every frame with this opcode."""
+    return [frame.shard for frame in sim.received if frame.op == op]
+
+
+# ---------------------------------------------------------------- by name, and from elsewhere
+
+
+async def test_commands_by_name_are_those_of_the_bus(
+    start_simulator: Start, start_stage: StartStage, clock: FakeClock
+) -> None:
+    """JSON-shaped input; ``guild_id`` beside ``d`` goes into it."""
+    sim = await start_simulator(clock=clock)
+    stage = start_stage(sim, clock=clock)
+    tracker, guild = await stage.ready(), sim.guild_ids[0]
+    await stage.result(tracker.command("presence", {"status": "idle", "activities": []}))
+    await stage.result(tracker.command("voice_state", VOICE, guild_id=str(guild)))
+    await stage.result(tracker.command("members", {"query": "a", "limit": 5, "nonce": "mine"}, guild_id=guild))
+    await stage.result(tracker.command("channel_info", {"fields": ["status"]}, guild_id=guild))
+    await stage.result(tracker.command("soundboard_sounds", {"guild_ids": [str(guild)]}))
+    await stage.until(lambda: ops(sim, Op.REQUEST_SOUNDBOARD_SOUNDS))
+    assert ops(sim, Op.VOICE_STATE_UPDATE) == [{"guild_id": str(guild), **VOICE}]
+    assert ops(sim, Op.REQUEST_GUILD_MEMBERS)[0]["nonce"] == "mine"
+    await stage.until(lambda: {"GUILD_MEMBERS_CHUNK", "CHANNEL_INFO"} <= {e.type for e in stage.recorder.events})
+    with pytest.raises(InvalidCommand, match="there is no command 'shutdown'; there are: presence, members"):
+        await tracker.command("shutdown", {})
+
+
+async def test_commands_may_be_awaited_on_another_loop(sim: Simulator, start_stage: StartStage) -> None:
+    """A thread with a loop of its own awaits the same methods; being cancelled there withdraws the command here."""
+    stage = start_stage(sim, clock=SystemClock())
+
+    async def elsewhere() -> GuildMembers:
+        tracker = await stage.ref.ready(5)
+        await tracker.set_presence(status="idle")
+        for _ in range(4):
+            await tracker.set_presence()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await tracker.set_presence(status="dnd")
+        return await tracker.request_guild_members(sim.guild_ids[0], query="", limit=5)
+
+    found = await asyncio.to_thread(asyncio.run, elsewhere())
+    assert len(found.members) == 5
+    assert [d["status"] for d in ops(sim, Op.PRESENCE_UPDATE)] == ["idle", *["online"] * 4]
+    await stage.stop()
+
+
+async def test_a_thread_without_a_loop_calls_through_the_background_handle(sim: Simulator, tmp_path: Path) -> None:
+    """`handle.call` gives what the coroutine gives and raises what it raises; an ended plane says so."""
+    config = tmp_path / "bot.toml"
+    config.write_text(f'gateway.api = "{sim.api_url}"\nsession.store = ""\n[publishers.sink]\nkind = "channel"\n')
+    handle = serve_in_background(client=BotClient(sim.token), config_file_path=config)
+
+    def in_a_thread() -> GuildMembers:
+        tracker = handle.tracker
+        handle.call(tracker.set_presence(status="idle"), timeout=5.0)
+        with pytest.raises(InvalidCommand):
+            handle.call(tracker.send(Op.IDENTIFY, {}))
+        found = handle.call(tracker.request_guild_members(sim.guild_ids[0], query="", limit=3))
+        handle.shutdown()
+        with pytest.raises(NotRunning, match="has ended"):
+            handle.call(tracker.set_presence())
+        return found
+
+    assert len((await asyncio.to_thread(in_a_thread)).members) == 3
+    assert [d["status"] for d in ops(sim, Op.PRESENCE_UPDATE)] == ["idle"]
