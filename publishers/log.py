@@ -1,4 +1,7 @@
-"""Publishes events to the log: one DEBUG line each, by standard logging under ``discorder.events``."""
+"""Publishes events to the log: one INFO line each, by standard logging under ``discorder.events``.
+
+The control plane's log writes them to its file; the console shows them only where there is no file.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,10 @@ class LogPublisher:
         self.publish_nowait(events)
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
-        """Log the batch; accepted even where DEBUG is off."""
-        if logger.isEnabledFor(logging.DEBUG):
+        """Log the batch; accepted even where INFO is off."""
+        if logger.isEnabledFor(logging.INFO):
             for event in events:
-                logger.debug(
+                logger.info(
                     "%s shard=%d/%d seq=%s size=%d session=%s data=%s",
                     event.type,
                     *event.shard,

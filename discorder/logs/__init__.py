@@ -39,6 +39,8 @@ from discorder.redaction import Redactor
 if TYPE_CHECKING:
     from loguru import Logger, Record
 
+EVENTS = "discorder.events"  # the standard-library logger of the log publisher
+
 __all__ = ["LogOptions", "LogSetup", "configure_logs", "logger"]
 
 
@@ -84,11 +86,13 @@ class LogSetup:
         self.secrets |= set(secrets)
         _active.refresh()
 
-    def add_console(self, level: str) -> None:
-        """Write to what is ``sys.stderr`` now, coloured if it is a terminal."""
+    def add_console(self, level: str, *, events: bool) -> None:
+        """Write to what is ``sys.stderr`` now, coloured if it is a terminal; with ``events`` also what the bot receives."""
         if sys.stderr is not None:  # None: a process without a console
-            console = _Console(sys.stderr)
-            self._sinks.append(logger.add(console, level=level, format=TEXT_FORMAT, backtrace=False, diagnose=False))
+            console, wanted = _Console(sys.stderr), None if events else _is_no_event
+            self._sinks.append(
+                logger.add(console, level=level, format=TEXT_FORMAT, filter=wanted, backtrace=False, diagnose=False)
+            )
 
     def add_file(self, file: RotatedFile, template: str) -> None:
         """Write to ``file``, which is closed with this setup."""
@@ -112,8 +116,9 @@ class LogSetup:
 def configure_logs(log: LogOptions, *, console: bool, secrets: Iterable[str] = ()) -> LogSetup:
     """Open the sinks that ``[log]`` asks for, until the returned setup is closed.
 
-    With a file, the console shows INFO and above only. Several setups may be open (several control planes in one
-    process): each has its own sinks, each sink gets the records of all, and the secrets of all are kept out of each.
+    With a file, the console shows INFO and above only, and no events: those of a busy bot would bury everything else.
+    Several setups may be open (several control planes in one process): each has its own sinks, each sink gets the records
+    of all, and the secrets of all are kept out of each.
     Raises `UnusableFile`, with nothing opened, when the file cannot be written.
     """
     setup = LogSetup(log.level, secrets)
@@ -122,8 +127,13 @@ def configure_logs(log: LogOptions, *, console: bool, secrets: Iterable[str] = (
     if file is not None:
         setup.add_file(file, JSON_FORMAT if log.format == "json" else TEXT_FORMAT)
     if console:
-        setup.add_console("INFO" if file is not None and setup.level == "DEBUG" else setup.level)
+        level = "INFO" if file is not None and setup.level == "DEBUG" else setup.level
+        setup.add_console(level, events=file is None)
     return setup
+
+
+def _is_no_event(record: Record) -> bool:
+    return record["name"] != EVENTS
 
 
 def _open_file(log: LogOptions) -> RotatedFile:

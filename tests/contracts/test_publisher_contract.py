@@ -99,7 +99,7 @@ class FileRig:
 
 class LogRig:
     def __init__(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.DEBUG, "discorder.events")
+        caplog.set_level(logging.INFO, "discorder.events")
         self.publisher = LogPublisher()
         self.caplog = caplog
 

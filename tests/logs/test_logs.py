@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,8 @@ import discorder
 from discorder.config import Log, LogFormat, LogLevel
 from discorder.errors import UnusableFile
 from discorder.logs import LogSetup, configure_logs, logger
+from discorder.publishers.log import LogPublisher
+from discorder.wire import Event
 
 TOKEN = "MTAwMDAwMDAwMDAwMDAwMDAw.GabcdE.abcdefghijklmnopqrstuvwxyz0123456789AB"
 SECRET = 'hunter"2\\é'
@@ -186,6 +189,30 @@ def test_without_a_file_the_console_shows_what_the_level_says(capsys: pytest.Cap
     shown = capsys.readouterr().err
     assert "quiet" in shown
     assert "dropped" not in shown
+
+
+EVENT = Event("MESSAGE_CREATE", (0, 1), 42, 37, "0" * 16, datetime(2026, 1, 1, tzinfo=UTC), b'{"content":"{} secret"}')
+
+
+def test_events_fill_the_file_and_stay_off_the_console(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the default level, as an operator expects who asks for them."""
+    with configure_logs(Log(file=str(path)), console=True):
+        LogPublisher().publish_nowait([EVENT])
+        logger.info("Control plane started")
+    assert "Control plane started" in (shown := capsys.readouterr().err)
+    assert "MESSAGE_CREATE" not in shown
+    line = path.read_text().splitlines()[0]
+    assert (
+        'INFO     MESSAGE_CREATE shard=0/1 seq=42 size=23 session=0000000000000000 data={"content":"{} secret"}' in line
+    )
+
+
+def test_without_a_file_events_are_shown_on_the_console(capsys: pytest.CaptureFixture[str]) -> None:
+    with configure_logs(Log(), console=True):
+        LogPublisher().publish_nowait([EVENT])
+    with configure_logs(Log(level=LogLevel.WARNING), console=True):
+        LogPublisher().publish_nowait([EVENT])
+    assert capsys.readouterr().err.count("MESSAGE_CREATE") == 1
 
 
 def test_without_a_setup_and_after_it_nothing_is_written(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
