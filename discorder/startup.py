@@ -52,7 +52,7 @@ class StartUp:
         self._shards = shards
         self._seconds_to_identify = seconds_to_identify
         self._began_at = clock.monotonic()
-        self._lined_at = self._began_at
+        self._lined_at = float("-inf")
         self._ready = 0  # as of the last look
         self._timer: Timer | None = None
 

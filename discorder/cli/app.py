@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from discorder.cli import check_config, demo, diagram, init, replay, serve, simulate, tail
+from discorder.cli import budget, check_config, demo, diagram, init, replay, serve, simulate, tail
 
 app = typer.Typer(
     name="discorder",
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("serve")(serve.serve)
+app.command("budget")(budget.budget)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("tail")(tail.tail)

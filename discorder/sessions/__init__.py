@@ -20,7 +20,8 @@ from discorder.sessions.ledger import (
     StartLimit,
 )
 from discorder.sessions.locks import ShardLocks, hold_shards
-from discorder.sessions.opening import default_store_path, open_store
+from discorder.sessions.opening import default_store_path, open_store, store_path
+from discorder.sessions.reading import Reading, read_store
 from discorder.sessions.sqlite import SqliteSessionStore
 from discorder.sessions.store import (
     Health,
@@ -47,6 +48,7 @@ __all__ = [
     "LookUp",
     "MemorySessionStore",
     "OtherUse",
+    "Reading",
     "Refusal",
     "RefusalCause",
     "SessionStore",
@@ -63,4 +65,6 @@ __all__ = [
     "hold_shards",
     "open_store",
     "overlap",
+    "read_store",
+    "store_path",
 ]

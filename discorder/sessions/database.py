@@ -15,7 +15,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from discorder.errors import UnusableFile
 from discorder.sessions.book import Book
@@ -30,16 +29,21 @@ from discorder.sessions.rows import (
     select_sessions,
     write_book,
 )
+from discorder.sessions.soundness import (
+    APPLICATION_ID,
+    VERSION,
+    NewerStore,
+    check_integrity,
+    connect_read_only,
+    damage_is_unsound,
+    examine,
+    header,
+    primary_code,
+)
 from discorder.sessions.store import Shard, StoredSession, T
 
-APPLICATION_ID: Final = 0x44534352  # "DSCR", in the header of every store: tells ours from another program's file
-VERSION: Final = 1
 BUSY_MS: Final = 1_000  # for a write that will be tried again anyway
 LEDGER_BUSY_MS: Final = 5_000  # for a debit, which is worth waiting for
-
-
-class NewerStore(Exception):
-    """The file was written by a newer version; it was not touched."""
 
 
 class Database:
@@ -100,8 +104,8 @@ class Database:
         with self._closing_damage():
             if self._connection is not None:
                 return select_sessions(self._connection, self._bot)
-            with closing(self._connect_read_only()) as connection:
-                _check_integrity(connection)
+            with closing(connect_read_only(self.path)) as connection:
+                check_integrity(connection)
                 return select_sessions(connection, self._bot)
 
     def write_sessions(self, changes: Mapping[Shard, StoredSession | None]) -> None:
@@ -143,14 +147,14 @@ class Database:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         else:
-            self._examine()
+            examine(self.path)
         if not os.access(self.path, os.W_OK):
             raise PermissionError(errno.EACCES, "the session store is read-only", str(self.path))
         if self.path.stat().st_mode & 0o077:
             self.path.chmod(0o600)  # session ids and READY are nobody else's business
         connection = sqlite3.connect(self.path, timeout=BUSY_MS / 1000, isolation_level=None)
         try:
-            with _damage_is_unsound():
+            with damage_is_unsound():
                 self._prepare(connection)
         except BaseException:
             connection.close()
@@ -158,42 +162,22 @@ class Database:
         self._connection = connection
         self._identity = _identity(self.path)
 
-    def _examine(self) -> None:
-        """Look at a file through a read-only connection: whose is it, and of which version?"""
-        with _damage_is_unsound(), closing(self._connect_read_only()) as connection:
-            application, version = _header(connection)
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application == APPLICATION_ID and version > VERSION:
-            msg = f"{self.path} was written by a newer version (format {version}, this one knows {VERSION}); it is not touched"
-            raise NewerStore(msg)
-        if application != APPLICATION_ID and (application or tables):
-            msg = f"{self.path} is an SQLite file of another program; choose another [session] store"
-            raise UnusableFile(msg)
-
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Create the tables in a new file, check an old one from end to end."""
-        if _header(connection)[0] == 0:
+        if header(connection)[0] == 0:
             connection.execute("BEGIN IMMEDIATE")
             for statement in (*SCHEMA, f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}"):
                 connection.execute(statement)
             connection.execute("COMMIT")
-        _check_integrity(connection)
+        check_integrity(connection)
         try:
             select_sessions(connection, self._bot)
             select_book(connection, self._bot)
         except sqlite3.OperationalError as error:
-            if _code(error) == sqlite3.SQLITE_ERROR:  # no such table or column
+            if primary_code(error) == sqlite3.SQLITE_ERROR:  # no such table or column
                 raise Unsound(str(error)) from error
             raise
         connection.execute("PRAGMA journal_mode = WAL")
-
-    def _connect_read_only(self) -> sqlite3.Connection:
-        """A connection that cannot write. Without a write-ahead log it needs no file beside the store either."""
-        log = self.path.with_name(f"{self.path.name}-wal")
-        writable_place = os.access(self.path.parent, os.W_OK)
-        immutable = not writable_place and not (log.exists() and log.stat().st_size)
-        uri = f"file:{quote(str(self.path))}?mode=ro{'&immutable=1' if immutable else ''}"
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None)
 
     def _set_aside(self, now: datetime) -> Path:
         """Rename the file, and with it the log that belongs to it."""
@@ -222,7 +206,7 @@ class Database:
             return False
         if self.path.is_file():
             return not os.access(self.path, os.R_OK)
-        return isinstance(error, OSError) or _code(error) == sqlite3.SQLITE_CANTOPEN
+        return isinstance(error, OSError) or primary_code(error) == sqlite3.SQLITE_CANTOPEN
 
     # --- transactions ---------------------------------------------------------------------------------------------------
 
@@ -230,7 +214,7 @@ class Database:
     def _closing_damage(self) -> Iterator[None]:
         """A file found damaged in use is let go: the next `open` sets it aside."""
         try:
-            with _damage_is_unsound():
+            with damage_is_unsound():
                 yield
         except Unsound:
             self.close()
@@ -258,37 +242,6 @@ class Database:
         """Is it the session that this connection wrote last, with nothing but a later seq?"""
         last = self._written.get(session.shard)
         return last is not None and replace(last, seq=session.seq, updated_at=session.updated_at) == session
-
-
-@contextmanager
-def _damage_is_unsound() -> Iterator[None]:
-    """What SQLite reports of a damaged file, and of one that never was a database, becomes Unsound."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            raise Unsound(str(error)) from error
-        raise
-
-
-def _check_integrity(connection: sqlite3.Connection) -> None:
-    """Raises Unsound. The file is small: the whole check takes milliseconds."""
-    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != "ok":
-        msg = f"the integrity check says: {verdict}"
-        raise Unsound(msg)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 for an error that SQLite did not raise."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _header(connection: sqlite3.Connection) -> tuple[int, int]:
-    """(application id, version) out of the file's header."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return application, version
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

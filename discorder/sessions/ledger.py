@@ -11,7 +11,8 @@ compared between processes and across restarts.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +23,7 @@ TICKET_LIFE = (
 )
 SETTLING = 5.0  # seconds until an IDENTIFY that was sent surely shows in `remaining`
 SPACING = 5.25  # seconds between two IDENTIFYs of a bucket: Discord's 5 s (§7) and a quarter for the way there
+ASK_AGAIN = 60.0  # seconds to the next try where Discord tells no reset
 RESERVE_SHARE = 0.1  # of the total; kept back for a start by hand
 
 
@@ -95,8 +97,12 @@ class LookUp:
         return self.at + self.limit.reset_after_ms / 1000
 
     def remaining_at(self, now: float) -> int:
-        """Discord's count, or the whole allowance again once the reset has passed."""
-        return self.limit.remaining if now < self.reset_at else self.limit.total
+        """Discord's count, or the whole allowance again once the reset has passed.
+
+        No time until the reset means that no window runs (gateway-protocol.md §1), not that one has just ended.
+        """
+        window_ended = self.limit.reset_after_ms > 0 and now >= self.reset_at
+        return self.limit.total if window_ended else self.limit.remaining
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +125,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """What identifying every shard would cost: IDENTIFYs, seconds from the first to the last, and whether they are there."""
+    """What identifying some shards would cost: IDENTIFYs, the most that fall into one bucket, and seconds to the last of them.
+
+    ``answer`` is the ledger's for the last one: a Grant, or the Refusal that would park it. ``paid``: how many it pays now.
+    """
 
     identifies: int
+    rounds: int
     seconds: float
-    affordable: bool
+    paid: int
+    answer: Grant | Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,19 +231,29 @@ class Ledger:
             foreign=look_up.foreign,
         )
 
-    def cold_start(self, shards: int, now: float, shard_count: int, spacing: float = SPACING) -> ColdStart:
-        """What it takes to identify ``shards`` shards of a layout of ``shard_count``, bucket by bucket."""
-        rounds = math.ceil(shards / self._known().limit.max_concurrency)
-        seconds = max(0, rounds - 1) * spacing
-        return ColdStart(shards, seconds, affordable=shards <= self.spendable(now, shard_count))
+    def cold_start(
+        self, shard_ids: Collection[int], now: float, shard_count: int, spacing: float = SPACING
+    ) -> ColdStart:
+        """What it takes to identify ``shard_ids`` of a layout of ``shard_count``, bucket by bucket.
+
+        Raises ValueError before the first look-up.
+        """
+        buckets = Counter(shard % self._known().limit.max_concurrency for shard in shard_ids)
+        rounds = max(buckets.values(), default=0)
+        paid = max(0, min(len(shard_ids), self.spendable(now, shard_count)))
+        after = self
+        for number in range(min(paid, len(shard_ids) - 1)):  # the last one is the one to ask about
+            after = after.debited(f"cold start {number}", now)
+        answer = after.decide(now, shard_count)
+        return ColdStart(len(shard_ids), rounds, max(0, rounds - 1) * spacing, paid, answer)
 
     def _affordable_at(self, look_up: LookUp, now: float, shard_count: int) -> float:
         """When both counts allow one more: at Discord's reset, and when enough of our own debits are a day old."""
         tidy = self.tidied(now)
         reserve = look_up.limit.reserve(shard_count)
         until = now
-        if now < look_up.reset_at and look_up.limit.remaining - tidy.unsettled <= reserve:
-            until = look_up.reset_at
+        if look_up.remaining_at(now) - tidy.unsettled <= reserve:
+            until = look_up.reset_at if now < look_up.reset_at else now + ASK_AGAIN
         own = sorted(debit.at for debit in tidy.debits.values())
         too_many = len(own) + reserve + 1 - look_up.limit.total
         if too_many > 0:

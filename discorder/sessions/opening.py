@@ -18,18 +18,25 @@ def default_store_path(bot: str) -> Path:
     return user_state_path("discorder", appauthor=False) / f"{bot[:16]}.sqlite3"
 
 
+def store_path(setting: str, bot: str) -> Path | None:
+    """The file that ``[session] store`` means for the bot with this `bot_key`; None for "", which is memory."""
+    if not setting:
+        return None
+    return default_store_path(bot) if setting == "auto" else Path(setting)
+
+
 async def open_store(setting: str, *, token: str, clock: Clock) -> SessionStore:
     """The store that ``[session] store`` asks for, open: a path, "auto", or "" for memory.
 
     Raises UnusableFile for a path at which there can be no store. Where "auto" finds no usable place, which nobody chose,
     sessions are kept in memory, and the log and the store's health say why.
     """
-    if not setting:
+    bot = bot_key(token)
+    path = store_path(setting, bot)
+    if path is None:
         memory = MemorySessionStore()
         logger.info("Running without a session store", reason=memory.health.reason)
         return memory
-    bot = bot_key(token)
-    path = default_store_path(bot) if setting == "auto" else Path(setting)
     store = SqliteSessionStore(path, bot=bot, clock=clock)
     try:
         await store.open()

@@ -27,9 +27,10 @@ from discorder.clock import Clock, Timer
 from discorder.errors import StoreUnavailable, UnusableFile
 from discorder.logs import logger
 from discorder.sessions.book import Book
-from discorder.sessions.database import Database, NewerStore
+from discorder.sessions.database import Database
 from discorder.sessions.locks import ShardLocks, hold_shards
 from discorder.sessions.rows import Unsound
+from discorder.sessions.soundness import NewerStore
 from discorder.sessions.store import (
     Health,
     Shard,

@@ -60,6 +60,15 @@ def test_after_discords_reset_the_whole_allowance_is_there_again() -> None:
     assert ledger(100).decide(NOW + 3600, 1) == Grant(900)
 
 
+def test_no_reset_in_sight_is_not_a_reset_that_has_passed() -> None:
+    """Discord says 0 while no window runs: what it says is left is left, and a refusal asks again in a minute."""
+    none = Ledger().reconciled(StartLimit(1000, 103, 0, 1), at=NOW, now=NOW)
+    assert none.spendable(NOW + 1, 1) == 3
+    spent = Ledger().reconciled(StartLimit(1000, 100, 0, 1), at=NOW, now=NOW).decide(NOW + 1, 1)
+    assert isinstance(spent, Refusal)
+    assert spent.until == datetime.fromtimestamp(NOW + 61, UTC)
+
+
 def test_own_debits_of_a_day_bound_what_a_reset_would_allow() -> None:
     spent = ledger()
     for number in range(900):
@@ -148,9 +157,23 @@ def test_the_budget_for_people_adds_up() -> None:
 
 def test_a_cold_start_costs_an_identify_per_shard_and_the_spacing_of_its_rounds() -> None:
     sixteen = Ledger().reconciled(limit(max_concurrency=16), at=NOW, now=NOW)
-    start = sixteen.cold_start(64, NOW, 64)
-    assert (start.identifies, start.seconds, start.affordable) == (64, 3 * SPACING, True)
-    assert not ledger(150).cold_start(64, NOW, 64).affordable
+    start = sixteen.cold_start(range(64), NOW, 64)
+    assert (start.identifies, start.rounds, start.seconds, start.paid) == (64, 4, 3 * SPACING, 64)
+    assert isinstance(start.answer, Grant)
+    same_bucket = sixteen.cold_start([0, 16, 32], NOW, 64)
+    assert (same_bucket.rounds, same_bucket.seconds) == (3, 2 * SPACING)
+    nothing = sixteen.cold_start([], NOW, 64)
+    assert (nothing.identifies, nothing.seconds, nothing.paid) == (0, 0.0, 0)
+
+
+def test_a_cold_start_beyond_the_budget_says_how_many_are_paid_and_until_when_the_rest_waits() -> None:
+    start = ledger(150).cold_start(range(64), NOW, 64)
+    assert start.paid == 50
+    assert isinstance(start.answer, Refusal)
+    assert start.answer.until == datetime.fromtimestamp(NOW + 3600, UTC)
+    exactly = ledger(164).cold_start(range(64), NOW, 64)
+    assert (exactly.paid, isinstance(exactly.answer, Grant)) == (64, True)
+    assert isinstance(ledger(163).cold_start(range(64), NOW, 64).answer, Refusal)
 
 
 # --- the book
