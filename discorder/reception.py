@@ -40,6 +40,8 @@ class Phase(Enum):
     NOTHING = "no dispatch before IDENTIFY or RESUME was sent"
     READY = "only READY may come before the session is open"
     EVENTS = "any dispatch"
+    REPLAY = "any dispatch; RESUMED ends the replay"
+    RESUMED = "any dispatch; a RESUMED is one that is replayed"
 
 
 class _Hello(msgspec.Struct):
@@ -128,7 +130,7 @@ class Reception:
 
     def resuming(self, seq: int) -> None:
         """RESUME with ``seq`` is being sent: what comes next lies after it."""
-        self._phase = Phase.EVENTS
+        self._phase = Phase.REPLAY
         self._replay_began_at = self._stats.published_event_count
         if self.seq is not None and seq < self.seq:  # events that were seen come again: what preceded them is not known
             self._previous = {kind: last for kind, last in self._previous.items() if last <= seq}
@@ -207,9 +209,18 @@ class Reception:
         elif kind == "READY":
             self._second_ready(seq, callbacks)
         if kind == "RESUMED":
-            self._replay_ended = self._replay_began_at is not None
-            callbacks.signal(Resumed())
+            self._resumed(callbacks)
         return self._event(kind, seq, data, received_at)
+
+    def _resumed(self, callbacks: Callbacks) -> None:
+        """The first one on a connection tells that the session goes on. RESUMED is a dispatch with a sequence of its own, so a
+        replay that begins before an earlier resume contains that one too: an event like any other (gateway-protocol.md §9).
+        """
+        self._replay_ended = self._replay_began_at is not None
+        if self._phase is not Phase.RESUMED:
+            callbacks.signal(Resumed())
+        if self._phase is Phase.REPLAY:
+            self._phase = Phase.RESUMED
 
     def _event(self, kind: str, seq: int, data: bytes, received_at: datetime) -> Event:
         if self.label is None:

@@ -243,6 +243,22 @@ async def test_a_resume_that_is_interrupted_is_tried_again(
     assert not third.ops(Op.IDENTIFY)
 
 
+async def test_a_replay_may_contain_the_resumed_of_an_earlier_resume(start_memory_stage: StartMemoryStage) -> None:
+    """It has a sequence of its own, so it is replayed like any other event; that does not end the connection."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    second = await stage.resuming(2)
+    replayed = [
+        second.dispatched(kind) for kind in ("MESSAGE_CREATE", "RESUMED", "MESSAGE_CREATE", "RESUMED", "RESUMED")
+    ]
+    second.feed(*replayed, second.dispatched("MESSAGE_CREATE"))
+    await stage.until(lambda: [event.seq for event in stage.recorder.events] == [1, 2, 3, 4, 5, 6, 7])
+    await stage.fake.advance(5.0)
+    assert (stage.tracker.state, stage.tracker.generation) == (State.READY, 2)
+    assert (stage.tracker.stats.resume_count, stage.tracker.stats.unexpected_count) == (1, 0)
+
+
 async def test_op_9_false_as_the_answer_to_a_resume_identifies_after_a_pause(
     start_memory_stage: StartMemoryStage,
 ) -> None:
