@@ -118,12 +118,14 @@ class Appender:
         if self._sync_each:
             os.fsync(self._fd)
         self.close()
-        for number in range(self._keep - 1, 0, -1):
-            older = self._numbered(number)
-            if older.exists():
-                older.replace(self._numbered(number + 1))
+        for number in range(self._first_free() - 1, 0, -1):
+            self._numbered(number).replace(self._numbered(number + 1))
         self._path.replace(self._numbered(1))
         self._open()
+
+    def _first_free(self) -> int:
+        """Where the row of rotated files ends: at its first gap, as a crash between two renames leaves it, or at the oldest."""
+        return next((number for number in range(1, self._keep) if not self._numbered(number).exists()), self._keep)
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")

@@ -123,6 +123,26 @@ async def test_a_file_that_is_nothing_but_a_torn_line_becomes_empty(tmp_path: Pa
     assert (tmp_path / "e.tsv").read_bytes() == b""
 
 
+async def test_a_gap_that_a_crash_left_between_rotated_files_is_filled_first(
+    tmp_path: Path, make_event: MakeEvent
+) -> None:
+    """Killed between two renames: the next rotation moves the files up to the gap, and the oldest one is not pushed out."""
+    path = tmp_path / "e.tsv"
+    for number in (1, 3, 4):
+        path.with_name(f"e.tsv.{number}").write_text(f"file {number}\n")
+    publisher = DelimitedFileEventPublisher(path, rotate_bytes=1, keep=4)
+    await publisher.open()
+    await publisher.publish([make_event(seq=1)])
+    await publisher.publish([make_event(seq=2)])
+    await publisher.close()
+    assert [path.with_name(f"e.tsv.{number}").read_text() for number in (2, 3, 4)] == [
+        "file 1\n",
+        "file 3\n",
+        "file 4\n",
+    ]
+    assert "\t1\t" in path.with_name("e.tsv.1").read_text()
+
+
 @pytest.mark.parametrize("away", ["moved", "deleted"])
 async def test_a_file_that_somebody_rotated_away_is_made_anew(tmp_path: Path, make_event: MakeEvent, away: str) -> None:
     path = tmp_path / "e.tsv"
