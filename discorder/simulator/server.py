@@ -84,7 +84,10 @@ class Server:
         websocket = web.WebSocketResponse(
             autoclose=False, autoping=False, compress=False, max_msg_size=MAX_MESSAGE, decode_text=False
         )
-        await websocket.prepare(request)
+        try:
+            await websocket.prepare(request)
+        except ConnectionResetError:  # the client died while it dialled
+            return websocket
         transport = request.transport
         if transport is None or self._stopping:  # the client has gone, or we are about to
             return websocket

@@ -48,8 +48,9 @@ class Simulator:
         self._world = World(self.options.guilds, self.options.members)
         self._gateway = Gateway(self.options, self._clock, self._world, self._records)
         self._stream = LiveStream(self._world, self._clock, Snowflakes(self._clock), self.options.seed)
-        self._server = Server(self._gateway, Rest(self._gateway, self._stream, lambda: self.gateway_url))
+        self._server = Server(self._gateway, Rest(self._gateway, self._stream, lambda: self._handed_out))
         self._ports: tuple[int, int] | None = None
+        self._handed_out = ""
         self._pacer: asyncio.Task[None] | None = None
 
     # life
@@ -60,18 +61,12 @@ class Simulator:
             msg = "this simulator runs already"
             raise RuntimeError(msg)
         self._ports = await self._server.start(self.options.port, self.options.resume_port)
-        self._gateway.resume_url = self.resume_url
-        if self.options.rate and self.options.guilds:
-            self._pacer = asyncio.create_task(
-                pace(self._clock, self.options.rate, self._happen), name="simulator pacer"
-            )
+        self.advertise(self.gateway_url, self.resume_url)
+        await self.set_rate(self.options.rate)
 
     async def stop(self) -> None:
         """Cut every connection, end every session, close the ports; no task is left. Idempotent."""
-        if self._pacer is not None:
-            self._pacer.cancel()
-            await asyncio.gather(self._pacer, return_exceptions=True)
-            self._pacer = None
+        await self.set_rate(0.0)
         await self._server.stop()
         for session in list(self._gateway.sessions.values()):
             self._gateway.end_session(session)
@@ -110,6 +105,11 @@ class Simulator:
     @property
     def token(self) -> str:
         return self.options.token
+
+    def advertise(self, gateway_url: str, resume_url: str) -> None:
+        """Hand out these websocket URLs from now on, those of a proxy perhaps, in place of `gateway_url` and `resume_url`."""
+        self._handed_out = gateway_url
+        self._gateway.resume_url = resume_url
 
     # what was seen; each list is the live one, oldest entry first
 
@@ -198,6 +198,18 @@ class Simulator:
             await self._records.wait_for(predicate)
 
     # verbs that dispatch
+
+    async def set_rate(self, rate: float) -> None:
+        """Let ``rate`` events per second happen in the guilds from now on; 0 = they fall quiet. Raises ValueError below 0."""
+        if not rate >= 0:
+            msg = f"rate is {rate!r}; allowed: at least 0"
+            raise ValueError(msg)
+        if self._pacer is not None:
+            self._pacer.cancel()
+            await asyncio.gather(self._pacer, return_exceptions=True)
+            self._pacer = None
+        if rate and self.options.guilds:
+            self._pacer = asyncio.create_task(pace(self._clock, rate, self._happen), name="simulator pacer")
 
     async def dispatch(self, type: str, data: Any, *, shard: int | None = None) -> None:  # noqa: A002 - the issue's name
         """Dispatch ``data``, any JSON value, as the ``d`` of an event."""

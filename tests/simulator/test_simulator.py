@@ -56,6 +56,35 @@ async def test_a_simulator_starts_once_and_can_be_started_again() -> None:
         assert sim.gateway_url != sim.resume_url
 
 
+async def test_the_guilds_fall_quiet_and_wake_up_on_request(make_client: Make) -> None:
+    """`set_rate` acts at once, in both directions."""
+    async with Simulator(guilds=1, rate=500, identify_spacing=0) as sim:
+        client = await make_client(sim).dial()
+        await client.identify()
+        await sim.wait_for(lambda: len(sim.sent) > 10)
+        await sim.set_rate(0)
+        before = len(sim.sent)
+        await asyncio.sleep(0.04)
+        assert len(sim.sent) == before
+        await sim.set_rate(500)
+        await sim.wait_for(lambda: len(sim.sent) > before)
+        with pytest.raises(ValueError, match="at least 0"):
+            await sim.set_rate(-1)
+        await client.websocket.close()
+
+
+async def test_addresses_of_a_proxy_are_handed_out_in_place_of_its_own(make_client: Make) -> None:
+    """By READY, and by GET /gateway/bot."""
+    async with Simulator(guilds=1, identify_spacing=0) as sim:
+        sim.advertise("ws://127.0.0.1:1", "ws://127.0.0.1:2")
+        client = await make_client(sim).dial()
+        ready = await client.identify()
+        assert ready["resume_gateway_url"] == "ws://127.0.0.1:2"
+        async with aiohttp.ClientSession() as http, http.get(f"{sim.api_url}/gateway") as answer:
+            assert (await answer.json())["url"] == "ws://127.0.0.1:1"
+        await client.websocket.close()
+
+
 async def test_a_taken_port_is_an_error_that_leaves_nothing_behind() -> None:
     """OSError, on either port; the other one is free again."""
     async with Simulator() as first:
