@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test test-all lint types diagrams clean
+.PHONY: help demo test test-all kills lint types diagrams clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: $(VENV)/.dev                ## every test on this Python; ARGS="-k name"
 
 test-all:                         ## unit and contract tests on every Python >= 3.11 that is installed
 	@tools/test-all $(ARGS)
+
+kills: $(VENV)/.dev               ## kill -9 at N moments (300) with crash points by name; SEED=, STORY= to repeat one
+	$(BIN)/python -m tests.kills -n $(or $(N),300) $(if $(SEED),--seed $(SEED)) $(if $(STORY),--story $(STORY))
 
 lint: $(VENV)/.dev                ## ruff (lint and format) and the import contract
 	$(BIN)/ruff check .

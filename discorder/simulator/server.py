@@ -86,8 +86,8 @@ class Server:
         )
         try:
             await websocket.prepare(request)
-        except ConnectionResetError:  # the client died while it dialled
-            return websocket
+        except ConnectionResetError:
+            return web.Response(status=400, text="the client died while it dialled")
         transport = request.transport
         if transport is None or self._stopping:  # the client has gone, or we are about to
             return websocket

@@ -1,0 +1,205 @@
+"""The moments at which a control plane can be made to kill itself, by name. Only tests/kills/child.py arms them.
+
+A point is a place in the product's own code, reached by wrapping the real function around it: the product knows nothing of it.
+A name that no longer leads anywhere fails at arming, with AttributeError.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from discorder.driver import ShardDriver
+from discorder.keeping import Keeper, Sessions
+from discorder.publishers.appender import Appender
+from discorder.publishers.blocking import BlockingLane
+from discorder.publishers.delivery import ShardDelivery
+from discorder.publishers.fanout import FanOut
+from discorder.reception import Reception
+from discorder.sessions import ShardLocks, SqliteSessionStore, database
+from discorder.sessions.database import Database
+from discorder.shard_tracker import Transition
+from discorder.statemachine.triggers import Name
+from discorder.transport import inflate
+
+Strike = Callable[[], None]
+Arm = Callable[[Strike], None]
+
+
+class Life(Enum):
+    """In which lives a point is reached."""
+
+    FIRST = "the one that identifies"
+    LATER = "one that resumes"
+    ANY = "every one"
+    STOPPING = "one that was asked to stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """``passes``: of these one is drawn."""
+
+    name: str
+    life: Life
+    arm: Arm
+    passes: int = 1
+
+
+class Trap:
+    """Kills this process ``delay`` seconds after the ``passes``-th pass; no handler, no flush, no exit."""
+
+    def __init__(self, passes: int, delay: float) -> None:
+        self._left = passes
+        self._delay = delay
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            if self._delay:
+                threading.Thread(target=self._kill_later, daemon=True).start()
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def _kill_later(self) -> None:
+        time.sleep(self._delay)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+# ------------------------------------------------------------------------------------------------ ways to wrap
+
+
+def before(owner: Any, name: str) -> Arm:
+    """Strike when ``owner.name`` is called."""
+
+    def arm(strike: Strike) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            strike()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, wrapped)
+
+    return arm
+
+
+def after(owner: Any, name: str) -> Arm:
+    """Strike when ``owner.name``, which is no coroutine function, has returned."""
+
+    def arm(strike: Strike) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            strike()
+            return result
+
+        setattr(owner, name, wrapped)
+
+    return arm
+
+
+def each(*arms: Arm) -> Arm:
+    """Every one of them counts."""
+
+    def arm(strike: Strike) -> None:
+        for one in arms:
+            one(strike)
+
+    return arm
+
+
+def torn(strike: Strike) -> None:
+    """Strike when half of a batch's bytes are in the file: a torn last line."""
+    original = Appender._write  # noqa: SLF001  # the point lies inside
+
+    def write(self: Appender, lines: bytes) -> None:
+        half = len(lines) // 2
+        original(self, lines[:half])
+        strike()
+        original(self, lines[half:])
+
+    Appender._write = write  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def renamed(strike: Strike) -> None:
+    """Strike after each rename of a rotation."""
+    original = Path.replace
+
+    def replace(self: Path, target: Any) -> Path:
+        result = original(self, target)
+        if Path(target).suffix[1:].isdigit():
+            strike()
+        return result
+
+    Path.replace = replace  # type: ignore[method-assign,assignment]
+
+
+def resumed(strike: Strike) -> None:
+    """Strike when the driver has entered Ready by RESUMED."""
+    original = ShardDriver._enter  # noqa: SLF001  # the point lies inside
+
+    def enter(self: ShardDriver, step: Transition) -> None:
+        original(self, step)
+        if step.trigger is Name.RESUMED:
+            strike()
+
+    ShardDriver._enter = enter  # type: ignore[method-assign]  # noqa: SLF001
+
+
+_WRITTEN = each(after(database, "move_session"), after(database, "replace_session"))
+_INFLATED = each(*(after(getattr(inflate, name), "feed") for name in ("_ZlibStream", "_ZstdStream", "_Payload")))
+
+_ALL = (
+    # the way to a session
+    Point("ledger: before the transaction", Life.FIRST, before(Database, "transact"), passes=3),
+    Point("ledger: before COMMIT", Life.FIRST, after(database, "write_book"), passes=3),
+    Point("ledger: after COMMIT", Life.FIRST, after(Database, "transact"), passes=3),
+    Point("IDENTIFY sent", Life.FIRST, after(ShardDriver, "_send_identify")),
+    Point("READY read", Life.FIRST, after(Reception, "_open_session")),
+    Point("READY not yet stored", Life.FIRST, before(Keeper, "save")),
+    Point("READY: before COMMIT", Life.FIRST, after(database, "replace_session")),
+    Point("READY stored", Life.FIRST, after(Database, "write_sessions")),
+    # an event on its way
+    Point("inflated", Life.ANY, _INFLATED, passes=120),
+    Point("before the fan-out", Life.ANY, before(ShardDelivery, "hand_over"), passes=60),
+    Point("after the fan-out", Life.ANY, after(ShardDelivery, "hand_over"), passes=60),
+    Point("before the file", Life.ANY, before(Appender, "append"), passes=60),
+    Point("half a batch in the file", Life.ANY, torn, passes=60),
+    Point("in the file, not yet accepted", Life.ANY, after(Appender, "append"), passes=60),
+    Point("accepted", Life.ANY, after(BlockingLane, "_note_accepted"), passes=60),
+    # the file changes
+    Point("rotation: before", Life.ANY, before(Appender, "_rotate"), passes=2),
+    Point("rotation: between two renames", Life.ANY, renamed, passes=6),
+    Point("rotation: after", Life.ANY, after(Appender, "_rotate"), passes=2),
+    # the checkpoint
+    Point("checkpoint: before", Life.ANY, before(Sessions, "checkpoint"), passes=2),
+    Point("checkpoint: queued", Life.ANY, after(Sessions, "checkpoint"), passes=2),
+    Point("store: before the write", Life.ANY, before(Database, "write_sessions"), passes=2),
+    Point("store: before COMMIT", Life.ANY, _WRITTEN, passes=2),
+    Point("store: after the write", Life.ANY, after(Database, "write_sessions"), passes=2),
+    # a new life
+    Point("start: store open", Life.LATER, after(Database, "open")),
+    Point("start: file repaired", Life.LATER, after(Appender, "_repair")),
+    Point("start: session adopted", Life.LATER, after(Reception, "adopt")),
+    Point("RESUME: before", Life.LATER, before(ShardDriver, "_send_resume")),
+    Point("RESUME sent", Life.LATER, after(ShardDriver, "_send_resume")),
+    Point("RESUMED", Life.LATER, resumed),
+    # a graceful end
+    Point("stop: socket closed", Life.STOPPING, before(FanOut, "drain")),
+    Point("stop: drained", Life.STOPPING, before(FanOut, "close")),
+    Point("stop: file closed", Life.STOPPING, before(Sessions, "close")),
+    Point("stop: before the last flush", Life.STOPPING, before(SqliteSessionStore, "close")),
+    Point("stop: store closed", Life.STOPPING, after(ShardLocks, "release")),
+)
+POINTS = {point.name: point for point in _ALL}

@@ -1,0 +1,219 @@
+"""One session over several lives, each but the last ended by SIGKILL; then the account of what reached the file."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from discorder.simulator import Simulator
+from tests.endurance.evidence import Account, compare, count_lines, read_rows, size_of, split
+from tests.endurance.process import PlaneProcess
+from tests.kills.points import POINTS, Life, Point
+
+RATE = 200.0  # events per second
+OUTSIDE = "from outside"
+OUTSIDE_SHARE = 0.1  # of the moments that are drawn
+REACHED_WITHIN = (
+    90.0  # seconds: a ticket that died with its process holds its bucket for 15, and the machine may be busy
+)
+CAUGHT_UP_WITHIN = 90.0
+JUST_BEFORE = 60  # events since READY: 0.3 s, for a machine that is busy with other tests
+WORKS_BEFORE_STOP = 0.4  # seconds of events before a life is asked to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """``delay`` seconds after the ``passes``-th pass of ``point``; `OUTSIDE`: after the start, by this process."""
+
+    point: str
+    passes: int = 1
+    delay: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.point} #{self.passes} +{self.delay * 1000:.0f} ms"
+
+
+@dataclass(slots=True)
+class Kill:
+    """What one moment led to, seen in the life after it."""
+
+    moment: Moment
+    missing: int = 0
+    duplicates: int = 0
+    identifies: int = 0
+    excused: bool = False
+
+
+@dataclass(slots=True)
+class Story:
+    """The result of `tell`. ``faults``: sentences; ``log``: the end of what the processes said, for a story with faults."""
+
+    kills: list[Kill] = field(default_factory=list)
+    events: int = 0
+    faults: list[str] = field(default_factory=list)
+    log: str = ""
+
+
+Choose = Callable[[bool], Moment]  # whether the next life must identify, to the moment that ends it
+
+
+async def tell(
+    count: int, choose: Choose, *, compress: str = "auto", zlib_split: int = 1, rotate_bytes: int = 0
+) -> Story:
+    """Live and be killed ``count`` times, and live once more to a graceful end."""
+    story = Story()
+    with tempfile.TemporaryDirectory(prefix="kills-") as name:
+        folder = Path(name)
+        async with Simulator(
+            guilds=1, rate=RATE, zlib_split=zlib_split, keep_documents=True, heartbeat_interval_ms=10_000
+        ) as sim:
+            plane = PlaneProcess(folder, sim, compress=compress, rotate_bytes=rotate_bytes)
+            try:
+                await _live(story, count, choose, plane, sim)
+            except TimeoutError:
+                story.faults.append("a process did not do in time what it had to")
+            finally:
+                await plane.clean_up()
+            if story.faults:
+                story.log = plane.said()
+    return story
+
+
+async def _live(story: Story, count: int, choose: Choose, plane: PlaneProcess, sim: Simulator) -> None:
+    ends: list[int] = []
+    for _ in range(count):
+        identifies = sim.identifies
+        kill = Kill(choose(not _is_session_stored(plane.store)))
+        await _die(story, kill.moment, plane)
+        if story.kills:
+            story.kills[-1].identifies = sim.identifies - identifies
+        kill.excused = _may_lose_session(plane, sim)
+        story.kills.append(kill)
+        ends.append(count_lines(plane.audit))
+    identifies = sim.identifies
+    await plane.start()
+    account = await _catch_up(story, plane, sim, ends)
+    story.kills[-1].identifies = sim.identifies - identifies
+    if (code := await plane.stop()) != 0:
+        story.faults.append(f"the graceful end had exit code {code}")
+    _judge(story, account, sim)
+
+
+async def _die(story: Story, moment: Moment, plane: PlaneProcess) -> None:
+    if moment.point == OUTSIDE:
+        await plane.start()
+        await asyncio.sleep(moment.delay)
+        code = await plane.kill()
+    else:
+        await plane.start(("-m", "tests.kills.child", moment.point, str(moment.passes), f"{moment.delay * 1000:.1f}"))
+        if POINTS[moment.point].life is Life.STOPPING:
+            await _work_a_little(plane)
+            plane.ask_to_stop()
+        try:
+            code = await plane.ended(within=REACHED_WITHIN)
+        except TimeoutError:
+            story.faults.append(f"{moment} was not reached")
+            code = await plane.kill()
+    if code != -signal.SIGKILL:
+        story.faults.append(f"{moment}: the process ended by itself, with exit code {code}")
+
+
+async def _work_a_little(plane: PlaneProcess) -> None:
+    """Return some time after this life has written its first events."""
+    size = size_of(plane.audit)
+    async with asyncio.timeout(REACHED_WITHIN):
+        while size_of(plane.audit) <= size and plane.process.returncode is None:  # noqa: ASYNC110  # another process writes
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(WORKS_BEFORE_STOP)
+
+
+async def _catch_up(story: Story, plane: PlaneProcess, sim: Simulator, ends: Sequence[int]) -> Account:
+    """Let the guilds fall quiet and wait until the last life has everything, or gives up on it."""
+    await _work_a_little(plane)
+    await sim.set_rate(0.0)
+    story.events = len(sim.sent_documents)
+    disowned = list(dict.fromkeys(document.session_id for document in sim.sent_documents))[:-1]
+    give_up_at = time.monotonic() + CAUGHT_UP_WITHIN
+    while True:
+        await _settled(plane)
+        account = compare(sim.sent_documents, split(read_rows(plane.audit), ends), disowned=disowned)
+        if account.sound or time.monotonic() > give_up_at:
+            return account
+
+
+async def _settled(plane: PlaneProcess) -> None:
+    """Return once nothing was written for a while: files that are being rotated cannot be read."""
+    size = -1
+    while size != (size := size_of(plane.audit)):  # noqa: ASYNC110  # another process writes
+        await asyncio.sleep(0.3)
+
+
+def _judge(story: Story, account: Account, sim: Simulator) -> None:
+    story.faults += account.faults
+    for number, kill in enumerate(story.kills):
+        kill.missing, kill.duplicates = account.missing[number + 1], account.duplicates[number + 1]
+        if kill.missing:
+            story.faults.append(f"after {kill.moment}: {kill.missing} events are missing")
+        if kill.identifies > kill.excused and sim.identifies > 1:
+            story.faults.append(f"after {kill.moment}: {kill.identifies} further identifies")
+    if account.missing[0] or account.duplicates[0]:
+        story.faults.append("the first life lacks events or has some twice")
+    story.faults += [f"the simulator saw {violation}" for violation in sim.violations]
+
+
+def _may_lose_session(plane: PlaneProcess, sim: Simulator) -> bool:
+    """Nobody can resume a session that no disk knows of: excused if READY was sent only just before."""
+    if _is_session_stored(plane.store):
+        return False
+    newest = sim.sent_documents[-1].session_id if sim.sent_documents else ""
+    return sum(document.session_id == newest for document in sim.sent_documents) <= JUST_BEFORE
+
+
+def _is_session_stored(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            (count,) = connection.execute("SELECT count(*) FROM session").fetchone()
+        except sqlite3.OperationalError:  # killed before it had made the tables
+            return False
+        return bool(count)
+
+
+# ------------------------------------------------------------------------------------------------ drawing moments
+
+
+def in_turn(moments: Sequence[Moment]) -> Choose:
+    """These, one after the other."""
+    left = iter(moments)
+    return lambda _: next(left)
+
+
+def drawn(rng: random.Random, names: Sequence[str]) -> Choose:
+    """By lot: of ``names`` first that which fits the life, once each, then of all points."""
+    left = list(names)
+
+    def choose(fresh: bool) -> Moment:
+        if rng.random() < OUTSIDE_SHARE:
+            return Moment(OUTSIDE, delay=rng.uniform(0.0, 3.0))
+        fitting = [name for name in left if _fits(POINTS[name], fresh)]
+        name = fitting[0] if fitting else rng.choice([name for name in POINTS if _fits(POINTS[name], fresh)])
+        if fitting:
+            left.remove(name)
+        point = POINTS[name]
+        delay = 0.0 if point.life is Life.STOPPING else rng.choice((0.0, 0.0, rng.uniform(0.0, 0.05)))
+        return Moment(name, rng.randint(1, point.passes), delay)
+
+    return choose
+
+
+def _fits(point: Point, fresh: bool) -> bool:
+    return point.life is not (Life.LATER if fresh else Life.FIRST)

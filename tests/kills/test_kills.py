@@ -1,0 +1,73 @@
+"""`kill -9` at twenty moments under 200 events/s: nothing missing, order kept, no IDENTIFY after the first."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.kills.points import POINTS
+from tests.kills.story import Moment, Story, in_turn, tell
+from tests.kills.table import table
+
+MS = 0.001
+TWENTY = (
+    # within 50 ms of READY, of RESUME, of an event on its way, of a checkpoint
+    (
+        Moment("READY stored"),
+        Moment("RESUME sent"),
+        Moment("in the file, not yet accepted", 30),
+        Moment("checkpoint: queued", 1, 10 * MS),
+    ),
+    (
+        Moment("READY stored", 1, 20 * MS),
+        Moment("RESUMED"),
+        Moment("half a batch in the file", 20),
+        Moment("store: after the write", 1, 30 * MS),
+    ),
+    (
+        Moment("READY stored", 1, 45 * MS),
+        Moment("RESUMED", 1, 25 * MS),
+        Moment("store: before COMMIT"),
+        Moment("stop: drained"),
+    ),
+    (
+        Moment("READY stored", 1, 10 * MS),
+        Moment("RESUME sent", 1, 30 * MS),
+        Moment("inflated", 60),
+        Moment("store: after the write"),
+    ),
+    (
+        Moment("READY stored", 1, 30 * MS),
+        Moment("start: session adopted"),
+        Moment("rotation: between two renames", 2),
+        Moment("stop: before the last flush"),
+    ),
+)
+
+
+@pytest.mark.system
+async def test_twenty_kills_cost_no_event_and_no_identify() -> None:
+    """Five sessions side by side, each killed four times and then stopped gracefully."""
+    assert len({moment for moments in TWENTY for moment in moments}) == 20
+    stories = await asyncio.gather(
+        *(
+            tell(len(moments), in_turn(moments), compress="zlib-stream", zlib_split=2, rotate_bytes=100_000)
+            for moments in TWENTY
+        )
+    )
+    assert not any(story.faults for story in stories), report(stories)
+    kills = [kill for story in stories for kill in story.kills]
+    assert sum(kill.missing for kill in kills) == 0, report(stories)
+    assert sum(kill.identifies for kill in kills) == 0, report(stories)
+    assert sum(kill.duplicates for kill in kills) > 0, "nothing was replayed: the kills came at no bad moment"
+
+
+def report(stories: list[Story]) -> str:
+    """What a failure shows."""
+    faults = [f"{fault}\n{story.log}" for story in stories for fault in story.faults]
+    return "\n".join([table(stories), *faults])
+
+
+def test_every_moment_names_a_point() -> None:
+    assert {moment.point for moments in TWENTY for moment in moments} <= set(POINTS)
