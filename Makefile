@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test test-all kills lint types diagrams clean
+.PHONY: help demo test test-all kills scale lint types diagrams clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -31,6 +31,9 @@ test-all:                         ## unit and contract tests on every Python >= 
 
 kills: $(VENV)/.dev               ## kill -9 at N moments (300) with crash points by name; SEED=, STORY= to repeat one
 	$(BIN)/python -m tests.kills -n $(or $(N),300) $(if $(SEED),--seed $(SEED)) $(if $(STORY),--story $(STORY))
+
+scale: $(VENV)/.dev               ## 64 shards in one process, 20 sockets reset per second for a minute; ARGS="--seconds 10"
+	$(BIN)/python -m tests.endurance scale $(ARGS)
 
 lint: $(VENV)/.dev                ## ruff (lint and format) and the import contract
 	$(BIN)/ruff check .

@@ -186,6 +186,11 @@ class Simulator:
         return len(self._gateway.open_clients())
 
     @property
+    def connected_shards(self) -> list[int]:
+        """Ids of the shards whose session has an open socket, each once."""
+        return sorted({client.shard for client in self._gateway.open_clients() if client.shard is not None})
+
+    @property
     def guild_ids(self) -> list[int]:
         return [self._world.guild_id(index) for index in range(self._world.count)]
 

@@ -7,15 +7,15 @@ import random
 import signal
 import sqlite3
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from discorder.simulator import Simulator
-from tests.endurance.evidence import Account, compare, count_lines, read_rows, size_of, split
+from tests.endurance.evidence import Account, count_lines
 from tests.endurance.process import PlaneProcess
+from tests.endurance.waiting import caught_up, until
 from tests.kills.points import POINTS, Life, Point
 
 RATE = 200.0  # events per second
@@ -92,7 +92,7 @@ async def _live(story: Story, count: int, choose: Choose, plane: PlaneProcess, s
     for _ in range(count):
         identifies = sim.identifies
         kill = Kill(choose(not _is_session_stored(plane.store)))
-        await _die(story, kill.moment, plane)
+        await _die(story, kill.moment, plane, sim)
         if story.kills:
             story.kills[-1].identifies = sim.identifies - identifies
         kill.excused = _may_lose_session(plane, sim)
@@ -107,7 +107,7 @@ async def _live(story: Story, count: int, choose: Choose, plane: PlaneProcess, s
     _judge(story, account, sim)
 
 
-async def _die(story: Story, moment: Moment, plane: PlaneProcess) -> None:
+async def _die(story: Story, moment: Moment, plane: PlaneProcess, sim: Simulator) -> None:
     if moment.point == OUTSIDE:
         await plane.start()
         await asyncio.sleep(moment.delay)
@@ -115,7 +115,7 @@ async def _die(story: Story, moment: Moment, plane: PlaneProcess) -> None:
     else:
         await plane.start(("-m", "tests.kills.child", moment.point, str(moment.passes), f"{moment.delay * 1000:.1f}"))
         if POINTS[moment.point].life is Life.STOPPING:
-            await _work_a_little(plane)
+            await _work_a_little(plane, sim)
             plane.ask_to_stop()
         try:
             code = await plane.ended(within=REACHED_WITHIN)
@@ -126,34 +126,19 @@ async def _die(story: Story, moment: Moment, plane: PlaneProcess) -> None:
         story.faults.append(f"{moment}: the process ended by itself, with exit code {code}")
 
 
-async def _work_a_little(plane: PlaneProcess) -> None:
-    """Return some time after this life has written its first events."""
-    size = size_of(plane.audit)
-    async with asyncio.timeout(REACHED_WITHIN):
-        while size_of(plane.audit) <= size and plane.process.returncode is None:  # noqa: ASYNC110  # another process writes
-            await asyncio.sleep(0.02)
+async def _work_a_little(plane: PlaneProcess, sim: Simulator) -> None:
+    """Return some time after this life has got its session."""
+    await until(lambda: sim.connected_shards or plane.process.returncode is not None, REACHED_WITHIN)
     await asyncio.sleep(WORKS_BEFORE_STOP)
 
 
 async def _catch_up(story: Story, plane: PlaneProcess, sim: Simulator, ends: Sequence[int]) -> Account:
     """Let the guilds fall quiet and wait until the last life has everything, or gives up on it."""
-    await _work_a_little(plane)
+    await _work_a_little(plane, sim)
     await sim.set_rate(0.0)
     story.events = len(sim.sent_documents)
     disowned = list(dict.fromkeys(document.session_id for document in sim.sent_documents))[:-1]
-    give_up_at = time.monotonic() + CAUGHT_UP_WITHIN
-    while True:
-        await _settled(plane)
-        account = compare(sim.sent_documents, split(read_rows(plane.audit), ends), disowned=disowned)
-        if account.sound or time.monotonic() > give_up_at:
-            return account
-
-
-async def _settled(plane: PlaneProcess) -> None:
-    """Return once nothing was written for a while: files that are being rotated cannot be read."""
-    size = -1
-    while size != (size := size_of(plane.audit)):  # noqa: ASYNC110  # another process writes
-        await asyncio.sleep(0.3)
+    return await caught_up(plane, sim, CAUGHT_UP_WITHIN, ends=ends, disowned=disowned)
 
 
 def _judge(story: Story, account: Account, sim: Simulator) -> None:

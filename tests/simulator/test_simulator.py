@@ -63,6 +63,7 @@ async def test_the_guilds_fall_quiet_and_wake_up_on_request(make_client: Make) -
         await client.identify()
         await sim.wait_for(lambda: len(sim.sent) > 10)
         await sim.set_rate(0)
+        assert sim.connected_shards == [0]
         before = len(sim.sent)
         await asyncio.sleep(0.04)
         assert len(sim.sent) == before

@@ -1,0 +1,43 @@
+"""Waiting for what other processes do: only their files and the simulator tell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from discorder.simulator import Simulator
+from tests.endurance.evidence import Account, compare, read_rows, size_of, split
+from tests.endurance.process import PlaneProcess
+
+LOOK_EVERY = 0.02  # seconds
+SETTLED_AFTER = 0.3  # seconds without a byte
+
+
+async def until(predicate: Callable[[], object], within: float) -> None:
+    """Return once ``predicate()``. Raises TimeoutError after ``within`` seconds."""
+    async with asyncio.timeout(within):
+        while not predicate():  # noqa: ASYNC110  # it is about another process
+            await asyncio.sleep(LOOK_EVERY)
+
+
+async def settled(plane: PlaneProcess) -> None:
+    """Return once nothing was written for a while: files that are being rotated cannot be read."""
+    size = -1
+    while size != (size := size_of(plane.audit)):  # noqa: ASYNC110  # it is about another process
+        await asyncio.sleep(SETTLED_AFTER)
+
+
+async def caught_up(
+    plane: PlaneProcess, sim: Simulator, within: float, *, ends: Sequence[int] = (), disowned: Collection[str] = ()
+) -> Account:
+    """Wait until everything that was sent is in the file, or time is up; nothing new may happen meanwhile.
+
+    ``ends``: lines at the end of each life but the present one; ``disowned`` as for `compare`.
+    """
+    give_up_at = time.monotonic() + within
+    while True:
+        await settled(plane)
+        account = compare(sim.sent_documents, split(read_rows(plane.audit), ends), disowned=disowned)
+        if account.sound or time.monotonic() > give_up_at:
+            return account
