@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from discorder.control_plane import BackgroundPlane, TrackerRef, run, serve, serve_in_background, shutdown
+    from discorder.diagnosis import diagnose, is_operational
     from discorder.errors import DiscorderError
     from discorder.publishers.channel import ChannelEventPublisher
     from discorder.publishers.delimited_file import DelimitedFileEventPublisher
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from discorder.rest import BotClient
     from discorder.stats import GatewayStats
     from discorder.subscriber import subscribe
-    from discorder.tracker import GatewayTracker, diagnose, get_status, is_operational
+    from discorder.tracker import GatewayTracker, get_status
     from discorder.wire import Event, session_label, shard_of_guild
 
 _HOMES = {
@@ -34,9 +35,9 @@ _HOMES = {
     "LogPublisher": "publishers.log",
     "TrackerRef": "control_plane",
     "ZmqPublisher": "publishers.zeromq",
-    "diagnose": "tracker",
+    "diagnose": "diagnosis",
     "get_status": "tracker",
-    "is_operational": "tracker",
+    "is_operational": "diagnosis",
     "run": "control_plane",
     "serve": "control_plane",
     "serve_in_background": "control_plane",

@@ -31,7 +31,7 @@ class Surroundings:
 
     ``dial`` makes the transport of a new generation (None: aiohttp, decompressing); ``wrap`` goes around it, to record.
     ``look_up`` asks for the gateway's URL, the shard count and the identify budget (None: REST); ``store`` takes the place of
-    the one that the configuration names.
+    the one that the configuration names. ``watchdog``: a thread watches the loop; not where time is no real time.
     """
 
     clock: Clock = field(default_factory=SystemClock)
@@ -40,6 +40,7 @@ class Surroundings:
     wrap: Wrap | None = None
     look_up: LookUp | None = None
     store: SessionStore | None = None
+    watchdog: bool = True
 
 
 def configured_layout(config: Config) -> Layout | None:

@@ -15,6 +15,7 @@ from discorder.shard_tracker import ShardTracker
 from discorder.statemachine import State
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.close_codes import RESUMABLE_CLOSE
+from discorder.statemachine.heartbeat import PROBE_SECONDS, Pulse
 from discorder.statemachine.states import STABLE_SECONDS, Deadline
 from discorder.transport.protocol import Transport
 
@@ -97,9 +98,8 @@ class Doctor:
         pulse = self._tracker.pulse
         deadline_at = self._deadline_at()
         if self._beats() and pulse is not None and pulse.is_zombie(now):
-            waited = pulse.unanswered_for(now) or 0.0
             self._reported = True
-            self._post(trigger.Zombie(ZombieConnection(f"no ACK for a heartbeat sent {waited:.1f} s ago")))
+            self._post(trigger.Zombie(_unanswered(pulse, now)))
         elif deadline_at is not None and now >= deadline_at and self._armed is not None:
             self._reported = True
             self._post(trigger.Timeout(self._armed.visit, _missed(self._armed.deadline)))
@@ -128,6 +128,13 @@ class Doctor:
                 await within(self._clock, CLOSE_SECONDS, self._transport.close(RESUMABLE_CLOSE))
             except TimeoutError:
                 self._transport.abort()
+
+
+def _unanswered(pulse: Pulse, now: float) -> ZombieConnection:
+    probed, waited = pulse.probed_for(now), pulse.unanswered_for(now) or 0.0
+    if probed is not None and probed >= PROBE_SECONDS:
+        return ZombieConnection(f"no ACK within {probed:.1f} s since the clocks jumped")
+    return ZombieConnection(f"no ACK for a heartbeat sent {waited:.1f} s ago")
 
 
 def _missed(deadline: Deadline) -> DeadlineMissed:

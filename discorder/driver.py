@@ -17,6 +17,7 @@ from typing import Protocol
 
 from discorder.chronicle import Chronicle
 from discorder.clock import Clock, Timer, within
+from discorder.doctor import BEATING
 from discorder.errors import AttemptsExhausted, DeadlineMissed, DiscorderError, ProtocolBreach
 from discorder.generation import Generation
 from discorder.logs import logger
@@ -99,6 +100,7 @@ class ShardDriver:
         tracker.session = machine.session
         tracker.read_seq = lambda: reception.seq
         tracker.read_last_dispatch_at = lambda: reception.last_dispatch_at
+        tracker.read_holding = lambda: outside.delivery.holding
 
     # ---------------------------------------------------------------- the loop
 
@@ -144,6 +146,12 @@ class ShardDriver:
         """Drop the socket now: what is still to be awaited in Stopping is over."""
         if self._generation is not None:
             self._generation.transport.abort()
+
+    def probe(self) -> None:
+        """The clocks jumped: a live connection is to give a sign of life."""
+        if self._generation is not None and self._machine.state in BEATING:
+            self._generation.heartbeat.probe()
+            self._generation.doctor.beating()
 
     def throw_to(self, task: Task, error: BaseException) -> None:
         """Cancel ``task`` of the present generation and have ``error`` reported as its failure."""

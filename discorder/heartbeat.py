@@ -64,6 +64,12 @@ class Heartbeat:
         self._asked = True
         self._alarm.ring()
 
+    def probe(self) -> None:
+        """The clocks jumped: beat at once, and want the answer soon."""
+        if self._pulse is not None:
+            self._pulse.probe(self._clock.monotonic())
+            self.ask()
+
     # ---------------------------------------------------------------- the coroutine
 
     async def run(self) -> None:

@@ -23,13 +23,14 @@ from discorder.sessions import Budget, Health, OtherUse, StoredSession, open_sto
 from discorder.shard_tracker import ShardTracker
 from discorder.startup import Progress, StartUp
 from discorder.statemachine import Task
+from discorder.ticker import Ticker
 from discorder.tracker import GatewayTracker
 from discorder.transport import Compression, choose_compression
+from discorder.watchdog import LoopLag, Watchdog
 
 __all__ = ["ControlPlane", "Surroundings"]
 
 LOOK_UP_TRIES_UNDER_FAIL_ON_ERROR = 5
-CHECKPOINT_SECONDS = 1.0  # between two writes of the delivered sequences
 
 
 class ControlPlane:
@@ -57,6 +58,8 @@ class ControlPlane:
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
         self._drivers: dict[int, ShardDriver] = {}
+        self._ticker = Ticker(self._around.clock, jumped=self._probe, act=self._checkpoint)
+        self._watchdog = Watchdog()
         self.outbound = Outbound(config.gateway.intents_value, self._around.clock)
         self._lifeline = Lifeline()
         self._gateway: asyncio.Future[GatewayInfo] = self.loop.create_future()
@@ -123,6 +126,8 @@ class ControlPlane:
             changed=self._shard_changed,
         )
         await self._fan_out.open()
+        if self._around.watchdog:
+            self._watchdog.start()
         try:
             if filled is not None:
                 filled(tracker)
@@ -132,6 +137,7 @@ class ControlPlane:
             await self._drain()
             sessions.checkpoint()
             await self._fan_out.close()
+            self._watchdog.stop()
 
     async def _drain(self) -> None:
         """Give the publishers `session.drain_timeout` for what they have not sent; `hurry` cuts it short, at any time."""
@@ -147,7 +153,7 @@ class ControlPlane:
         look_up = asyncio.create_task(self._look_up(), name="look-up")
         beside = {
             asyncio.create_task(self._lifeline.stopping.wait(), name="stopping"),
-            asyncio.create_task(self._keep_checkpoints(), name="checkpoints"),
+            asyncio.create_task(self._ticker.run(), name="ticker"),
         }
         tasks = {look_up, *self._start([shard for shard in tracker.shards if shard.shard_id in stored], stored)}
         error: BaseException | None = None
@@ -172,10 +178,12 @@ class ControlPlane:
         if error is not None:
             raise error
 
-    async def _keep_checkpoints(self) -> None:
-        while True:
-            await self._around.clock.sleep(CHECKPOINT_SECONDS)
-            self._sessions.checkpoint()
+    def _checkpoint(self) -> None:
+        self._sessions.checkpoint()
+
+    def _probe(self) -> None:
+        for driver in self._drivers.values():
+            driver.probe()
 
     # ---------------------------------------------------------------- look-up and layout
 
@@ -243,6 +251,11 @@ class ControlPlane:
     def other_use(self) -> OtherUse | None:
         """IDENTIFYs of this bot that nobody with this store has paid for."""
         return self._sessions.other_use
+
+    @property
+    def loop_lag(self) -> LoopLag:
+        """See `GatewayTracker.loop_lag`."""
+        return self._watchdog.lag
 
     def stop(self, *, goodbye: bool) -> None:
         """Begin a graceful stop; a second call changes nothing. Thread-safe."""

@@ -65,6 +65,7 @@ async def replay(
         dial=gateway.dial,
         look_up=lambda: _look_up(recording),
         store=_store(recording, clock, adapted.gateway.intents_value),
+        watchdog=False,
     )
     serving = serve_config(lambda: adapted, client=BotClient(TOKEN), tracker_ref=ref, surroundings=around)
     plane = asyncio.create_task(serving, name="replayed-plane")

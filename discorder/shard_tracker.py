@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -65,6 +65,7 @@ class ShardTracker:
         self.stats = GatewayStats(start_time=clock.now())
         self.read_seq: Callable[[], int | None] = lambda: None
         self.read_last_dispatch_at: Callable[[], float | None] = lambda: None
+        self.read_holding: Callable[[], Sequence[str]] = tuple
         self._clock = clock
         self._entered_at = clock.monotonic()
 
@@ -119,6 +120,7 @@ class ShardTracker:
             last_ack=None if pulse is None or pulse.last_ack_at is None else now - pulse.last_ack_at,
             last_dispatch=None if dispatch_at is None else now - dispatch_at,
             unanswered_beat=None if pulse is None else pulse.unanswered_for(now),
+            unanswered_probe=None if pulse is None else pulse.probed_for(now),
         )
 
     def entered(self, state: State) -> float:
@@ -134,6 +136,9 @@ class ShardTracker:
         cause = self.cause
         if self.state is State.DISCONNECTED:
             cause = "looking up the gateway"
+        elif self.state is State.RESTARTING and (holding := self.read_holding()):
+            names = ", ".join(holding)
+            cause = f"{cause}; goes on when {names} has room again, at the latest after its hold_off; Discord keeps the events"
         elif self.restart_due_at is not None:
             due_in = (self.restart_due_at - self._clock.now()).total_seconds()
             cause = f"{cause}; next attempt in {max(0.0, due_in):.1f} s"

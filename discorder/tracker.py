@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 from typing import Generic, Protocol, TypeVar, overload
 
 from discorder.config import Config
@@ -22,12 +21,14 @@ from discorder.sessions import Budget, Health, OtherUse
 from discorder.shard_tracker import ShardTracker, TaskStatus
 from discorder.startup import Progress
 from discorder.statemachine import Task
-from discorder.statemachine.health import Ages, Verdict
 from discorder.stats import GatewayStats, listing
 from discorder.transport import Compression
+from discorder.watchdog import LoopLag
 from discorder.wire import shard_of_guild
 
 T = TypeVar("T")
+
+NOTED_LAG = 10.0  # seconds for which a required publisher may be busy before it is worth a word
 
 
 class Plane(CommandPlane, Protocol):
@@ -47,6 +48,9 @@ class Plane(CommandPlane, Protocol):
 
     @property
     def other_use(self) -> OtherUse | None: ...
+
+    @property
+    def loop_lag(self) -> LoopLag: ...
 
     def throw_to(self, shard: int, task: Task, error: BaseException) -> None: ...
 
@@ -132,6 +136,11 @@ class GatewayTracker(GatewayCommands):
         return total
 
     @property
+    def loop_lag(self) -> LoopLag:
+        """How long the control plane's event loop took to come round: last, worst, and the question that waits right now."""
+        return self._plane.loop_lag
+
+    @property
     def fail_on_error(self) -> bool:
         """`gateway.fail_on_error` of the configuration."""
         return self.config.gateway.fail_on_error
@@ -173,8 +182,11 @@ class GatewayTracker(GatewayCommands):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What no session suffers from now and deserves a look all the same: the store, another process with this token."""
-        notes = []
+        """What no session suffers from now and deserves a look all the same.
+
+        A required publisher that takes no events, the store, another process with this token.
+        """
+        notes = [_held_back(health) for health in self.publisher_health if health.required and health.lag > NOTED_LAG]
         health, other = self._plane.store_health, self._plane.other_use
         if health.reason and self.config.session.store:  # without a store on purpose there is nothing to look at
             notes.append(health.reason)
@@ -269,32 +281,14 @@ class GatewayTracker(GatewayCommands):
         raise ValueError(msg)
 
 
-def is_operational(tracker: GatewayTracker) -> bool:
-    """True when every shard is Ready and answers its heartbeats."""
-    return diagnose(tracker).healthy
-
-
-def diagnose(tracker: GatewayTracker) -> Verdict:
-    """The verdict on all shards together; with several, each reason names its shard and the ages are the oldest ones.
-
-    Its ``notes`` are `GatewayTracker.notes`.
-    """
-    verdicts = [(shard.shard_id, shard.diagnose()) for shard in tracker.shards]
-    if len(verdicts) == 1:
-        return replace(verdicts[0][1], notes=tracker.notes)
-    reasons = tuple(f"shard {shard}: {reason}" for shard, verdict in verdicts for reason in verdict.reasons)
-    healthy = all(verdict.healthy for _, verdict in verdicts)
-    return Verdict(healthy, reasons, _oldest([v.ages for _, v in verdicts]), tracker.notes)
-
-
 def get_status(tracker: GatewayTracker) -> dict[str, TaskStatus]:
     """heartbeat, processor, doctor and master: running, done, failed or absent. Raises `NotSharded` with several shards."""
     return tracker.only_shard("status()").status()
 
 
-def _oldest(ages: Sequence[Ages]) -> Ages:
-    oldest: dict[str, float | None] = {}
-    for name in (f.name for f in fields(Ages)):
-        present = [value for value in (getattr(age, name) for age in ages) if value is not None]
-        oldest[name] = max(present, default=None)
-    return Ages(oldest.pop("in_state") or 0.0, **oldest)
+def _held_back(health: PublisherHealth) -> str:
+    why = f", last error: {health.last_error}" if health.last_error else ""
+    return (
+        f"publisher {health.name} ({health.state}) has not accepted an event for {health.lag:.0f} s{why}; "
+        "it is required, so the resume point waits for it"
+    )

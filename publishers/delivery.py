@@ -120,7 +120,12 @@ class ShardDelivery:
 
     def may_open(self) -> bool:
         """False while a congested publisher asks to wait: for room in its queue, at most for its ``hold_off``."""
-        return all(lane.may_open(self._shard_id) for lane in self._blocking())
+        return not self.holding
+
+    @property
+    def holding(self) -> list[str]:
+        """The congested publishers that ask to wait."""
+        return [lane.name for lane in self._blocking() if not lane.may_open(self._shard_id)]
 
     def _blocking(self) -> Sequence[BlockingLane]:
         return [lane for lane in self._lanes() if isinstance(lane, BlockingLane)]

@@ -23,7 +23,7 @@ class PublisherHealth:
 
     ``queued_events`` and ``queued_bytes`` wait, ``in_flight`` (events) are being published; ``accepted`` and ``dropped``
     count events since it was added, ``failures`` tries that raised. ``lag``: seconds since the oldest event that is not
-    accepted yet was received.
+    accepted yet was received. ``required``: the resume point waits for it.
     """
 
     name: str
@@ -37,3 +37,4 @@ class PublisherHealth:
     failures: int
     last_error: str  # "" = none yet
     lag: float
+    required: bool

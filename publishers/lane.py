@@ -116,6 +116,7 @@ class Lane(ABC):
             failures=self._failures,
             last_error=self._last_error,
             lag=lag,
+            required=self._options.required,
         )
 
     def _waiting(self) -> tuple[int, int]:

@@ -63,7 +63,8 @@ def interruption(trigger: Trigger) -> Cause:
 
 def refusal(trigger: Trigger) -> Cause:
     """The cause of a connection that was given up because the identify gate refused."""
-    return Cause(CauseKind.PARKED, trigger.name, _text(trigger), _error(trigger))
+    text = f"parked by the identify gate, without a socket: {_error(trigger)}"
+    return Cause(CauseKind.PARKED, trigger.name, text, _error(trigger))
 
 
 def _error(trigger: Trigger) -> BaseException | None:

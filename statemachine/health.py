@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from discorder.statemachine.heartbeat import PROBE_SECONDS
 from discorder.statemachine.states import MEANINGS, State
+
+LOOP_LAG_SECONDS = 5.0  # a beat that is so late is still in time, an answer to a probe is not
 
 
 @dataclass(frozen=True, slots=True)
 class Ages:
     """How long ago things happened, in seconds; None = not on this connection.
 
-    ``unanswered_beat`` is the age of the oldest heartbeat without an ACK. Of several shards, the oldest of each.
+    ``unanswered_beat`` is the age of the oldest heartbeat without an ACK, ``unanswered_probe`` that of the question that was
+    asked because the clocks jumped. ``loop_lag``: how long the event loop takes to come round. Of several shards, the oldest
+    of each.
     """
 
     in_state: float
@@ -19,6 +24,8 @@ class Ages:
     last_ack: float | None = None
     last_dispatch: float | None = None
     unanswered_beat: float | None = None
+    unanswered_probe: float | None = None
+    loop_lag: float | None = None
 
     def __repr__(self) -> str:
         known = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None]
@@ -46,5 +53,15 @@ def judge(state: State, ages: Ages, *, zombie: bool, cause: str | None) -> Verdi
         reasons.append(f"{state} for {ages.in_state:.1f} s ({MEANINGS[state]}){because}")
     if zombie:
         silence = "" if ages.last_frame is None else f", last frame {ages.last_frame:.1f} s ago"
-        reasons.append(f"a heartbeat is unanswered for {ages.unanswered_beat or 0.0:.1f} s{silence}")
+        if ages.unanswered_probe is not None and ages.unanswered_probe >= PROBE_SECONDS:
+            reasons.append(f"a probe is unanswered for {ages.unanswered_probe:.1f} s, since the clocks jumped{silence}")
+        else:
+            reasons.append(f"a heartbeat is unanswered for {ages.unanswered_beat or 0.0:.1f} s{silence}")
     return Verdict(not reasons, tuple(reasons), ages)
+
+
+def judge_loop(lag: float) -> tuple[str, ...]:
+    """Reasons against an event loop that takes ``lag`` seconds to come round; it serves every shard."""
+    if lag < LOOP_LAG_SECONDS:
+        return ()
+    return (f"the event loop is held up for {lag:.1f} s: something in this process blocks it (see the log)",)

@@ -136,3 +136,53 @@ def test_the_moment_it_names_is_the_moment_it_dies(interval: float, at: float) -
     assert due is not None
     assert pulse.is_zombie(due)
     assert not pulse.is_zombie(due - interval / 100)
+
+
+# ---------------------------------------------------------------- probes
+
+
+def test_a_probe_wants_its_answer_in_five_seconds_whatever_else_arrives() -> None:
+    """After a jump of the clocks only an ACK proves that the socket survived."""
+    pulse = Pulse(40.0, at=0.0)
+    pulse.probe(10.0)
+    pulse.sent(10.0)
+    pulse.frame(14.0)
+    assert pulse.zombie_at() == 15.0
+    assert not pulse.is_zombie(14.9)
+    assert pulse.is_zombie(15.0)
+    assert pulse.probed_for(15.0) == 5.0
+
+
+def test_an_answered_probe_leaves_nothing_behind() -> None:
+    """The next beat has its usual time."""
+    pulse = Pulse(40.0, at=0.0)
+    pulse.probe(10.0)
+    pulse.sent(10.0)
+    pulse.acknowledged(10.1)
+    assert pulse.zombie_at() is None
+    assert pulse.probed_for(20.0) is None
+    pulse.sent(20.0)
+    assert pulse.zombie_at() == 40.0
+
+
+def test_a_second_probe_gives_the_first_no_more_time() -> None:
+    """Clocks that jump again and again hide no dead socket."""
+    pulse = Pulse(40.0, at=0.0)
+    pulse.probe(10.0)
+    pulse.probe(14.0)
+    assert pulse.zombie_at() == 15.0
+
+
+def test_a_probe_whose_beat_cannot_be_written_is_unanswered_too() -> None:
+    """The age counts from the question, not from a write that may hang."""
+    pulse = Pulse(40.0, at=0.0)
+    pulse.probe(10.0)
+    assert pulse.is_zombie(15.0)
+
+
+def test_a_probe_takes_no_time_from_a_beat_that_is_overdue() -> None:
+    """The earliest of the three moments counts."""
+    pulse = Pulse(4.0, at=0.0)
+    pulse.sent(10.0)
+    pulse.probe(10.0)
+    assert pulse.zombie_at() == 12.0

@@ -1,0 +1,232 @@
+"""The doctor's second look: clocks that jump, a loop that is held up, and what the verdict makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+from discorder import diagnose, is_operational
+from discorder.clock import FakeClock, SystemClock
+from discorder.logs import logger
+from discorder.shard_tracker import ShardTracker
+from discorder.simulator import Simulator
+from discorder.statemachine import State
+from discorder.watchdog import LoopLag, Watchdog
+from discorder.wire import Event, Op
+
+if TYPE_CHECKING:
+    from tests.stage import StartMemoryStage, StartStage
+
+Start = Callable[..., Awaitable[Simulator]]
+Heard = Callable[[], list[str]]
+
+
+@pytest.fixture
+def warnings() -> Iterator[Heard]:
+    """Every warning of the log so far, with its fields."""
+    heard: list[str] = []
+    sink = logger.add(lambda message: heard.append(str(message)), level="WARNING", format="{message} {extra}")
+    yield lambda: list(heard)
+    logger.remove(sink)
+
+
+# ---------------------------------------------------------------- clock jumps
+
+
+async def test_14_a_socket_that_did_not_survive_the_sleep_is_found_within_five_seconds(
+    start_simulator: Start, start_stage: StartStage
+) -> None:
+    """The host sleeps for ten minutes: one beat at once, no ACK within 5 s, RESUME; nothing is lost and nothing identified."""
+    clock = FakeClock()
+    sim = await start_simulator(clock=clock, session_ttl=900.0)
+    stage = start_stage(sim, clock=clock)
+    tracker = await stage.ready()
+    await sim.stall()
+    beats = tracker.stats.heartbeat_sent_count
+    clock.jump_wall(600.0)
+    slept_until = clock.monotonic()
+    await stage.until(lambda: tracker.stats.heartbeat_sent_count == beats + 1, within=2.0)
+    await stage.until(lambda: not is_operational(tracker), within=6.0)
+    await stage.ready(generation=2, within=6.0)
+    assert clock.monotonic() - slept_until < 8.5
+    cause = next(step.cause for step in tracker.transitions if step.target is State.UNHEALTHY)
+    assert cause is not None
+    assert "since the clocks jumped" in cause
+    assert (sim.identifies, sim.resumed) == (1, 1)
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+async def test_15_a_clock_that_was_set_costs_one_beat_and_nothing_else(
+    start_simulator: Start, start_stage: StartStage, seconds: float
+) -> None:
+    """Wall clock one hour ahead or back: the probe is answered."""
+    clock = FakeClock()
+    sim = await start_simulator(clock=clock)
+    stage = start_stage(sim, clock=clock)
+    tracker = await stage.ready()
+    await stage.until(lambda: tracker.stats.heartbeat_received_count == 1)
+    clock.jump_wall(seconds)
+    await stage.until(lambda: tracker.stats.heartbeat_received_count == 2, within=2.0)
+    assert diagnose(tracker).ages.unanswered_probe is None
+    end = clock.monotonic() + 10.0
+    while clock.monotonic() < end:
+        await stage.pass_time()
+        assert is_operational(tracker)
+    assert tracker.generation == 1
+    assert tracker.stats.heartbeat_sent_count == 2
+    assert sim.violations == []
+
+
+async def test_every_live_shard_is_probed_and_one_that_dials_is_not(start_memory_stage: StartMemoryStage) -> None:
+    """In Connecting there is no heartbeat; its deadline does the work."""
+    stage = start_memory_stage()
+    line = await stage.line()
+    await stage.in_state(State.CONNECTING)
+    stage.fake.jump_wall(600.0)
+    await stage.fake.advance(2.0)
+    assert line.sent == []
+    line.hello(600_000)
+    await stage.until(lambda: line.ops(Op.IDENTIFY))
+    stage.fake.jump_wall(600.0)
+    await stage.until(lambda: line.ops(Op.HEARTBEAT), within=1.5)
+    await stage.until(lambda: stage.tracker.state is not State.IDENTIFYING, within=5.5)
+    assert "since the clocks jumped" in str(stage.tracker.shards[0].cause)
+
+
+# ---------------------------------------------------------------- the loop
+
+
+async def until(predicate: Callable[[], object]) -> None:
+    """Let the loop run until then, for at most five seconds."""
+    async with asyncio.timeout(5.0):
+        while not predicate():  # noqa: ASYNC110  # what is waited for happens in a thread
+            await asyncio.sleep(0.002)
+
+
+def a_guilty_function(until_set: threading.Event) -> None:
+    """Blocks the loop until the watchdog has seen it."""
+    until_set.wait(5.0)
+
+
+async def test_what_holds_up_the_loop_is_in_the_log_with_its_place(warnings: Heard) -> None:
+    """The stack is taken while it lasts, so that the guilty function is on it; afterwards the whole delay is told."""
+    watchdog = Watchdog(every=0.005, patience=0.02)
+    watchdog.start()
+    try:
+        await until(lambda: watchdog.lag.last > 0.0)
+        seen = threading.Event()
+        threading.Thread(target=release_when, args=(lambda: warnings() != [], seen)).start()
+        a_guilty_function(seen)
+        await until(lambda: len(warnings()) > 1)
+    finally:
+        watchdog.stop()
+    held_up, over = warnings()[:2]
+    assert held_up.startswith("The event loop is held up")
+    assert "in a_guilty_function: until_set.wait(5.0)" in held_up
+    assert "test_doctor.py:" in held_up
+    assert over.startswith("The event loop was held up")
+    assert watchdog.lag.worst >= 0.02
+
+
+def release_when(predicate: Callable[[], bool], event: threading.Event) -> None:
+    """Set ``event`` once ``predicate`` holds, or after four seconds."""
+    end = time.monotonic() + 4.0
+    while not predicate() and time.monotonic() < end:
+        time.sleep(0.002)
+    event.set()
+
+
+async def test_the_lag_of_a_loop_that_does_not_come_round_can_be_read_from_another_thread() -> None:
+    """Health comes from ages: the question that waits grows old."""
+    watchdog = Watchdog(every=0.005, patience=5.0)
+    assert watchdog.lag == LoopLag()
+    watchdog.start()
+    ages: list[float] = []
+
+    def look(done: threading.Event) -> None:
+        release_when(lambda: watchdog.lag.waiting > 0.03, done)
+        ages.append(watchdog.lag.now)
+
+    try:
+        done = threading.Event()
+        thread = threading.Thread(target=look, args=(done,))
+        thread.start()
+        done.wait(5.0)
+        thread.join()
+    finally:
+        watchdog.stop()
+    assert ages[0] > 0.03
+    assert watchdog.lag.worst >= watchdog.lag.last
+
+
+async def test_the_watchdogs_thread_is_gone_when_it_is_stopped() -> None:
+    """Even while an answer is overdue; stopping twice is fine."""
+    watchdog = Watchdog(every=0.001, patience=0.001)
+    watchdog.start()
+    time.sleep(0.02)  # noqa: ASYNC251  # the loop is held up on purpose
+    watchdog.stop()
+    watchdog.stop()
+    assert "discorder-watchdog" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_plane_watches_its_loop_and_shows_the_lag(sim: Simulator, start_stage: StartStage) -> None:
+    """`tracker.loop_lag` and the ages of the verdict; the thread ends with the plane."""
+    stage = start_stage(sim, clock=SystemClock())
+    tracker = await stage.ready()
+    assert any(thread.name == "discorder-watchdog" for thread in threading.enumerate())
+    assert isinstance(tracker.loop_lag, LoopLag)
+    assert diagnose(tracker).ages.loop_lag == pytest.approx(tracker.loop_lag.now, abs=1.0)
+    await stage.stop()
+    assert not any(thread.name == "discorder-watchdog" for thread in threading.enumerate())
+
+
+# ---------------------------------------------------------------- what delivery has to do with it
+
+
+class Refusing:
+    """A durable publisher that is down."""
+
+    name = "audit"
+    durable = True
+
+    async def open(self) -> None: ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def close(self) -> None: ...
+
+
+async def test_a_required_publisher_that_takes_nothing_is_a_note_and_no_fault_of_the_session(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """The session goes on; what it means stands beside it: the resume point waits."""
+    stage = start_memory_stage()
+    await stage.identified(600_000)
+    stage.tracker.add_publisher(Refusing(), required=True)
+    stage.exchange.lines[0].feed(stage.exchange.lines[0].dispatched("MESSAGE_CREATE"))
+    await stage.fake.advance(9.0)
+    assert diagnose(stage.tracker).notes == ()
+    await stage.fake.advance(3.0)
+    verdict = diagnose(stage.tracker)
+    assert verdict.healthy
+    (note,) = verdict.notes
+    assert note.startswith("publisher audit (retrying) has not accepted an event for 12 s, last error: OSError: ")
+    assert note.endswith("it is required, so the resume point waits for it")
+
+
+def test_a_shard_that_waits_for_a_congested_publisher_says_for_which_and_how_long() -> None:
+    """Restarting is no back-off then: Discord's own replay buffer is the spool."""
+    shard = ShardTracker(0, 1, FakeClock())
+    shard.entered(State.RESTARTING)
+    shard.cause = "a publisher that must not lose is full: audit"
+    shard.read_holding = lambda: ["audit"]
+    (reason,) = shard.diagnose().reasons
+    assert reason.endswith(
+        "is full: audit; goes on when audit has room again, at the latest after its hold_off; Discord keeps the events"
+    )

@@ -1,0 +1,47 @@
+"""Two clocks, looked at once a second: what is a jump, and what is drift."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from discorder.statemachine.clock_jump import ClockWatch
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def looked(*steps: tuple[float, float]) -> list[str]:
+    """What each look says, after (wall, monotonic) seconds; "" for nothing."""
+    watch, wall, monotonic = ClockWatch(1.0, START, 100.0), START, 100.0
+    said = []
+    for on_the_wall, passed in steps:
+        wall += timedelta(seconds=on_the_wall)
+        monotonic += passed
+        said.append(str(watch.look(wall, monotonic) or ""))
+    return said
+
+
+def test_clocks_that_run_on_say_nothing() -> None:
+    """A loop that is a little late is no jump, on either clock."""
+    assert looked((1.0, 1.0), (5.9, 5.9), (1.0, 1.2)) == ["", "", ""]
+
+
+def test_a_drift_never_adds_up() -> None:
+    """NTP slews by a few seconds an hour; each look starts anew."""
+    assert looked(*[(1.5, 1.0)] * 3600) == [""] * 3600
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ((601.0, 1.0), "the wall clock went 600.0 s ahead"),
+        ((-3599.0, 1.0), "the wall clock went 3600.0 s back"),
+        ((6.1, 1.0), "the wall clock went 5.1 s ahead"),
+        ((601.0, 601.0), "this process stood still for 600.0 s"),
+        ((6.0, 1.0), ""),
+    ],
+)
+def test_a_jump_is_named_once(step: tuple[float, float], says: str) -> None:
+    """A host that slept, a clock that was set, a process that was stopped; the next look is quiet again."""
+    assert looked((1.0, 1.0), step, (1.0, 1.0)) == ["", says, ""]
