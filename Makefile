@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test test-all kills scale lint types diagrams clean
+.PHONY: help demo test test-all faults kills scale lint types diagrams clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -24,7 +24,10 @@ demo: $(VENV)/.runtime            ## simulator + control plane + subscriber, no 
 	$(BIN)/discorder demo $(ARGS)
 
 test: $(VENV)/.dev                ## every test on this Python; ARGS="-k name"
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+faults: $(VENV)/.dev              ## the fault cases and what each of them measured; ARGS="-k 07"
+	$(BIN)/python -m pytest -q -n 2 --fault-table tests/faults $(ARGS)
 
 test-all:                         ## unit and contract tests on every Python >= 3.11 that is installed
 	@tools/test-all $(ARGS)

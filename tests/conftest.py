@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.stage", "tests.commandline"]
+pytest_plugins = ["tests.stage", "tests.commandline", "tests.faults.table"]
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import pytest
 
+from discorder.assembly import Surroundings, Wrap
 from discorder.clock import Clock, FakeClock
 from discorder.config import load_config
 from discorder.control_plane import TrackerRef, serve_config, shutdown
 from discorder.errors import Closed, NotStarted
-from discorder.plane import Surroundings
 from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
 from discorder.shard_tracker import ShardTracker
@@ -27,6 +27,7 @@ from discorder.wire import Event, Op, session_label
 T = TypeVar("T")
 
 STEP = 0.05  # seconds of a fake clock per look; with a millisecond of real time it runs some thirty times too fast
+AT_REST = {State.READY, State.RESTARTING}  # nothing is awaited from a socket but ACKs
 TOKEN = "MTIz.in-memory.not-a-secret"
 LookUp = Callable[[], Awaitable[GatewayInfo]]
 SETTINGS = ("publishers.sink.kind=channel", "session.store=", "log.level=debug")
@@ -101,12 +102,15 @@ class Stage:
         publishers: Sequence[Publisher] = (),
         dial: Callable[[tuple[int, int]], Transport] | None = None,
         look_up: LookUp | None = None,
+        rng: random.Random | None = None,
+        wrap: Wrap | None = None,
     ) -> None:
         self.clock = clock
+        self.stride = STEP  # seconds per look while nothing is under way; a test that lasts hours takes longer ones
         self.recorder = Recorder()
         self.ref = StageRef([self.recorder, *publishers])
         self._settings = [*SETTINGS, *settings]
-        self._around = Surroundings(clock=clock, rng=Hasty(), dial=dial, look_up=look_up)
+        self._around = Surroundings(clock=clock, rng=rng or Hasty(), dial=dial, wrap=wrap, look_up=look_up)
         self._token = token
         self.task: asyncio.Task[None] = asyncio.ensure_future(self._serve())
 
@@ -114,6 +118,12 @@ class Stage:
         config = load_config(None, self._settings)
         client = BotClient(self._token)
         await serve_config(lambda: config, client=client, tracker_ref=self.ref, surroundings=self._around)
+
+    @property
+    def fake(self) -> FakeClock:
+        """The clock, where the test owns it."""
+        assert isinstance(self.clock, FakeClock)
+        return self.clock
 
     @property
     def tracker(self) -> GatewayTracker:
@@ -145,8 +155,14 @@ class Stage:
         """One step. Whatever the test is about, the running tasks must be those of the state."""
         await asyncio.sleep(0.001)
         if isinstance(self.clock, FakeClock):
-            await self.clock.advance(STEP)
+            at_rest = all(shard.state in AT_REST for shard in self._shards())
+            await self.clock.advance(self.stride if at_rest else STEP)
             await self._the_right_tasks_run()
+
+    async def spend(self, seconds: float) -> None:
+        """Let ``seconds`` of the stage's clock pass."""
+        end = self.clock.monotonic() + seconds
+        await self.until(lambda: self.clock.monotonic() >= end - 1e-6, within=seconds + self.stride)
 
     async def _the_right_tasks_run(self) -> None:
         """The rule holds whenever the inbox is empty, so a few turns of the loop are granted."""
@@ -207,6 +223,8 @@ class StartStage(Protocol):
         clock: Clock | None = None,
         publishers: Sequence[Publisher] = (),
         look_up: LookUp | None = None,
+        rng: random.Random | None = None,
+        wrap: Wrap | None = None,
     ) -> Stage: ...
 
 
@@ -268,15 +286,8 @@ async def stages() -> AsyncIterator[list[Stage]]:
 def start_stage(stages: list[Stage]) -> StartStage:
     """Puts a plane before a simulator."""
 
-    def start(
-        sim: Simulator,
-        *settings: str,
-        clock: Clock | None = None,
-        publishers: Sequence[Publisher] = (),
-        look_up: LookUp | None = None,
-    ) -> Stage:
-        settings = (f"gateway.api={sim.api_url}", *settings)
-        stage = Stage(*settings, clock=clock or FakeClock(), token=sim.token, publishers=publishers, look_up=look_up)
+    def start(sim: Simulator, *settings: str, clock: Clock | None = None, **around: Any) -> Stage:
+        stage = Stage(f"gateway.api={sim.api_url}", *settings, clock=clock or FakeClock(), token=sim.token, **around)
         stages.append(stage)
         return stage
 
@@ -414,9 +425,8 @@ class MemoryStage(Stage):
 
     def __init__(self, exchange: Exchange, *settings: str, publishers: Sequence[Publisher] = ()) -> None:
         self.exchange = exchange
-        self.fake = FakeClock()
         super().__init__(
-            *settings, clock=self.fake, publishers=publishers, dial=exchange.dial, look_up=exchange.look_up
+            *settings, clock=FakeClock(), publishers=publishers, dial=exchange.dial, look_up=exchange.look_up
         )
 
     async def line(self, number: int = 1) -> Line:

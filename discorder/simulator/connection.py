@@ -18,6 +18,7 @@ from discorder.clock import Clock, Timer
 from discorder.simulator.compression import Encoder, WireFrame
 
 CLOSE_TIMEOUT = 5.0  # seconds a client has to answer a close frame before the socket is cut
+NO_STATUS_RECEIVED, ABNORMAL_CLOSURE = 1005, 1006  # never on the wire (RFC 6455 §7.4.1)
 MAX_MESSAGE = 1 << 20  # bytes; beyond any limit that is simulated, so that 4002 is ours to send
 
 
@@ -51,7 +52,7 @@ class Peer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _CloseFrame:
-    code: int
+    code: int | None  # None: a close frame without a code
     reason: str
 
 
@@ -106,6 +107,16 @@ class Connection:
         """Queue a close frame behind what is queued already; nothing is sent after it."""
         if self._end(Ending("server", code)):
             self._outbox.append(_CloseFrame(code, reason))
+            self._wake.set()
+
+    def end_as_seen(self, code: int) -> None:
+        """End so that the client sees ``code``: 1005 is a close frame without one, 1006 no close frame (RFC 6455 §7.4.1)."""
+        if code == ABNORMAL_CLOSURE:
+            self.abort()
+        elif code != NO_STATUS_RECEIVED:
+            self.close(code)
+        elif self._end(Ending("server", None)):
+            self._outbox.append(_CloseFrame(None, ""))
             self._wake.set()
 
     def abort(self, by: Literal["server", "network"] = "server") -> None:
@@ -200,7 +211,7 @@ class Connection:
 
     async def _send(self, item: bytes | WireFrame | _CloseFrame) -> None:
         if isinstance(item, _CloseFrame):
-            body = struct.pack("!H", item.code) + item.reason.encode()[:123]
+            body = b"" if item.code is None else struct.pack("!H", item.code) + item.reason.encode()[:123]
             await self._websocket.send_frame(body, WSMsgType.CLOSE)
             self._close_timer = self._clock.call_later(CLOSE_TIMEOUT, self._transport.abort)
             return

@@ -11,10 +11,15 @@ HOSTS: tuple[Host, Host] = ("main", "resume")
 
 @dataclass(slots=True)
 class Faults:
-    """``refused``: HTTP status per host. ``silent_shards``: whose heartbeats are not acknowledged; None in it = all."""
+    """``refused``: HTTP status per host. ``silent_shards``: whose heartbeats are not acknowledged; None in it = all.
+
+    ``resume_close``: the code with which the client sees a RESUME's connection end, None while RESUMEs are answered.
+    """
 
     refused: dict[Host, int] = field(default_factory=dict)
     withhold_hello: bool = False
+    ignore_openings: bool = False
+    resume_close: int | None = None
     silent_shards: set[int | None] = field(default_factory=set)
 
     def acknowledges(self, shard: int | None) -> bool:
@@ -23,4 +28,6 @@ class Faults:
     def clear(self) -> None:
         self.refused.clear()
         self.withhold_hello = False
+        self.ignore_openings = False
+        self.resume_close = None
         self.silent_shards.clear()

@@ -35,6 +35,8 @@ def identify(gateway: Gateway, client: Client, d: Any) -> None:
     """Op 2: checks in Discord's order, then the identify gate, then a session."""
     gateway.records.identifies += 1
     gateway.records.changed()
+    if gateway.faults.ignore_openings:
+        return
     if client.session is not None:
         raise Rejected(4005, "already authenticated")
     d = _authenticated(gateway, d)
@@ -66,6 +68,11 @@ def resume(gateway: Gateway, client: Client, d: Any) -> None:
     """Op 6: what was missed in order, with its own ``s``, then RESUMED; or op 9 false on a connection that stays open."""
     gateway.records.resumes += 1
     gateway.records.changed()
+    if gateway.faults.ignore_openings:
+        return
+    if gateway.faults.resume_close is not None:
+        client.connection.end_as_seen(gateway.faults.resume_close)
+        return
     if client.session is not None:
         raise Rejected(4005, "already authenticated")
     d = _authenticated(gateway, d)

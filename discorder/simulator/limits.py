@@ -97,6 +97,8 @@ class IdentifyGate:
         return True
 
     def _roll(self, now: float) -> None:
+        if self._window_start is None and self._remaining < self.total:
+            self._window_start = now  # somebody has used a part of it before: the window runs
         if self._window_start is not None and now - self._window_start >= BUDGET_WINDOW:
             self._window_start = None
             self._remaining = self.total

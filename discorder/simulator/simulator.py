@@ -34,8 +34,9 @@ class Simulator:
 
     Every verb may be awaited at any time; it acts on what is connected now and returns once that is under way. Its
     ``shard`` is a shard id; None means all, connections that have not identified included. Verbs reach every session,
-    whatever its intents. ``refuse_upgrades``, ``swallow_acks`` and ``withhold_hello`` hold, for later connections too,
-    until `heal`; `stall` holds for the sockets that are open when it is called.
+    whatever its intents. ``refuse_upgrades``, ``refuse_resumes``, ``swallow_acks``, ``withhold_hello`` and
+    ``ignore_openings`` hold, for later connections too, until `heal`; `stall` holds for the sockets that are open when it is
+    called.
     """
 
     def __init__(
@@ -274,6 +275,11 @@ class Simulator:
             self._gateway.invalidate(client, resumable=resumable)
         await asyncio.sleep(0)
 
+    async def forget_sessions(self, *, shard: int | None = None) -> None:
+        """End sessions without a word, as Discord does after a while: a RESUME is answered by op 9 false."""
+        for session in self._sessions(shard):
+            self._gateway.end_session(session)
+
     # verbs that break and heal
 
     async def close(self, code: int, reason: str = "", *, shard: int | None = None) -> None:
@@ -315,6 +321,19 @@ class Simulator:
         """Accept upgrades, of every shard, and stay silent; `heal` sends the HELLOs that are owed."""
         _check_no_shard(shard)
         self._gateway.faults.withhold_hello = True
+
+    async def ignore_openings(self, *, shard: int | None = None) -> None:
+        """Read IDENTIFYs and RESUMEs, of every shard, and never answer those that come until `heal`."""
+        _check_no_shard(shard)
+        self._gateway.faults.ignore_openings = True
+
+    async def refuse_resumes(self, code: int = 4000, *, shard: int | None = None) -> None:
+        """End the connection of every RESUME so that the client sees ``code``; 1005 and 1006 are allowed here."""
+        _check_no_shard(shard)
+        if type(code) is not int or not (1000 <= code <= 4999) or code in {1004, 1015}:
+            msg = f"{code!r} is no code that a client may see; allowed: 1000 to 4999 but 1004, 1015"
+            raise ValueError(msg)
+        self._gateway.faults.resume_close = code
 
     async def heal(self, *, shard: int | None = None) -> None:
         """Lift every fault; of one shard, what `stall` and `swallow_acks` did to that shard."""

@@ -304,26 +304,6 @@ async def test_a_replay_that_makes_no_progress_is_given_up_after_30_seconds(
     assert third.ops(Op.RESUME)[0]["seq"] == 4
 
 
-async def test_three_refused_resumes_over_three_minutes_cost_the_session(
-    start_memory_stage: StartMemoryStage, exchange: Exchange
-) -> None:
-    """Each RESUME is answered by a reset: after three refusals and 180 s a new session (fault case 19)."""
-    stage = start_memory_stage()
-    line = await stage.identified()
-    line.lose()
-    began = stage.fake.monotonic()
-    while not line.ops(Op.IDENTIFY) or line is exchange.lines[0]:
-        await stage.fake.advance(0.5)
-        line = exchange.lines[-1]
-        if line.ops(Op.RESUME):
-            line.lose()
-        elif line is not exchange.lines[0] and stage.tracker.state is State.CONNECTING:
-            line.hello()
-    assert stage.fake.monotonic() - began >= 180.0
-    assert stage.tracker.stats.identify_count == 2
-    assert all(len(each.ops(Op.RESUME)) == 1 for each in exchange.lines[1:-1])
-
-
 # ---------------------------------------------------------------- ends
 
 
@@ -367,22 +347,6 @@ async def test_a_dial_that_hangs_is_given_up_after_ten_seconds(
     assert stage.fake.monotonic() - began == pytest.approx(10.0, abs=0.2)
     assert "no connection within 10 s" in (stage.tracker.shards[0].cause or "")
     await stage.line(2)
-
-
-async def test_back_off_grows_and_is_reset_by_stability_not_by_ready(start_memory_stage: StartMemoryStage) -> None:
-    """A flapping connection waits longer and longer; two minutes in Ready start the ladder anew (fault case 20)."""
-    stage = start_memory_stage()
-    line = await stage.identified()
-    for number in range(2, 5):
-        line.lose()
-        line = await stage.resuming(number)
-        line.feed(line.dispatched("RESUMED"))
-        await stage.ready(generation=number)
-    assert stage.tracker.shards[0].attempts == 3
-    for _ in range(13):
-        await stage.fake.advance(10.0)
-        line.ack()
-    assert stage.tracker.shards[0].attempts == 0
 
 
 async def test_the_second_connection_goes_to_the_resume_host_and_asks_for_what_the_first_did(

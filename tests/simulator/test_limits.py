@@ -173,6 +173,9 @@ async def test_verbs_refuse_bad_arguments(start_simulator: Start) -> None:
         (sim.refuse_upgrades(503, "other"), "host"),
         (sim.refuse_upgrades(503, shard=0), "shard"),
         (sim.withhold_hello(shard=0), "shard"),
+        (sim.ignore_openings(shard=0), "shard"),
+        (sim.refuse_resumes(4000, shard=0), "shard"),
+        (sim.refuse_resumes(999), "code"),
     ]
     for call, name in calls:
         with pytest.raises(ValueError, match=name):

@@ -40,10 +40,10 @@ async def rest() -> AsyncIterator[Rest]:
 
 async def test_the_gateway_is_looked_up(start_simulator: Start, rest: Rest) -> None:
     """`/gateway` needs no token; `/gateway/bot` shows shards and the identify budget."""
-    sim = await start_simulator(shards=3, max_concurrency=2, session_start_remaining=990)
+    sim = await start_simulator(clock=FakeClock(), shards=3, max_concurrency=2, session_start_remaining=990)
     assert sim.api_url.endswith("/api/v10")
     assert await rest(sim, "GET /gateway", headers={"Authorization": ""}) == (200, {"url": sim.gateway_url})
-    limit = {"total": 1000, "remaining": 990, "reset_after": 0, "max_concurrency": 2}
+    limit = {"total": 1000, "remaining": 990, "reset_after": 86_400_000, "max_concurrency": 2}
     expected = {"url": sim.gateway_url, "shards": 3, "session_start_limit": limit}
     assert await rest(sim, "GET /gateway/bot") == (200, expected)
     assert rest.headers["Content-Type"] == "application/json"

@@ -324,3 +324,56 @@ async def test_bytes_are_sent_untouched_and_can_be_kept(start_simulator: Start, 
     assert (await client.message()).data == "garbage"
     await sim.send_binary(b"\x00\x01")
     assert (await client.message()).data == b"\x00\x01"
+
+
+@pytest.mark.parametrize("code", [1005, 1006, 4321])
+async def test_resumes_can_be_refused_as_the_client_sees_it(
+    start_simulator: Start, make_client: Make, code: int
+) -> None:
+    """A close frame without a code, no close frame, or one with a code; the session is kept, and resumed after `heal`."""
+    sim = await start_simulator()
+    first = await make_client(sim).dial()
+    session = (await first.identify())["session_id"]
+    await first.close()
+    await sim.refuse_resumes(code)
+    client = await make_client(sim).dial()
+    await client.resume(session, first.seq)
+    message = await client.message()
+    if code == 1006:
+        assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
+    else:
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 0 if code == 1005 else code)
+    await sim.heal()
+    client = await make_client(sim).dial()
+    await client.resume(session, first.seq)
+    await client.until("RESUMED")
+
+
+async def test_openings_can_be_ignored(start_simulator: Start, make_client: Make) -> None:
+    """IDENTIFY and RESUME are counted and never answered; heartbeats are."""
+    sim = await start_simulator()
+    await sim.ignore_openings()
+    client = await make_client(sim).dial()
+    await client.frame()
+    await client.send(2, client.identity())
+    await client.send(6, {"token": sim.token, "session_id": "x", "seq": 1})
+    await client.send(1, None)
+    assert (await client.frame())["op"] == 11
+    assert (sim.identifies, sim.resumes, sim.sessions) == (1, 1, [])
+    await sim.heal()
+    await client.send(2, client.identity())
+    await client.until("READY")
+
+
+async def test_sessions_can_be_forgotten(start_simulator: Start, make_client: Make) -> None:
+    """The connection hears nothing of it; a RESUME is answered by op 9 false."""
+    sim = await start_simulator()
+    first = await make_client(sim).dial()
+    session = (await first.identify())["session_id"]
+    await sim.forget_sessions()
+    assert sim.sessions == []
+    await first.send(1, first.seq)
+    assert (await first.frame())["op"] == 11
+    client = await make_client(sim).dial()
+    await client.resume(session, first.seq)
+    assert await client.until_op(9) is False

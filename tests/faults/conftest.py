@@ -1,0 +1,61 @@
+"""What the fault cases stand on: a simulator and a plane that live on one clock, with Discord's rules in force."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from discorder.clock import FakeClock
+from discorder.simulator import Simulator
+from tests.stage import Stage, StartStage
+
+
+class Unlucky(random.Random):
+    """Draws the longest wait of every window: what a case measures is the worst that can be."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return max(a, b)
+
+    def random(self) -> float:
+        return 0.999
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """The one clock of the case."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def start_simulator(clock: FakeClock) -> AsyncIterator[Callable[..., Awaitable[Simulator]]]:
+    """Starts simulators on the case's clock: 5 s between IDENTIFYs, 120 frames a minute, sessions that expire."""
+    running: list[Simulator] = []
+
+    async def start(**options: Any) -> Simulator:
+        sim = Simulator(clock=options.pop("clock", clock), **{"guilds": 2, **options})
+        await sim.start()
+        running.append(sim)
+        return sim
+
+    yield start
+    for sim in running:
+        await sim.stop()
+
+
+@pytest.fixture
+async def sim(start_simulator: Callable[..., Awaitable[Simulator]]) -> Simulator:
+    """A simulator with two guilds that stay quiet until a case dispatches something."""
+    return await start_simulator()
+
+
+@pytest.fixture
+def start_stage(start_stage: StartStage, clock: FakeClock) -> StartStage:
+    """Puts a plane before a simulator, on the case's clock, with the worst of luck."""
+
+    def start(sim: Simulator, *settings: str, **around: Any) -> Stage:
+        return start_stage(sim, *settings, **{"clock": clock, "rng": Unlucky(), **around})
+
+    return start

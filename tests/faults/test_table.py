@@ -1,0 +1,22 @@
+"""The table itself: a case that failed cannot look like one that passed."""
+
+from __future__ import annotations
+
+from tests.faults.table import Case, Figures, Row, lines, merged
+
+
+def test_the_worst_figures_of_a_case_are_shown() -> None:
+    """Over all of its tests, and over all notes of one test."""
+    case = Case(1)
+    case.note(recovery=3.0, lost=0, note="a")
+    case.note(recovery=1.5, identifies=1)
+    assert case.figures == Figures(3.0, 1, 0, None, "a")
+    assert merged([case.figures, Figures(lost=2, note="a"), Figures(note="b")]) == Figures(3.0, 1, 2, None, "a; b")
+
+
+def test_a_failure_shows_and_what_was_not_measured_shows_a_dash() -> None:
+    """One failed test of many is enough."""
+    rows = {7: Row(passed=5, failed=1), 4: Row(passed=2, figures=[Figures(0.75, 0, 0, 0, "floor kept")])}
+    _, four, seven = lines(rows)
+    assert " ".join(four.split()) == "4 op 7 fifty times in a minute ok (2) 0.75 s 0 0 0 floor kept"
+    assert " ".join(seven.split()) == "7 close 4004, 4010-4014 FAILED (1 of 6) - - - -"
