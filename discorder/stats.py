@@ -14,6 +14,7 @@ class GatewayStats:
 
     ``event_count``: payloads after Hello (dispatches, ACKs, op 1, 7, 9, unknown ones). ``published_event_count``: dispatches
     handed to the fan-out, once each. ``heartbeat_sent_count``: written to the socket; ``heartbeat_received_count``: ACKs.
+    ``drop_count``: events that publishers dropped; ``gap_count``: lost sessions, and runs of dropped events.
     Times are aware, UTC; ``ready_time`` is that of the last READY. ``stale_count``: reports of an older generation that were
     dropped; ``unexpected_count``: triggers that the table ignores or rejects. ``command_sent_count``: the bot's commands,
     written to the socket; ``command_refused_count``: those that a shard did not take (too large, no room, not ready in time).
@@ -29,6 +30,7 @@ class GatewayStats:
     resume_count: int = 0
     identify_count: int = 0
     drop_count: int = 0
+    gap_count: int = 0
     stale_count: int = 0
     unexpected_count: int = 0
     command_sent_count: int = 0

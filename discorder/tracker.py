@@ -16,7 +16,6 @@ from discorder.gateway_commands import CommandPlane, GatewayCommands
 from discorder.publishers.fanout import FanOut, PublisherHealth
 from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
 from discorder.publishers.protocol import Publisher
-from discorder.publishers.registry import check_delivery
 from discorder.sessions import Budget, Health, OtherUse
 from discorder.shard_tracker import ShardTracker, TaskStatus
 from discorder.startup import Progress
@@ -132,7 +131,7 @@ class GatewayTracker(GatewayCommands):
     def stats(self) -> GatewayStats:
         """The counts of all shards together, cumulative."""
         total = GatewayStats.total([shard.stats for shard in self.shards])
-        total.drop_count = sum(health.dropped for health in self._fan_out.health)
+        total.drop_count, total.gap_count = self._fan_out.dropped, self._fan_out.gaps
         return total
 
     @property
@@ -224,31 +223,26 @@ class GatewayTracker(GatewayCommands):
         *,
         name: str | None = None,
         required: bool = False,
-        overflow: Overflow | None = None,
-        events: Sequence[str] | None = None,
+        overflow: Overflow | str | None = None,
+        events: Sequence[str] | EventSelection | None = None,
     ) -> None:
-        """Hand every event from now on to ``publisher`` as well; it survives restarts. Opened in the background.
+        """Hand every event from now on to ``publisher`` as well; it survives restarts. Opened in the background. Thread-safe.
 
-        ``events``: globs of the event names that it gets, None for all. The others are the configuration's keys. A publisher
-        that cannot be opened shows in ``publisher_health``. Raises ValueError for a name that is taken, `ConfigError` for
-        options that contradict each other.
+        ``events``: globs of the names of the events that it gets, or an `EventSelection`; None for all. The others are the
+        configuration's keys. A publisher that cannot be opened shows in ``publisher_health``. Raises ValueError for a name
+        that is taken and for an unknown policy, `ConfigError` for options that contradict each other, `NotRunning` after the
+        end.
         """
-        chosen = name or publisher.name
-        if chosen in {health.name for health in self._fan_out.health}:
-            msg = f"there is a publisher named {chosen!r} already; pass another name="
-            raise ValueError(msg)
-        selection = EventSelection() if events is None else EventSelection(include=tuple(events))
-        options = DeliveryOptions(required=required, overflow=overflow, events=selection)
-        check_delivery(publisher, options, f"publishers.{chosen}")
-        self._plane.on_loop(lambda: self._fan_out.add(publisher, options, name=chosen))
+        policy = None if overflow is None else Overflow(overflow)
+        options = DeliveryOptions(required=required, overflow=policy, events=_selection(events))
+        self._fan_out.add(publisher, options, name=name)
 
     def remove_publisher(self, name: str) -> None:
-        """Close the publisher ``name`` and forget it. Raises ValueError for a name that is not there."""
-        known = [health.name for health in self._fan_out.health]
-        if name not in known:
-            msg = f"there is no publisher named {name!r}; there are: {', '.join(known) or 'none'}"
-            raise ValueError(msg)
-        self._plane.on_loop(lambda: self._fan_out.remove(name))
+        """Close the publisher ``name`` and forget it. Thread-safe.
+
+        Raises ValueError for a name that is not there, `NotRunning` after the end.
+        """
+        self._fan_out.remove(name)
 
     def throw_to(self, task: str, error: BaseException, *, shard: int | None = None) -> None:
         """Cancel ``task`` of the present generation and have ``error`` reported as its failure. Thread-safe.
@@ -279,6 +273,14 @@ class GatewayTracker(GatewayCommands):
                 return shard
         msg = f"there is no shard {shard_id} here; there are: {', '.join(str(s.shard_id) for s in self.shards)}"
         raise ValueError(msg)
+
+
+def _selection(events: Sequence[str] | EventSelection | None) -> EventSelection:
+    if events is None:
+        return EventSelection()
+    if isinstance(events, EventSelection):
+        return events
+    return EventSelection(include=(events,) if isinstance(events, str) else tuple(events))
 
 
 def get_status(tracker: GatewayTracker) -> dict[str, TaskStatus]:

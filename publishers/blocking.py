@@ -164,13 +164,17 @@ class BlockingLane(Lane):
 
     # ---------------------------------------------------------------- end
 
-    async def close(self) -> None:
+    def retire(self) -> None:
+        """No connection is interrupted any more for a publisher that is leaving."""
         for shard in tuple(self._timers):
             self._disarm(shard)
+
+    async def close(self) -> None:
+        self.retire()
         await super().close()
         self._dropped += sum(intake.clear() for intake in self._intakes.values())
 
     def _waiting(self) -> tuple[int, int]:
         events, size = super()._waiting()
-        held = self._intakes.values()
+        held = tuple(self._intakes.values())  # a copy: other threads ask too
         return events + sum(intake.held_events for intake in held), size + sum(intake.held_bytes for intake in held)

@@ -74,6 +74,11 @@ class ChannelEventPublisher:
         """How many accepted events were thrown away since the channel was made."""
         return self._dropped
 
+    @property
+    def gaps(self) -> int:
+        """How many runs of events were thrown away."""
+        return self._queue.gaps
+
     def __len__(self) -> int:
         return len(self._queue)
 

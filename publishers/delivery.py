@@ -49,6 +49,7 @@ class ShardDelivery:
         self._handed_at: datetime | None = None
         self._report: Callable[[str], None] | None = None
         self._lost: list[LostSession] = []
+        self.lost_sessions = 0  # that were announced
 
     def hand_over(self, events: Sequence[Event]) -> None:
         """Offer a batch, not empty, of one connection to every publisher."""
@@ -85,6 +86,7 @@ class ShardDelivery:
         for one in lost:
             if ended and one.still_stored:
                 continue
+            self.lost_sessions += 1
             for lane in self._lanes():
                 mark = lane.mark(self._shard_id)
                 offered = mark.seq if mark is not None and mark.session == one.session else one.delivered

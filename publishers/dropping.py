@@ -82,6 +82,9 @@ class DroppingLane(Lane):
         self._dropped += self._queue.put_back(events, f"publisher {self.name} had no room")
         self._wake()
 
+    def retire(self) -> None:
+        """Nobody waits for this publisher: there is nothing to call off."""
+
     async def close(self) -> None:
         """See `Lane.close`."""
         self._direct = False

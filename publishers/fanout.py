@@ -1,16 +1,18 @@
 """Hands every event to every publisher, so that none can hold up, break or even notice another.
 
-It belongs to the loop: other threads come in through the tracker. Its lanes do the waiting (`discorder.publishers.lane`), and
-each shard asks its `ShardDelivery` how far they are.
+It belongs to the loop; only `FanOut.add`, `FanOut.remove` and what it tells may be used from any thread. Its lanes do the waiting
+(`discorder.publishers.lane`), and each shard asks its `ShardDelivery` how far they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 
 from discorder.clock import Clock, within
+from discorder.errors import NotRunning
 from discorder.publishers.blocking import BlockingLane
 from discorder.publishers.delivery import ShardDelivery
 from discorder.publishers.dropping import DroppingLane
@@ -37,8 +39,11 @@ class FanOut:
         self._lanes: dict[str, Lane] = {}
         self._offers: tuple[Lane, ...] = ()  # what the hot path walks through
         self._shards: dict[int, ShardDelivery] = {}
-        self._removals: set[asyncio.Task[None]] = set()
-        self._opened = False
+        self._removals: dict[asyncio.Task[None], Lane] = {}
+        self._dropped_by_removed = self._gaps_of_removed = 0
+        self._lock = threading.Lock()  # of all that `add` and `remove` change
+        self._loop: asyncio.AbstractEventLoop | None = None  # once it is open
+        self._closed = False
 
     @property
     def publishers(self) -> tuple[Publisher, ...]:
@@ -50,52 +55,63 @@ class FanOut:
         """State, queue, counts and last error of each publisher, in the order in which they were added."""
         return tuple(lane.health for lane in self._offers)
 
+    @property
+    def dropped(self) -> int:
+        """Events that were dropped since the start, by publishers that were removed as well."""
+        lanes = (*self._offers, *tuple(self._removals.values()))
+        return self._dropped_by_removed + sum(lane.health.dropped for lane in lanes)
+
+    @property
+    def gaps(self) -> int:
+        """Gaps of both kinds since the start: lost sessions, and runs of events that a publisher dropped."""
+        lanes = (*self._offers, *tuple(self._removals.values()))
+        lost_sessions = sum(shard.lost_sessions for shard in tuple(self._shards.values()))
+        return lost_sessions + self._gaps_of_removed + sum(lane.health.gaps for lane in lanes)
+
     async def open(self) -> None:
         """Open what was added so far, in order. The first failure closes those that were opened, and is raised."""
+        lanes = self._offers
         try:
-            for lane in self._offers:
+            for lane in lanes:
                 await lane.open()
         except BaseException:
             await self._close_lanes()
             raise
-        self._opened = True
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            late = [lane for lane in self._offers if lane not in lanes]
+        for lane in late:
+            lane.open_in_background()
 
     def add(self, publisher: Publisher, options: DeliveryOptions = DEFAULT_OPTIONS, *, name: str | None = None) -> None:
         """Hand every event from now on to ``publisher`` as well, under ``name`` (default: its own).
 
-        Before `open` it is opened by it; later in the background, where failures are retried and show in `health`.
-        Raises ValueError for a name or publisher that is there already, TypeError for what is no publisher, and
-        ConfigError for options that contradict each other or the publisher.
+        Before `open` it is opened by it; later in the background, where failures are retried and show in `health`. From
+        any thread. Raises ValueError for a name or publisher that is there already, TypeError for what is no publisher,
+        ConfigError for options that contradict each other or the publisher, and NotRunning after `close`.
         """
         _check_is_publisher(publisher)
         name = name or publisher.name
-        if name in self._lanes:
-            msg = f"there is a publisher named {name!r} already; pass another name="
-            raise ValueError(msg)
-        if publisher in self.publishers:
-            msg = f"this {type(publisher).__name__} was added already"
-            raise ValueError(msg)
         check_delivery(publisher, options, f"publishers.{name}")
-        lane = self._lane(publisher, name, options)
-        self._lanes[name] = lane
-        self._offers = tuple(self._lanes.values())
-        if self._opened:
-            lane.open_in_background()
+        with self._lock:
+            self._refuse_taken(publisher, name)
+            lane = self._lanes[name] = self._lane(publisher, name, options)
+            self._offers = tuple(self._lanes.values())
+            self._if_open(lane.open_in_background)
 
     def remove(self, name: str) -> None:
-        """Hand nothing more to ``name``, and close it once it has what waits for it, or after a second.
+        """Hand nothing more to ``name``, and close it once it has what waits for it, or after a second. From any thread.
 
-        Raises ValueError for an unknown name, listing the known.
+        Raises ValueError for an unknown name, listing the known, and NotRunning after `close`.
         """
-        lane = self._lanes.pop(name, None)
-        if lane is None:
-            msg = f"there is no publisher named {name!r}; there are: {', '.join(self._lanes) or 'none'}"
-            raise ValueError(msg)
-        self._offers = tuple(self._lanes.values())
-        if self._opened:
-            removal = asyncio.create_task(self._retire(lane), name=f"removing publisher {name}")
-            self._removals.add(removal)
-            removal.add_done_callback(self._removals.discard)
+        with self._lock:
+            self._refuse_when_closed()
+            lane = self._lanes.pop(name, None)
+            if lane is None:
+                msg = f"there is no publisher named {name!r}; there are: {', '.join(self._lanes) or 'none'}"
+                raise ValueError(msg)
+            self._offers = tuple(self._lanes.values())
+            self._if_open(lambda: self._begin_removal(lane))
 
     def shard(self, shard_id: int) -> ShardDelivery:
         """The side of the fan-out that one shard sees; the same one at every call."""
@@ -123,11 +139,37 @@ class FanOut:
 
     async def close(self) -> None:
         """Close all publishers, side by side, in bounded time; idempotent."""
-        self._opened = False
-        for removal in self._removals:
+        with self._lock:
+            self._closed = True
+        removals = tuple(self._removals)
+        for removal in removals:
             removal.cancel()
-        await asyncio.gather(*self._removals, return_exceptions=True)
+        await asyncio.gather(*removals, return_exceptions=True)
         await self._close_lanes()
+
+    def _refuse_taken(self, publisher: Publisher, name: str) -> None:
+        self._refuse_when_closed()
+        if name in self._lanes:
+            msg = f"there is a publisher named {name!r} already; pass another name="
+            raise ValueError(msg)
+        if publisher in self.publishers:
+            msg = f"this {type(publisher).__name__} was added already"
+            raise ValueError(msg)
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            msg = "the control plane has ended"
+            raise NotRunning(msg)
+
+    def _if_open(self, act: Callable[[], None]) -> None:
+        """Call ``act`` on the loop, if that is there yet: now when it is this one, else soon."""
+        loop = self._loop
+        if loop is None:
+            return
+        if _running_loop() is loop:
+            act()
+        else:
+            loop.call_soon_threadsafe(act)
 
     def _lane(self, publisher: Publisher, name: str, options: DeliveryOptions) -> Lane:
         if options.policy is not Overflow.BLOCK:
@@ -143,6 +185,17 @@ class FanOut:
     async def _close_lanes(self) -> None:
         await asyncio.gather(*(lane.close() for lane in self._offers))
 
+    def _begin_removal(self, lane: Lane) -> None:
+        lane.retire()
+        removal = asyncio.create_task(self._retire(lane), name=f"removing publisher {lane.name}")
+        self._removals[removal] = lane
+        removal.add_done_callback(self._forget_removed)
+
+    def _forget_removed(self, removal: asyncio.Task[None]) -> None:
+        health = self._removals.pop(removal).health
+        self._dropped_by_removed += health.dropped
+        self._gaps_of_removed += health.gaps
+
     async def _retire(self, lane: Lane) -> None:
         try:
             await within(self._clock, REMOVAL_DRAIN, lane.wait_until_idle())
@@ -150,6 +203,13 @@ class FanOut:
             logger.warning("Publisher %s was removed with events still waiting for it", lane.name)
         finally:
             await lane.close()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _check_is_publisher(publisher: object) -> None:

@@ -22,8 +22,8 @@ class PublisherHealth:
     """One publisher at one moment.
 
     ``queued_events`` and ``queued_bytes`` wait, ``in_flight`` (events) are being published; ``accepted`` and ``dropped``
-    count events since it was added, ``failures`` tries that raised. ``lag``: seconds since the oldest event that is not
-    accepted yet was received. ``required``: the resume point waits for it.
+    count events since it was added, ``gaps`` runs of dropped ones, ``failures`` tries that raised. ``lag``: seconds since
+    the oldest event that is not accepted yet was received. ``required``: the resume point waits for it.
     """
 
     name: str
@@ -34,6 +34,7 @@ class PublisherHealth:
     in_flight: int
     accepted: int
     dropped: int
+    gaps: int
     failures: int
     last_error: str  # "" = none yet
     lag: float

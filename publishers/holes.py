@@ -6,7 +6,7 @@ A run becomes one gap record for the publisher that lacks the events, at the pla
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -73,6 +73,7 @@ class Line:
     """
 
     def __init__(self, publisher: str) -> None:
+        self.runs = 0  # that began here, in all
         self._publisher = publisher
         self._items: deque[Item] = deque()
         self._open: dict[int, Hole] = {}  # by shard id: the run at the end, which the next dropped event may widen
@@ -80,13 +81,21 @@ class Line:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._items)
-
     @property
     def first(self) -> Item:
         """What goes next, left where it is. Raises IndexError when there is nothing."""
         return self._items[0]
+
+    @property
+    def first_event(self) -> Event | None:
+        """The first item that is an event. By index, since an iteration would not outlive a change by another thread."""
+        index = 0
+        try:
+            while not isinstance(item := self._items[index], Event) or item.seq is None:
+                index += 1
+        except IndexError:
+            return None
+        return item
 
     def append(self, item: Item) -> None:
         """``item`` comes next."""
@@ -103,6 +112,7 @@ class Line:
         if hole is not None and hole.session == event.session:
             hole.widen(event)
         else:
+            self.runs += 1
             self._append_hole(Hole.of(event, self._publisher, cause))
 
     def popleft(self) -> Item:

@@ -86,6 +86,10 @@ class Lane(ABC):
         """Return once nothing waits for the publisher, or it is parked."""
         await self._idle.wait()
 
+    @abstractmethod
+    def retire(self) -> None:
+        """Nothing more will be offered; what waits still goes out until `close`."""
+
     async def close(self) -> None:
         """Stop the task and close the publisher, each within its time; idempotent. What is queued is dropped."""
         if self._state is PublisherState.CLOSED:
@@ -100,9 +104,10 @@ class Lane(ABC):
     @property
     def health(self) -> PublisherHealth:
         """What the tracker shows."""
-        oldest = next((event for event in self._in_hand if event.seq is not None), self._queue.oldest)
+        in_hand = self._in_hand
+        oldest = next((event for event in in_hand if event.seq is not None), self._queue.oldest)
         lag = 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest.received_at).total_seconds())
-        lost_inside = self.publisher.dropped if isinstance(self.publisher, BufferingPublisher) else 0
+        inside = self.publisher if isinstance(self.publisher, BufferingPublisher) else None
         events, size = self._waiting()
         return PublisherHealth(
             name=self.name,
@@ -110,9 +115,10 @@ class Lane(ABC):
             state=self._state,
             queued_events=events,
             queued_bytes=size,
-            in_flight=count_events(self._in_hand),
+            in_flight=count_events(in_hand),
             accepted=self._accepted,
-            dropped=self._dropped + lost_inside,
+            dropped=self._dropped + (inside.dropped if inside else 0),
+            gaps=self._queue.gaps + (inside.gaps if inside else 0),
             failures=self._failures,
             last_error=self._last_error,
             lag=lag,

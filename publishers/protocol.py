@@ -55,3 +55,8 @@ class BufferingPublisher(Protocol):
     def dropped(self) -> int:
         """How many accepted events were thrown away since the publisher was made."""
         ...
+
+    @property
+    def gaps(self) -> int:
+        """How many runs of events were thrown away; each reaches the reader as a gap record."""
+        ...

@@ -54,8 +54,13 @@ class BoundedQueue:
 
     @property
     def oldest(self) -> Event | None:
-        """The event that is next, left where it is; records are passed over."""
-        return next((item for item in self._line if isinstance(item, Event) and item.seq is not None), None)
+        """The event that is next, left where it is; records are passed over. Safe to ask from another thread."""
+        return self._line.first_event
+
+    @property
+    def gaps(self) -> int:
+        """How many runs of events were dropped so far."""
+        return self._before.runs + self._line.runs
 
     @property
     def fill(self) -> float:

@@ -284,6 +284,17 @@ async def test_a_blocking_publisher_that_is_removed_is_waited_for_no_more(
     assert congested == ["sink"]
 
 
+async def test_a_publisher_that_is_leaving_interrupts_no_connection(
+    fan_out: FanOut, shard: ShardDelivery, stuck: Sink, congested: list[str], clock: FakeClock
+) -> None:
+    """Its hold would have lasted too long half a second after it was removed."""
+    shard.hand_over(events(range(1, 50)))
+    await clock.advance(9.5)
+    fan_out.remove("sink")
+    await clock.advance(2.0)
+    assert congested == []
+
+
 async def test_what_is_not_accepted_at_the_end_is_counted_and_not_delivered(
     fan_out: FanOut, shard: ShardDelivery, stuck: Sink, clock: FakeClock
 ) -> None:

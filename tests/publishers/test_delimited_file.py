@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import stat
 import subprocess
 import sys
@@ -46,10 +47,61 @@ FULL_DISK = """
     asyncio.run(main())
 """
 
+FULL_FOR_A_WHILE = """
+    import asyncio, resource, sys
+    from datetime import UTC, datetime
+    from discorder.clock import FakeClock
+    from discorder.publishers.delimited_file import DelimitedFileEventPublisher
+    from discorder.publishers.fanout import DeliveryOptions, FanOut
+    from discorder.wire import Event
+
+    ROOM = resource.RLIM_INFINITY
+
+    def events(*numbers):
+        return [Event("A", (0, 1), n, None, "s", datetime.now(UTC), b"x" * 1000) for n in numbers]
+
+    async def main(path, required):
+        clock = FakeClock()
+        fan_out = FanOut(clock)
+        publisher = DelimitedFileEventPublisher(path, name="audit", clock=clock)
+        fan_out.add(publisher, DeliveryOptions(required=required, max_events=5))
+        await fan_out.open()
+        shard = fan_out.shard(0)
+        shard.hand_over(events(1))
+        await until(clock, lambda: fan_out.health[0].accepted == 1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, ROOM))
+        for seq in range(2, 21):
+            shard.hand_over(events(seq))
+            await clock.advance(2.0, settle=lambda: asyncio.sleep(0.005))
+        health = fan_out.health[0]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, ROOM))
+        print(health.state, health.last_error)
+        shard.connection_opened()
+        shard.hand_over(events(*range(shard.resume_seq("s", 20) + 1, 22)))  # what it had to refuse is replayed
+        await until(clock, lambda: fan_out.health[0].queued_events + fan_out.health[0].in_flight == 0)
+        await until(clock, lambda: fan_out.health[0].state == "healthy")
+        await fan_out.close()
+
+    async def until(clock, predicate):
+        while not predicate():
+            await clock.advance(1.0, settle=lambda: asyncio.sleep(0.005))
+
+    asyncio.run(main(sys.argv[1], sys.argv[2] == "required"))
+"""
+
+
+def rows(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file, delimiter="\t"))
+
 
 def seqs(path: Path) -> list[int]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [int(row[4]) for row in csv.reader(file, delimiter="\t")]
+    return [int(row[4]) for row in rows(path)]
+
+
+def run_script(script: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -95,6 +147,15 @@ async def test_rotation_keeps_the_newest_files_and_splits_no_batch(tmp_path: Pat
     kept = [seq for file in files for seq in seqs(file)]
     assert kept == list(range(kept[0], 21))
     assert kept[0] % 2 == 1
+
+
+async def test_not_even_a_type_with_line_breaks_spans_lines(tmp_path: Path, make_event: MakeEvent) -> None:
+    """A peer may name an event as it likes; a torn line must still be told from a whole one."""
+    publisher = DelimitedFileEventPublisher(tmp_path / "e.tsv")
+    await publisher.open()
+    await publisher.publish([make_event(1, kind="A\r\nB")])
+    await publisher.close()
+    assert rows(tmp_path / "e.tsv")[0][0] == "A  B"
 
 
 @pytest.mark.parametrize("torn", [b"MESSAGE_CREATE\t2026", b"x" * 200_000], ids=["short", "longer than one step back"])
@@ -161,15 +222,33 @@ async def test_a_file_that_somebody_rotated_away_is_made_anew(tmp_path: Path, ma
 def test_a_full_disk_leaves_no_half_batch_and_the_retry_no_duplicate(tmp_path: Path) -> None:
     """A file size limit stands in for the full disk: the write is cut short, then refused."""
     path = tmp_path / "e.tsv"
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(path)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert run.stdout == f"cannot write to {path}: File too large\n"
+    assert run_script(FULL_DISK, str(path)) == f"cannot write to {path}: File too large\n"
     assert seqs(path) == [1, 2, 3]
+
+
+def test_a_disk_that_is_full_for_a_while_costs_a_required_file_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "e.tsv"
+    said = run_script(FULL_FOR_A_WHILE, str(path), "required")
+    assert said == f"retrying PublisherError: cannot write to {path}: File too large\n"
+    assert seqs(path) == list(range(1, 22))
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_one_gap_in_a_file_of_best_effort(tmp_path: Path) -> None:
+    """It is tried with back-off, parked, and taken back when there is room; the gap stands where the events would have."""
+    path = tmp_path / "e.tsv"
+    said = run_script(FULL_FOR_A_WHILE, str(path), "best effort")
+    assert said == f"parked PublisherError: cannot write to {path}: File too large\n"
+    found = rows(path)
+    (gap,) = (index for index, row in enumerate(found) if row[0] == "DISCORDER_GAP")
+    assert found[gap][4] == "", "a record has no seq"
+    data = json.loads(found[gap][5])
+    assert (data["kind"], data["publisher"]) == ("publisher", "audit")
+    assert "File too large" in data["cause"]
+    before = [int(row[4]) for row in found[:gap]]
+    after = [int(row[4]) for row in found[gap + 1 :]]
+    missing = list(range(data["from_seq"], data["to_seq"] + 1))
+    assert before + missing + after == list(range(1, 22)), "nothing is missing but what the gap tells of"
+    assert len(after) == 5
 
 
 async def test_a_second_process_on_the_same_file_is_refused(tmp_path: Path) -> None:

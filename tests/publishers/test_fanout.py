@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from discorder.clock import FakeClock, settle_loop
-from discorder.errors import ConfigError, PublisherError
+from discorder.errors import ConfigError, NotRunning, PublisherError
 from discorder.publishers.channel import ChannelEventPublisher
 from discorder.publishers.fanout import DeliveryOptions, FanOut, PublisherHealth, PublisherState
 from discorder.publishers.options import EventSelection, Overflow
@@ -321,6 +321,81 @@ async def test_a_removed_publisher_gets_what_waits_for_it_and_is_closed(
     await settle_loop()
     assert (removed.seqs, removed.closed, kept.seqs) == ([1], 1, [1, 2])
     assert fan_out.publishers == (kept,)
+
+
+async def test_publishers_are_added_and_removed_from_any_thread(
+    fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
+) -> None:
+    """At once: who comes second is refused in its own thread, and what was added is there when the call returns."""
+    await fan_out.open()
+    publishers = [Recorder(f"recorder {number % 4}") for number in range(32)]
+    outcomes: list[str] = []
+
+    def add(publisher: Recorder) -> None:
+        try:
+            fan_out.add(publisher)
+            outcomes.append("added" if publisher in fan_out.publishers else "lost")
+        except ValueError:
+            outcomes.append("refused")
+
+    await asyncio.gather(*(asyncio.to_thread(add, publisher) for publisher in publishers))
+    assert sorted(outcomes) == ["added"] * 4 + ["refused"] * 28
+    fan_out.hand_over([make_event(1)])
+    await settle_loop()
+    there = [publisher for publisher in publishers if publisher in fan_out.publishers]
+    assert [(publisher.opened, publisher.seqs) for publisher in there] == [(1, [1])] * 4
+    await asyncio.to_thread(fan_out.remove, "recorder 2")
+    assert len(fan_out.publishers) == 3
+    await settle_loop()
+    assert sorted(publisher.closed for publisher in there) == [0, 0, 0, 1]
+
+
+async def test_after_the_end_nobody_is_added_or_removed(clock: FakeClock) -> None:
+    fan_out = FanOut(clock)
+    fan_out.add(Recorder())
+    await fan_out.open()
+    await fan_out.close()
+    with pytest.raises(NotRunning):
+        fan_out.add(Recorder("late"))
+    with pytest.raises(NotRunning):
+        fan_out.remove("recorder")
+
+
+async def test_what_was_dropped_stays_counted_when_its_publisher_is_removed(
+    fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
+) -> None:
+    hanging = Hanging()
+    fan_out.add(hanging, DeliveryOptions(max_events=5))
+    await fan_out.open()
+    fan_out.hand_over([make_event(seq) for seq in range(1, 11)])
+    assert (fan_out.dropped, fan_out.gaps) == (5, 1)
+    fan_out.remove("hanging")
+    assert (fan_out.dropped, fan_out.gaps) == (5, 1)
+    await clock.advance(2.0)
+    assert (fan_out.dropped, fan_out.gaps) == (10, 1), "what still waited for it after a second is dropped too"
+
+
+async def test_health_can_be_read_from_another_thread_while_events_pour_in(
+    fan_out: FanOut, make_event: MakeEvent
+) -> None:
+    """It walks through queues that change under it."""
+    fan_out.add(Hanging(), DeliveryOptions(max_events=50))
+    fan_out.add(Recorder("blocks"), DeliveryOptions(overflow=Overflow.BLOCK))
+    await fan_out.open()
+    read = 0
+
+    def watch() -> None:
+        nonlocal read
+        while read < 200:
+            assert len(fan_out.health) == 2
+            read += 1
+
+    watching = asyncio.ensure_future(asyncio.to_thread(watch))
+    seq = 0
+    while not watching.done():
+        fan_out.hand_over([make_event(seq := seq + 1) for _ in range(20)])
+        await asyncio.sleep(0)
+    await watching
 
 
 async def test_wrong_names_and_things_that_are_no_publishers_are_refused(fan_out: FanOut) -> None:
