@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -230,3 +231,18 @@ def test_a_shard_that_waits_for_a_congested_publisher_says_for_which_and_how_lon
     assert reason.endswith(
         "is full: audit; goes on when audit has room again, at the latest after its hold_off; Discord keeps the events"
     )
+
+
+async def test_a_ticker_that_breaks_ends_the_plane_and_says_why(
+    start_memory_stage: StartMemoryStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it nothing is checkpointed and no sleep is noticed: a fault there is no reason to go on in silence."""
+    stage = start_memory_stage()
+    await stage.identified()
+
+    def break_once() -> datetime:
+        monkeypatch.undo()
+        raise OSError(22, "no such clock")
+
+    monkeypatch.setattr(stage.fake, "now", break_once)
+    assert str(await stage.end()) == "[Errno 22] no such clock"
