@@ -13,15 +13,18 @@ import pytest
 
 from discorder import diagnose, is_operational
 from discorder.clock import FakeClock, SystemClock
+from discorder.doctor import Doctor
 from discorder.logs import logger
 from discorder.shard_tracker import ShardTracker
 from discorder.simulator import Simulator
 from discorder.statemachine import State
+from discorder.statemachine.states import DEADLINES, READY_DEADLINE
+from discorder.statemachine.triggers import Timeout, Trigger
 from discorder.watchdog import LoopLag, Watchdog
 from discorder.wire import Event, Op
 
 if TYPE_CHECKING:
-    from tests.stage import StartMemoryStage, StartStage
+    from tests.stage import Exchange, StartMemoryStage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 Heard = Callable[[], list[str]]
@@ -34,6 +37,30 @@ def warnings() -> Iterator[Heard]:
     sink = logger.add(lambda message: heard.append(str(message)), level="WARNING", format="{message} {extra}")
     yield lambda: list(heard)
     logger.remove(sink)
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+async def test_a_deadline_that_replaces_one_is_kept_although_the_first_has_just_passed(exchange: Exchange) -> None:
+    """The ticket comes in the moment in which the wait for it is over: READY has its 60 s, and no more.
+
+    Found by spin: the late timeout is dropped as an older visit's, and a silent gateway held Identifying for ever.
+    """
+    clock, posted = FakeClock(), list[Trigger]()
+    tracker = ShardTracker(0, 1, clock)
+    tracker.entered(State.IDENTIFYING)
+    doctor = Doctor(exchange.dial((0, 1)), tracker=tracker, clock=clock, post=posted.append)
+    task = asyncio.ensure_future(doctor.run())
+    doctor.arm(DEADLINES[State.IDENTIFYING], 1)
+    await clock.advance(66.0)
+    doctor.arm(READY_DEADLINE, 2)
+    await clock.advance(59.0)
+    assert [timeout.visit for timeout in posted if isinstance(timeout, Timeout)] == [1]
+    await clock.advance(2.0)
+    assert [timeout.visit for timeout in posted if isinstance(timeout, Timeout)] == [1, 2]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 # ---------------------------------------------------------------- clock jumps
