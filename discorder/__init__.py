@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from discorder.commands import Commands
     from discorder.control_plane import BackgroundPlane, TrackerRef, run, serve, serve_in_background, shutdown
     from discorder.diagnosis import diagnose, is_operational
     from discorder.errors import DiscorderError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from discorder.publishers.zeromq import ZmqPublisher
     from discorder.rest import BotClient
     from discorder.stats import GatewayStats
-    from discorder.subscriber import subscribe
+    from discorder.subscriber import CurveKeys, Gap, GapKind, subscribe
     from discorder.tracker import GatewayTracker, get_status
     from discorder.wire import Event, session_label, shard_of_guild
 
@@ -27,9 +28,13 @@ _HOMES = {
     "BackgroundPlane": "control_plane",
     "BotClient": "rest",
     "ChannelEventPublisher": "publishers.channel",
+    "Commands": "commands",
+    "CurveKeys": "subscriber",
     "DelimitedFileEventPublisher": "publishers.delimited_file",
     "DiscorderError": "errors",
     "Event": "wire",
+    "Gap": "subscriber",
+    "GapKind": "subscriber",
     "GatewayStats": "stats",
     "GatewayTracker": "tracker",
     "LogPublisher": "publishers.log",
@@ -51,9 +56,13 @@ __all__ = [
     "BackgroundPlane",
     "BotClient",
     "ChannelEventPublisher",
+    "Commands",
+    "CurveKeys",
     "DelimitedFileEventPublisher",
     "DiscorderError",
     "Event",
+    "Gap",
+    "GapKind",
     "GatewayStats",
     "GatewayTracker",
     "LogPublisher",

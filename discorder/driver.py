@@ -63,6 +63,7 @@ class ShardDriver:
         outside.delivery.when_congested(self._congested)
         tracker.session = machine.session
         tracker.read_seq = lambda: reception.seq
+        tracker.read_ready = lambda: reception.ready
         tracker.read_last_dispatch_at = lambda: reception.last_dispatch_at
         tracker.read_holding = lambda: outside.delivery.holding
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from discorder.assembly import Assembly, Surroundings, configured_layout, make_trackers
 from discorder.config import Config
+from discorder.desk import PlaneDesk
 from discorder.driver import ShardDriver
 from discorder.errors import DiscorderError
 from discorder.keeping import NO_CLAIM, Claim, Sessions
@@ -54,13 +55,13 @@ class ControlPlane:
         self._layout = configured_layout(config)  # None until the look-up tells
         self._compression = choose_compression(config.gateway.compress)
         logger.info("Transport compression", chosen=self._compression.value, asked=config.gateway.compress.value)
-        self._fan_out = FanOut(self._around.clock)
+        self.outbound = Outbound(config.gateway.intents_value, self._around.clock)
+        self._fan_out = FanOut(self._around.clock, PlaneDesk(self.outbound, self._shards))
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
         self._drivers: dict[int, ShardDriver] = {}
         self._ticker = Ticker(self._around.clock, jumped=self._probe, act=self._checkpoint)
         self._watchdog = Watchdog()
-        self.outbound = Outbound(config.gateway.intents_value, self._around.clock)
         self._lifeline = Lifeline()
         self._gateway: asyncio.Future[GatewayInfo] = self.loop.create_future()
         self._stop_asked: bool | None = None  # the value is ``goodbye``
@@ -306,6 +307,9 @@ class ControlPlane:
     def _shard_changed(self) -> None:
         if not self._lifeline.ready.is_set() and self._start_up.changed():
             self._lifeline.ready.set()
+
+    def _shards(self) -> Sequence[ShardTracker]:
+        return () if self._tracker is None else self._tracker.shards
 
 
 def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:

@@ -142,6 +142,16 @@ class Reception:
         self.seq = None
         self.label = None
 
+    @property
+    def ready(self) -> Event | None:
+        """READY of the present session, as the event that it was; None without a session."""
+        if self.last_ready is None or self.label is None:
+            return None
+        at = (
+            self._stats.ready_time or self._clock.now()
+        )  # of a session that was opened by an earlier process: not known
+        return Event("READY", self._shard, READY_SEQ, 0, self.label, at, self.last_ready)
+
     # ---------------------------------------------------------------- told by the wire
 
     def take(self, batch: Sequence[bytes], callbacks: Callbacks) -> None:

@@ -16,7 +16,7 @@ from discorder.statemachine.heartbeat import Pulse
 from discorder.statemachine.triggers import Name
 from discorder.stats import GatewayStats, listing
 from discorder.transport.protocol import Transport
-from discorder.wire import session_label
+from discorder.wire import Event, session_label
 
 TRANSITIONS_KEPT = 256
 
@@ -64,6 +64,7 @@ class ShardTracker:
         self.transitions: deque[Transition] = deque(maxlen=TRANSITIONS_KEPT)
         self.stats = GatewayStats(start_time=clock.now())
         self.read_seq: Callable[[], int | None] = lambda: None
+        self.read_ready: Callable[[], Event | None] = lambda: None
         self.read_last_dispatch_at: Callable[[], float | None] = lambda: None
         self.read_holding: Callable[[], Sequence[str]] = tuple
         self._clock = clock
@@ -75,6 +76,11 @@ class ShardTracker:
     def seq(self) -> int | None:
         """The last sequence received, None without a session."""
         return self.read_seq()
+
+    @property
+    def ready(self) -> Event | None:
+        """The READY that opened the session, None without one."""
+        return self.read_ready()
 
     @property
     def heartbeat_interval_ms(self) -> int | None:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 API_VERSION = 10
 MAX_SEND_BYTES = 4096  # of one client frame (gateway-protocol.md §2); above it the server closes with 4002
 LARGE_THRESHOLD = 250  # the most Discord allows: guilds up to this size come with their offline members
+MAX_PORT = 65_535
 MAX_SEQ = 2**63 - 1  # a signed 64-bit integer; anything above is a breach, not a sequence
 
 
@@ -143,6 +144,20 @@ decode_document = msgspec.json.Decoder(ReceivedEvent).decode
 def format_timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, e.g. ``2026-11-23T09:30:01.123456Z``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def replay_address(address: str) -> str:
+    """Where a bus that publishes at ``address`` answers, unless it is configured otherwise: the next port, or path + ``.replay``.
+
+    Raises ValueError for an address that has neither, and for the last port there is.
+    """
+    if address.startswith("ipc://"):
+        return f"{address}.replay"
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < MAX_PORT:
+        msg = f"there is no port after that of {address!r}"
+        raise ValueError(msg)
+    return f"{host}:{int(port) + 1}"
 
 
 def session_label(session_id: str) -> str:

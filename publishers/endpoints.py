@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 from discorder.errors import AddressInUse, ConfigError
+from discorder.wire import MAX_PORT
 
 EXAMPLES = 'such as "tcp://127.0.0.1:6000" or "ipc:///run/user/1000/discorder"'
 LOOPBACK_NAMES = frozenset({"localhost", "lo", "lo0"})
-MAX_PORT = 65_535
 
 _TCP = re.compile(r"tcp://(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>\*|\d{1,5})")
 
@@ -32,9 +32,16 @@ def check_endpoint(key: str, endpoint: str, *, insecure: bool) -> None:
     if not insecure and not is_loopback(match["host"]):
         msg = (
             f"{key}: other hosts could read every message at {endpoint}; bind a loopback address or an ipc:// path, "
-            f"{EXAMPLES}, or set insecure = true if the network itself is trusted"
+            f"{EXAMPLES}, encrypt it (curve_secret_file, curve_clients; discorder keygen), or set insecure = true if the network "
+            "itself is trusted"
         )
         raise ConfigError(msg)
+
+
+def has_any_port(endpoint: str) -> bool:
+    """Whether the system is to choose the port."""
+    match = _TCP.fullmatch(endpoint)
+    return match is not None and match["port"] in {"*", "0"}
 
 
 def is_loopback(host: str) -> bool:

@@ -19,7 +19,7 @@ from discorder.publishers.dropping import DroppingLane
 from discorder.publishers.health import PublisherHealth, PublisherState
 from discorder.publishers.lane import Lane
 from discorder.publishers.options import DeliveryOptions, Overflow
-from discorder.publishers.protocol import Publisher
+from discorder.publishers.protocol import AnsweringPublisher, Desk, Publisher
 from discorder.publishers.registry import check_delivery
 from discorder.wire import Event
 
@@ -34,8 +34,10 @@ logger = logging.getLogger(__name__)
 class FanOut:
     """The publishers of one control plane. They live as long as it does, whatever happens to connections."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, desk: Desk | None = None) -> None:
+        """``desk``: whom publishers may ask for their readers."""
         self._clock = clock
+        self._desk = desk
         self._lanes: dict[str, Lane] = {}
         self._offers: tuple[Lane, ...] = ()  # what the hot path walks through
         self._shards: dict[int, ShardDelivery] = {}
@@ -93,6 +95,8 @@ class FanOut:
         _check_is_publisher(publisher)
         name = name or publisher.name
         check_delivery(publisher, options, f"publishers.{name}")
+        if self._desk is not None and isinstance(publisher, AnsweringPublisher):
+            publisher.answer_from(self._desk)
         with self._lock:
             self._refuse_taken(publisher, name)
             lane = self._lanes[name] = self._lane(publisher, name, options)

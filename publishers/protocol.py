@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from discorder.wire import Event
 
@@ -59,4 +59,30 @@ class BufferingPublisher(Protocol):
     @property
     def gaps(self) -> int:
         """How many runs of events were thrown away; each reaches the reader as a gap record."""
+        ...
+
+
+class Desk(Protocol):
+    """What a publisher may ask of the control plane for those who read from it. All on the control plane's loop."""
+
+    async def command(
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+    ) -> Mapping[str, object]:
+        """Have the gateway command ``name`` with the body ``d`` sent now; returns what its sender is to be told.
+
+        ``shard`` and ``guild_id`` say where to. Raises `CommandRefused`, also where the command would have to wait.
+        """
+        ...
+
+    def last_ready(self, shard: int) -> Event | None:
+        """The last READY of ``shard``, None when there is none yet."""
+        ...
+
+
+@runtime_checkable
+class AnsweringPublisher(Protocol):
+    """A publisher whose readers may ask back."""
+
+    def answer_from(self, desk: Desk) -> None:
+        """Called once, before `Publisher.open`."""
         ...

@@ -13,6 +13,7 @@ from discorder.control_plane import serve_config
 from discorder.publishers.zeromq import ZmqPublisher
 from discorder.rest import BotClient
 from discorder.simulator import Simulator
+from discorder.wire import ReceivedEvent
 
 SECONDS = 40.0  # READY and RESUMED in the middle of a session are breaches: each costs a restart
 
@@ -47,6 +48,7 @@ async def test_all_135_payloads_arrive_byte_identical(sim: Simulator, compress: 
             received = []
             async with asyncio.timeout(SECONDS):
                 async for event in events:
+                    assert isinstance(event, ReceivedEvent), event
                     received.append((event.seq, event.type, event.data))
                     if event.seq == wanted[-1][0]:
                         break

@@ -14,8 +14,9 @@ import zmq
 
 from discorder.publishers.zeromq import ZmqPublisher
 from discorder.subscriber import Subscription, subscribe
-from discorder.wire import Event
+from discorder.wire import Event, ReceivedEvent
 
+OWN = 2  # subscriptions besides the types that were asked for: gaps and positions
 MOMENT = datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
 
 
@@ -42,9 +43,16 @@ async def subscribed(bus: ZmqPublisher, count: int) -> None:
             await asyncio.sleep(0.005)
 
 
-async def take(events: Subscription, count: int) -> Sequence[int | None]:
+async def take(events: Subscription[ReceivedEvent], count: int) -> Sequence[int | None]:
     async with asyncio.timeout(5):
-        return [(await anext(events)).seq for _ in range(count)]
+        return [(await event_of(events)).seq for _ in range(count)]
+
+
+async def event_of(events: Subscription[ReceivedEvent]) -> ReceivedEvent:
+    """The next item, which must be an event."""
+    item = await anext(events)
+    assert isinstance(item, ReceivedEvent), item
+    return item
 
 
 async def test_an_event_arrives_typed_and_its_data_as_it_was(bus: ZmqPublisher) -> None:
@@ -52,7 +60,7 @@ async def test_an_event_arrives_typed_and_its_data_as_it_was(bus: ZmqPublisher) 
     async with subscribe(bus.endpoints[0]) as events:
         await subscribed(bus, 1)
         bus.publish_nowait([event(7, data=data)])
-        received = await anext(events)
+        received = await event_of(events)
     assert (received.type, received.shard, received.seq, received.prev) == ("MESSAGE_CREATE", (0, 1), 7, 6)
     assert (received.session, received.timestamp, received.data) == ("0123456789abcdef", MOMENT, data)
     assert received.json()["content"] == received.decode(Message).content == "نمر"
@@ -61,7 +69,7 @@ async def test_an_event_arrives_typed_and_its_data_as_it_was(bus: ZmqPublisher) 
 
 async def test_types_are_compared_exactly_although_topics_match_by_prefix(bus: ZmqPublisher) -> None:
     async with subscribe(bus.endpoints[0], types=["MESSAGE_DELETE", "READY"]) as events:
-        await subscribed(bus, 2)
+        await subscribed(bus, 2 + OWN)
         kinds = ["MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "MESSAGE_CREATE", "READY"]
         bus.publish_nowait([event(seq, kind) for seq, kind in enumerate(kinds, 1)])
         assert await take(events, 2) == [1, 4]
@@ -69,7 +77,7 @@ async def test_types_are_compared_exactly_although_topics_match_by_prefix(bus: Z
 
 async def test_one_type_may_be_given_as_a_plain_string(bus: ZmqPublisher) -> None:
     async with subscribe(bus.endpoints[0], types="READY") as events:
-        await subscribed(bus, 1)
+        await subscribed(bus, 1 + OWN)
         bus.publish_nowait([event(1), event(2, "READY")])
         assert await take(events, 1) == [2]
 
@@ -124,6 +132,7 @@ async def test_breaking_out_of_the_loop_is_enough(bus: ZmqPublisher) -> None:
     async def first_two() -> list[int | None]:
         seen: list[int | None] = []
         async for received in subscribe(bus.endpoints[0]):
+            assert isinstance(received, ReceivedEvent)
             seen.append(received.seq)
             if len(seen) == 2:
                 break

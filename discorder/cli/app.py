@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from discorder.cli import budget, check_config, demo, diagram, init, replay, serve, simulate, tail
+from discorder.cli import budget, check_config, demo, diagram, init, keygen, replay, send, serve, simulate, tail
 
 app = typer.Typer(
     name="discorder",
@@ -26,6 +26,8 @@ app.command("budget")(budget.budget)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("tail")(tail.tail)
+app.add_typer(send.send, name="send")
+app.command("keygen")(keygen.keygen)
 app.command("replay")(replay.replay)
 app.command("diagram")(diagram.diagram)
 app.command("init")(init.init)

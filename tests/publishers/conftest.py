@@ -19,8 +19,15 @@ MakeEvent = Callable[..., Event]
 def make_event() -> MakeEvent:
     """A function that makes an event with a given seq."""
 
-    def make(seq: int, kind: str = "MESSAGE_CREATE", data: bytes = b"{}") -> Event:
-        return Event(kind, (0, 1), seq, None, "0123456789abcdef", datetime(2026, 1, 1, tzinfo=UTC), data)
+    def make(
+        seq: int,
+        kind: str = "MESSAGE_CREATE",
+        data: bytes = b"{}",
+        *,
+        shard: tuple[int, int] = (0, 1),
+        session: str = "0123456789abcdef",
+    ) -> Event:
+        return Event(kind, shard, seq, None, session, datetime(2026, 1, 1, tzinfo=UTC), data)
 
     return make
 

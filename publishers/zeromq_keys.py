@@ -1,0 +1,105 @@
+"""CURVE keys: key files, and who may connect. The files are those of `zmq.auth`, so other ZeroMQ programs read them too.
+
+The secret file is for its owner alone; the public key is what the other side is told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+import zmq.auth
+from zmq.auth.thread import ThreadAuthenticator
+
+from discorder.errors import ConfigError, UnusableFile
+
+PUBLIC_SUFFIX = ".key"
+SECRET_SUFFIX = ".key_secret"  # noqa: S105  # of a file's name
+_KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")  # Z85, 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Both keys in Z85, 40 characters each. The repr tells only the public one."""
+
+    public: bytes
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"KeyPair(public={self.public.decode()!r})"
+
+
+def generate(name: Path) -> tuple[Path, Path, str]:
+    """Write a new pair to ``name``.key (public) and ``name``.key_secret (0600); returns both paths and the public key.
+
+    Raises ConfigError when one of the files exists, UnusableFile when they cannot be written.
+    """
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    public_file, secret_file = (name.with_name(name.name + suffix) for suffix in (PUBLIC_SUFFIX, SECRET_SUFFIX))
+    for path in (public_file, secret_file):
+        if path.exists():
+            msg = f"{path} exists; choose another name, or remove it first"
+            raise ConfigError(msg)
+    lines = f'curve\n    public-key = "{public}"\n'
+    _write(secret_file, 0o600, f'# CURVE key pair: keep it secret\n{lines}    secret-key = "{secret}"\n')
+    _write(public_file, 0o644, f"# CURVE public key\n{lines}")
+    return public_file, secret_file, public
+
+
+def load_pair(path: Path, key: str) -> KeyPair:
+    """The pair in a secret file. ``key``: what names the file, for the error.
+
+    Raises ConfigError for a file that is missing, holds no secret key, or can be read by others than its owner.
+    """
+    try:
+        if path.stat().st_mode & 0o077:
+            msg = f"{key}: {path} can be read by others than its owner; chmod 600 {path}"
+            raise ConfigError(msg)
+        public, secret = zmq.auth.load_certificate(path)
+    except (OSError, ValueError) as error:
+        msg = f"{key}: {path} is no key file that can be read ({error}); discorder keygen NAME writes one"
+        raise ConfigError(msg) from error
+    if secret is None or not is_key(secret.decode()):
+        msg = f"{key}: {path} holds no secret key; name the file that ends in {SECRET_SUFFIX}"
+        raise ConfigError(msg)
+    return KeyPair(public, secret)
+
+
+def is_key(text: str) -> bool:
+    """Whether ``text`` can be a key: 40 characters of Z85."""
+    return _KEY.fullmatch(text) is not None
+
+
+class Gatekeeper:
+    """Admits to the CURVE sockets of one context only those clients whose public keys are listed. Has a thread of its own."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], clients: Sequence[str]) -> None:
+        self._clients = frozenset(key.encode() for key in clients)
+        self._authenticator = ThreadAuthenticator(context)
+
+    def start(self) -> None:
+        """Must come before the first socket binds."""
+        self._authenticator.configure_curve_callback(credentials_provider=self)
+        self._authenticator.start()
+
+    def stop(self) -> None:
+        """Must come before the context is terminated."""
+        self._authenticator.stop()
+
+    def callback(self, _domain: str, key: bytes) -> bool:
+        """Called by the authenticator for every client that connects; ``key`` is in Z85."""
+        return key in self._clients
+
+
+def _write(path: Path, mode: int, text: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor, not a path
+            file.write(text)
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise UnusableFile(msg) from error

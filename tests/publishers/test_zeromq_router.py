@@ -1,0 +1,400 @@
+"""The ROUTER beside the bus, asked as a program in another language would: JSON in, three frames out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from discorder.errors import AddressInUse, CommandRateLimited, ConfigError
+from discorder.publishers import zeromq_router
+from discorder.publishers.zeromq import ZmqPublisher
+from discorder.wire import Event, decode_document, replay_address
+
+MakeEvent = Callable[..., Event]
+SESSION = "0123456789abcdef"
+SECONDS = 20.0
+
+
+class Client:
+    """A DEALER that waits without holding up the loop, on which the bus runs as well."""
+
+    def __init__(self, sock: zmq.Socket[bytes]) -> None:
+        self.socket = sock
+
+    def send(self, request: Mapping[str, Any] | bytes) -> None:
+        self.socket.send(request if isinstance(request, bytes) else msgspec.json.encode({"v": 1, "id": 7, **request}))
+
+    async def part(self) -> tuple[bytes, bytes, bytes]:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                try:
+                    id_frame, topic, document = self.socket.recv_multipart(zmq.DONTWAIT)
+                except zmq.Again:
+                    await asyncio.sleep(0.002)
+                else:
+                    return id_frame, topic, document
+
+    async def answer(self) -> tuple[list[tuple[bytes, bytes]], dict[str, Any]]:
+        """The parts before the last, and what the last says."""
+        parts: list[tuple[bytes, bytes]] = []
+        while True:
+            _, topic, document = await self.part()
+            if not topic:
+                return parts, msgspec.json.decode(document)
+            parts.append((topic, document))
+
+    async def ask(self, request: Mapping[str, Any] | bytes) -> dict[str, Any]:
+        self.send(request)
+        return (await self.answer())[1]
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[ZmqPublisher]:
+    made = ZmqPublisher("tcp://127.0.0.1:0")
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Client]]:
+    """Makes clients of a bus."""
+    context = zmq.Context()
+    made: list[zmq.Socket[bytes]] = []
+
+    def make(bus: ZmqPublisher, **options: int) -> Client:
+        sock = context.socket(zmq.DEALER)
+        made.append(sock)
+        for name, value in options.items():
+            sock.set(getattr(zmq, name), value)
+        sock.connect(bus.replay_endpoint)
+        return Client(sock)
+
+    yield make
+    context.destroy(linger=0)
+
+
+Connect = Callable[..., Client]
+
+
+async def test_replay_is_byte_identical_in_order_and_ends_with_where_it_ends(
+    bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
+) -> None:
+    events = [make_event(seq, data=f'{{"n":{10**40 + seq},"t":"é\\u00e9"}}'.encode()) for seq in range(1, 3_001)]
+    bus.publish_nowait(events)
+    client = connect(bus)
+    client.send({"op": "replay", "shard": 0, "session": SESSION, "after": 41, "types": None})
+    parts, last = await client.answer()
+    assert [document for _, document in parts] == [event.document for event in events[41:]]
+    assert {topic for topic, _ in parts} == {b"MESSAGE_CREATE"}
+    since = {"session": SESSION, "seq": 41}
+    assert last == {"ok": True, "complete": True, "session": SESSION, "last": 3_000, "since": since}
+
+
+async def test_the_id_of_the_request_stands_on_every_part(
+    bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
+) -> None:
+    bus.publish_nowait([make_event(1)])
+    client = connect(bus)
+    for given, frame in ((7, b"7"), ("sieben", b"sieben")):
+        client.send({"id": given, "op": "replay", "shard": 0})
+        assert [(await client.part())[0] for _ in range(2)] == [frame, frame]
+
+
+async def test_a_filtered_replay_compares_exactly(bus: ZmqPublisher, connect: Connect, make_event: MakeEvent) -> None:
+    bus.publish_nowait([make_event(1, "MESSAGE_DELETE_BULK"), make_event(2, "MESSAGE_DELETE"), make_event(3)])
+    client = connect(bus)
+    client.send({"op": "replay", "shard": 0, "session": SESSION, "after": 0, "types": ["MESSAGE_DELETE"]})
+    parts, last = await client.answer()
+    assert [topic for topic, _ in parts] == [b"MESSAGE_DELETE"]
+    assert last["last"] == 3
+
+
+async def test_who_asks_for_more_than_is_held_gets_what_there_is_and_is_told(
+    connect: Connect, make_event: MakeEvent
+) -> None:
+    bus = ZmqPublisher("tcp://127.0.0.1:0", ring_bytes=2_000)
+    await bus.open()
+    bus.publish_nowait([make_event(seq) for seq in range(1, 101)])
+    client = connect(bus)
+    client.send({"op": "replay", "shard": 0, "session": SESSION, "after": 41})
+    parts, last = await client.answer()
+    seqs = [decode_document(document).seq for _, document in parts]
+    assert last["complete"] is False
+    assert last["since"] == {"session": SESSION, "seq": 100 - len(seqs)}
+    assert seqs == list(range(101 - len(seqs), 101))
+    await bus.close()
+
+
+async def test_the_positions_of_all_shards(bus: ZmqPublisher, connect: Connect, make_event: MakeEvent) -> None:
+    bus.publish_nowait([make_event(1, "READY", shard=(1, 2)), make_event(2, shard=(1, 2))])
+    answer = await connect(bus).ask({"op": "positions"})
+    types = {"READY": 1, "MESSAGE_CREATE": 2}
+    assert answer["shards"] == [{"shard": [1, 2], "session": SESSION, "since": 0, "last": 2, "types": types}]
+
+
+async def test_positions_are_published_as_they_move_and_once_more_at_the_end(make_event: MakeEvent) -> None:
+    bus = ZmqPublisher("tcp://127.0.0.1:0", linger_ms=5_000)
+    await bus.open()
+    context = zmq.Context()
+    sub = context.socket(zmq.SUB)
+    sub.connect(bus.endpoints[0])
+    sub.subscribe("DISCORDER_POSITION")
+    async with asyncio.timeout(SECONDS):
+        while not bus.subscriptions:  # noqa: ASYNC110  # ZeroMQ tells of subscriptions only when asked
+            await asyncio.sleep(0.005)
+    bus.publish_nowait([make_event(1)])
+    reading = asyncio.to_thread(lambda: [decode_document(sub.recv_multipart()[1]) for _ in range(2)])
+    task = asyncio.ensure_future(reading)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(SECONDS):
+        while not bus._told:  # noqa: ASYNC110, SLF001  # the first of the two
+            await asyncio.sleep(0.02)
+    bus.publish_nowait([make_event(2)])
+    await bus.close()
+    first, second = await task
+    assert first.json() == {"since": 0, "last": 1, "types": {"MESSAGE_CREATE": 1}}
+    assert second.json() == {"since": 0, "last": 2, "types": {"MESSAGE_CREATE": 2}}
+    assert (first.seq, first.prev, first.session, first.shard) == (None, None, SESSION, (0, 1))
+    sub.close(linger=0)
+    context.term()
+
+
+# ---------------------------------------------------------------- what may go wrong
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "word"),
+    [
+        (b"garbage", "bad_request", "JSON"),
+        (b"\xff\xfe", "bad_request", ""),
+        (b"[" * 50_000, "bad_request", ""),
+        (b"[]", "bad_request", "object"),
+        ({"op": "sing"}, "bad_request", "sing"),
+        ({"op": "replay"}, "bad_request", "shard"),
+        ({"op": "replay", "shard": "0"}, "bad_request", "int"),
+        ({"op": "replay", "shard": 0, "after": 1 << 70}, "bad_request", "int"),
+        ({"op": "replay", "shard": 9}, "no_such_shard", "9"),
+        ({"op": "ready", "shard": 0}, "not_ready", "READY"),
+        ({"op": "command", "command": "presence", "d": {}}, "commands_off", "control plane"),
+        ({"v": 2, "op": "replay", "shard": 0}, "unsupported_version", "version 1"),
+    ],
+)
+async def test_a_request_that_cannot_be_answered_gets_an_error_that_says_why(
+    bus: ZmqPublisher, connect: Connect, request_: Any, error: str, word: str
+) -> None:
+    client = connect(bus)
+    answer = await client.ask(request_)
+    assert answer["ok"] is False
+    assert answer["error"] == error
+    assert word in answer["message"]
+    assert "shards" in await client.ask({"op": "positions"}), "and the next one is answered"
+
+
+async def test_what_is_no_request_at_all_disturbs_nobody(
+    bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
+) -> None:
+    client, stranger = connect(bus), connect(bus)
+    stranger.socket.send_multipart([b"a"] * 50)
+    assert (await stranger.answer())[1]["error"] == "bad_request"
+    stranger.socket.send(b"x" * 200_000)  # ZeroMQ cuts the connection
+    with socket.create_connection(("127.0.0.1", int(bus.replay_endpoint.rpartition(":")[2]))) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        bus.publish_nowait([make_event(1)])
+        assert (await client.ask({"op": "positions"}))["shards"][0]["last"] == 1
+
+
+async def test_a_client_that_does_not_read_costs_neither_memory_nor_the_others_anything(
+    bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
+) -> None:
+    """Its replay waits in the ring; its further requests are refused, and those answers that it does not fetch are dropped."""
+    bus.publish_nowait([make_event(seq, data=b'"' + b"x" * 20_000 + b'"') for seq in range(1, 501)])
+    asleep, awake = connect(bus, RCVHWM=1, RCVBUF=4_096), connect(bus)
+    for number in range(200):
+        asleep.send({"id": number, "op": "replay", "shard": 0})
+    for _ in range(3):
+        awake.send({"op": "replay", "shard": 0, "session": SESSION, "after": 100})
+        parts, last = await awake.answer()
+        assert (len(parts), last["complete"]) == (400, True)
+    router = bus._router  # noqa: SLF001  # what it keeps for each client is not seen from outside
+    assert router is not None
+    assert {len(streams) for streams in router._streams.values()} == {zeromq_router.STREAMS_PER_CLIENT}  # noqa: SLF001
+    seqs = []
+    while (part := await asleep.part())[1] or part[0] != b"0":
+        if part[0] == b"0":
+            seqs.append(decode_document(part[2]).seq)
+    assert seqs == list(range(1, 501))
+
+
+async def test_a_client_that_leaves_in_the_middle_is_forgotten(
+    bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
+) -> None:
+    bus.publish_nowait([make_event(seq, data=b'"' + b"x" * 20_000 + b'"') for seq in range(1, 1_001)])
+    client = connect(bus, RCVHWM=1)
+    client.send({"op": "replay", "shard": 0})
+    await client.part()
+    client.socket.close(linger=0)
+    router = bus._router  # noqa: SLF001
+    assert router is not None
+    async with asyncio.timeout(SECONDS):
+        while router._streams:  # noqa: ASYNC110, SLF001
+            await asyncio.sleep(0.01)
+
+
+async def test_a_flood_of_requests_leaves_the_loop_its_turns(
+    bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
+) -> None:
+    bus.publish_nowait([make_event(1)])
+    clients = [connect(bus) for _ in range(4)]
+    for client in clients:
+        for number in range(500):
+            client.send({"id": number, "op": "positions"} if number % 2 else b"nonsense")
+    loop = asyncio.get_running_loop()
+    gaps, before = [], loop.time()
+    for _ in range(200):
+        await asyncio.sleep(0)
+        gaps.append(loop.time() - before)
+        before = loop.time()
+    assert max(gaps) < 0.5
+
+
+# ---------------------------------------------------------------- commands
+
+
+class FakeDesk:
+    """Notes what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[Any, ...]] = []
+        self.refuses: Exception | None = None
+        self.ready: Event | None = None
+
+    async def command(
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+    ) -> Mapping[str, object]:
+        self.commands.append((name, d, shard, guild_id))
+        if self.refuses is not None:
+            raise self.refuses
+        return {"nonce": "n"} if name == "members" else {}
+
+    def last_ready(self, shard: int) -> Event | None:
+        return self.ready if shard == 0 else None
+
+
+@pytest.fixture
+async def desk(bus: ZmqPublisher) -> FakeDesk:
+    """The bus opened anew, with a desk behind it."""
+    made = FakeDesk()
+    await bus.close()
+    bus.answer_from(made)
+    await bus.open()
+    return made
+
+
+async def test_a_command_reaches_the_desk_and_its_answer_the_client(
+    bus: ZmqPublisher, desk: FakeDesk, connect: Connect
+) -> None:
+    client = connect(bus)
+    d = {"status": "idle", "activities": []}
+    assert await client.ask({"op": "command", "command": "presence", "d": d}) == {"ok": True}
+    told = await client.ask({"op": "command", "command": "members", "guild_id": "41", "d": {"query": ""}})
+    assert told == {"ok": True, "nonce": "n"}
+    assert desk.commands == [("presence", d, None, None), ("members", {"query": ""}, None, "41")]
+    assert (await client.ask({"op": "positions"}))["commands"] is True
+
+
+async def test_a_refusal_has_its_reason_and_its_time(bus: ZmqPublisher, desk: FakeDesk, connect: Connect) -> None:
+    desk.refuses = CommandRateLimited("enough", 1.25)
+    answer = await connect(bus).ask({"op": "command", "command": "presence", "shard": 0, "d": {}})
+    assert (answer["ok"], answer["error"], answer["retry_after"]) == (False, "rate_limited", 1.25)
+
+
+async def test_a_command_that_fails_inside_is_an_answer_too(
+    bus: ZmqPublisher, desk: FakeDesk, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.refuses = RuntimeError("a mistake of ours")
+    answer = await connect(bus).ask({"op": "command", "command": "presence", "d": {}})
+    assert answer["error"] == "internal_error"
+    assert "a mistake of ours" in caplog.text
+
+
+async def test_the_last_ready_is_told(
+    bus: ZmqPublisher, desk: FakeDesk, connect: Connect, make_event: MakeEvent
+) -> None:
+    desk.ready = make_event(1, "READY", b'{"v":10}')
+    client = connect(bus)
+    client.send({"op": "ready", "shard": 0})
+    parts, last = await client.answer()
+    assert parts == [(b"READY", desk.ready.document)]
+    assert last == {"ok": True}
+    assert (await client.ask({"op": "ready", "shard": 1}))["error"] == "not_ready"
+
+
+async def test_an_insecure_bus_takes_no_commands(connect: Connect) -> None:
+    bus = ZmqPublisher("tcp://127.0.0.1:0", insecure=True)
+    bus.answer_from(FakeDesk())
+    await bus.open()
+    client = connect(bus)
+    answer = await client.ask({"op": "command", "command": "presence", "d": {}})
+    assert (answer["error"], "insecure" in answer["message"]) == ("commands_off", True)
+    assert (await client.ask({"op": "positions"}))["commands"] is False
+    await bus.close()
+
+
+# ---------------------------------------------------------------- where it is
+
+
+async def test_it_is_beside_the_first_address(tmp_path: Path) -> None:
+    for bind in ("tcp://127.0.0.1:*", f"ipc://{tmp_path}/bus"):
+        bus = ZmqPublisher([bind, "tcp://127.0.0.1:*"])
+        await bus.open()
+        assert bus.replay_endpoint == replay_address(bus.endpoints[0])
+        await bus.close()
+        assert bus.replay_endpoint == ""
+
+
+async def test_an_address_that_is_taken_is_a_warning_unless_it_was_named(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        bus = ZmqPublisher(f"tcp://127.0.0.1:{port - 1}")
+        await bus.open()
+        assert bus.replay_endpoint == ""
+        assert (
+            f"No replay and no commands on this bus: publishers.zmq.replay: tcp://127.0.0.1:{port} is in use"
+            in caplog.text
+        )
+        await bus.close()
+        named = ZmqPublisher("tcp://127.0.0.1:*", replay=f"tcp://127.0.0.1:{port}")
+        with pytest.raises(AddressInUse, match=r"publishers\.zmq\.replay: .* is in use"):
+            await named.open()
+
+
+async def test_it_can_be_left_out(make_event: MakeEvent) -> None:
+    bus = ZmqPublisher("tcp://127.0.0.1:*", replay="")
+    await bus.open()
+    bus.publish_nowait([make_event(1)])
+    assert bus.replay_endpoint == ""
+    assert len(bus._ring) == 0, "nothing is kept for nobody"  # noqa: SLF001
+    await bus.close()
+
+
+def test_the_same_rule_of_security_holds_for_it() -> None:
+    with pytest.raises(ConfigError, match=r"publishers\.zmq\.replay: other hosts"):
+        ZmqPublisher(replay="tcp://*:6001")
+    ZmqPublisher(replay="tcp://*:6001", insecure=True)
+
+
+def test_the_address_beside_an_address() -> None:
+    assert replay_address("tcp://127.0.0.1:6000") == "tcp://127.0.0.1:6001"
+    assert replay_address("tcp://[::1]:6000") == "tcp://[::1]:6001"
+    assert replay_address("ipc:///run/bus") == "ipc:///run/bus.replay"
+    for wrong in ("tcp://127.0.0.1:65535", "tcp://127.0.0.1", "nothing"):
+        with pytest.raises(ValueError, match="no port after"):
+            replay_address(wrong)
