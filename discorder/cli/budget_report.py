@@ -27,10 +27,8 @@ from discorder.sessions import (
     Refusal,
     StoredSession,
     bot_key,
-    fitting,
     read_store,
     store_path,
-    token_key,
 )
 
 ASK_WITHIN = 10.0  # seconds for Discord's answer
@@ -91,7 +89,7 @@ async def survey(config: Config, token: str) -> Survey:
         msg = "there is no identify budget to show: " + " ".join(notes)
         raise GatewayUnreachable(msg)
     ids, count = _layout(config, info, reading.sessions, notes)
-    resumable = fitting(reading.sessions, count, config.gateway.intents_value, token_key(token))
+    fitting = {session.shard for session in reading.sessions if session.intents == config.gateway.intents_value}
     return Survey(
         at=at,
         bot=bot[:16],
@@ -101,7 +99,7 @@ async def survey(config: Config, token: str) -> Survey:
         budget=ledger.budget(now, count),
         layout=(ids, count),
         cold=ledger.cold_start(ids, now, count),
-        to_identify=tuple(shard for shard in ids if shard not in resumable),
+        to_identify=tuple(shard for shard in ids if (shard, count) not in fitting),
         notes=tuple(notes),
     )
 

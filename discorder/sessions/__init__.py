@@ -32,7 +32,6 @@ from discorder.sessions.store import (
     bot_key,
     fitting,
     overlap,
-    token_key,
 )
 from discorder.sessions.ticket import Ticket
 
@@ -68,5 +67,4 @@ __all__ = [
     "overlap",
     "read_store",
     "store_path",
-    "token_key",
 ]

@@ -1,4 +1,4 @@
-"""`discorder serve` beside another process with the same store: refused, taken over, waited for, or with shards of its own."""
+"""`discorder serve` while another process holds the shards: refused, taken over, or waited for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from discorder.sessions import bot_key, read_store
 from discorder.simulator import Simulator
 from discorder.wire import session_label
 
@@ -69,7 +68,7 @@ async def serve(sim: Simulator, environment: dict[str, str], tmp_path: Path) -> 
     )
     started: list[Serving] = []
 
-    async def start(*arguments: str, config: Path = config) -> Serving:
+    async def start(*arguments: str) -> Serving:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "discorder", "serve", "--config", str(config), *arguments),
             stderr=asyncio.subprocess.PIPE,
@@ -170,38 +169,3 @@ async def test_a_holder_that_does_not_leave_in_time_is_named_with_the_time_waite
     assert await waiting.ends() == 78
     assert "waited 0.3 s" in waiting.log
     assert sim.connects == 1
-
-
-async def test_processes_with_shards_of_their_own_share_ledger_and_gate(serve: Serve, tmp_path: Path) -> None:
-    """Two processes, two buckets, both in each process: no two IDENTIFYs of a bucket come within 5 s, all are in one ledger.
-
-    A third one that overlaps is refused. One that is killed comes back without an IDENTIFY, and the other notices nothing.
-    """
-    async with Simulator(guilds=4, shards=4, max_concurrency=2, rate=50) as sim:
-
-        async def start(ids: str) -> Serving:
-            sets = (
-                f"gateway.api={sim.api_url}",
-                f"gateway.shards={{ids={ids}, of=4}}",
-                "publishers.audit.kind=channel",
-            )
-            config = tmp_path / "shared.toml"
-            config.write_text(f'[session]\nstore = "{tmp_path / "shared.sqlite3"}"\n')
-            return await serve(*(part for value in sets for part in ("--set", value)), config=config)
-
-        first, second = await start("[0, 1]"), await start("[2, 3]")
-        await sim.wait_for(lambda: sim.identifies == 4, timeout=60)
-        third = await start("[3]")
-        assert await third.ends() == 78
-        assert f"shards 2, 3 of 4 of this bot: held by process {second.process.pid}" in third.log
-        await first.says("All shards are ready")
-        await second.says("All shards are ready")
-        first.process.kill()
-        await first.ends()
-        again = await start("[0, 1]")
-        await again.says("All shards are ready")
-        assert (sim.identifies, sim.resumed) == (4, 2)
-        assert "not healthy" not in second.log
-        assert sim.violations == []
-        ledger = read_store(tmp_path / "shared.sqlite3", bot_key(sim.token)).book.ledger
-        assert len(ledger.debits) == 4
