@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from discorder import diagnose, is_operational
+from discorder import diagnose
 from discorder.clock import FakeClock, SystemClock
 from discorder.logs import logger
 from discorder.shard_tracker import ShardTracker
@@ -36,50 +36,6 @@ def warnings() -> Iterator[Heard]:
 
 
 # ---------------------------------------------------------------- clock jumps
-
-
-async def test_14_a_socket_that_did_not_survive_the_sleep_is_found_within_five_seconds(
-    start_simulator: Start, start_stage: StartStage
-) -> None:
-    """The host sleeps for ten minutes: one beat at once, no ACK within 5 s, RESUME; nothing is lost and nothing identified."""
-    clock = FakeClock()
-    sim = await start_simulator(clock=clock, session_ttl=900.0)
-    stage = start_stage(sim, clock=clock)
-    tracker = await stage.ready()
-    await sim.stall()
-    beats = tracker.stats.heartbeat_sent_count
-    clock.jump_wall(600.0)
-    slept_until = clock.monotonic()
-    await stage.until(lambda: tracker.stats.heartbeat_sent_count == beats + 1, within=2.0)
-    await stage.until(lambda: not is_operational(tracker), within=6.0)
-    await stage.ready(generation=2, within=6.0)
-    assert clock.monotonic() - slept_until < 8.5
-    cause = next(step.cause for step in tracker.transitions if step.target is State.UNHEALTHY)
-    assert cause is not None
-    assert "since the clocks jumped" in cause
-    assert (sim.identifies, sim.resumed) == (1, 1)
-
-
-@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
-async def test_15_a_clock_that_was_set_costs_one_beat_and_nothing_else(
-    start_simulator: Start, start_stage: StartStage, seconds: float
-) -> None:
-    """Wall clock one hour ahead or back: the probe is answered."""
-    clock = FakeClock()
-    sim = await start_simulator(clock=clock)
-    stage = start_stage(sim, clock=clock)
-    tracker = await stage.ready()
-    await stage.until(lambda: tracker.stats.heartbeat_received_count == 1)
-    clock.jump_wall(seconds)
-    await stage.until(lambda: tracker.stats.heartbeat_received_count == 2, within=2.0)
-    assert diagnose(tracker).ages.unanswered_probe is None
-    end = clock.monotonic() + 10.0
-    while clock.monotonic() < end:
-        await stage.pass_time()
-        assert is_operational(tracker)
-    assert tracker.generation == 1
-    assert tracker.stats.heartbeat_sent_count == 2
-    assert sim.violations == []
 
 
 async def test_every_live_shard_is_probed_and_one_that_dials_is_not(start_memory_stage: StartMemoryStage) -> None:
