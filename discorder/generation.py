@@ -143,6 +143,8 @@ class Generation:
         if error is None and not task.cancelled():
             error = task.exception()
         if task in self._dismissed:
+            if error is not None:
+                self._drop_late(repr(error))
             self._log_stopped(name, "dismissed")
             return
         if name is Task.HEARTBEAT and isinstance(error, Closed) and not thrown:
@@ -168,6 +170,11 @@ class Generation:
         """A frame could not be written, and the socket is not closed: the connection is of no use."""
         self._post(trigger.TaskFailed(Task.PROCESSOR, error))
 
+    def _drop_late(self, what: str) -> None:
+        self._tracker.stats.stale_count += 1
+        shard = self._tracker.shard_id
+        logger.debug("Dropped what a dismissed task still had to say", what=what, shard=shard, generation=self.number)
+
     def _log_stopped(self, name: Task, reason: str) -> None:
         shard = self._tracker.shard_id
         logger.info("Stopped task", name=name.value, reason=reason, shard=shard, generation=self.number)
@@ -192,6 +199,9 @@ class Generation:
         callbacks = Callbacks(self._post, self._hello, heartbeat.acknowledged, heartbeat.ask)
         while True:
             batch = await self.transport.receive()
+            if asyncio.current_task() in self._dismissed:  # a reader that ignored its cancellation speaks of an old socket
+                self._drop_late("a batch")
+                return
             heartbeat.frame()
             self._reception.take(batch, callbacks)
 
