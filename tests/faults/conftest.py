@@ -10,7 +10,10 @@ import pytest
 
 from discorder.clock import FakeClock
 from discorder.simulator import Simulator
+from tests.faults.spool import spools
 from tests.stage import Stage, StartStage
+
+__all__ = ["spools"]
 
 
 class Unlucky(random.Random):

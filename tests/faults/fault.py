@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.wire import session_label
 from tests.faults.table import Case
-from tests.stage import Recorder, Stage
+from tests.stage import Stage
 
 GRACE = 5.0  # seconds of the stage's clock for events that are under way
 
 Seen = tuple[str | None, int | None, str]  # session label, seq, type
+
+
+class Witness(Protocol):
+    """A publisher that remembers what it got."""
+
+    @property
+    def seen(self) -> list[Seen]: ...
 
 
 class Cost(NamedTuple):
@@ -31,12 +38,12 @@ FREE = Cost(0, 0, 0)
 class Fault:
     """Begins when it is made. Times are those of the stage's clock."""
 
-    def __init__(self, case: Case, sim: Simulator, stage: Stage, recorders: Sequence[Recorder] = ()) -> None:
-        """``recorders``: all that got events, in order of their lives; None given: the stage's."""
+    def __init__(self, case: Case, sim: Simulator, stage: Stage, witnesses: Sequence[Witness] = ()) -> None:
+        """``witnesses``: those that got events, in order of their lives; none given: the stage's recorder."""
         self._case = case
         self._sim = sim
         self._stage = stage
-        self._recorders = recorders or (stage.recorder,)
+        self._witnesses = witnesses or (stage.recorder,)
         self.began = stage.clock.monotonic()
         self._began_at = stage.clock.now()
         self._identifies = sim.identifies
@@ -64,7 +71,7 @@ class Fault:
         end = self._stage.clock.monotonic() + GRACE
         while self._missing() and self._stage.clock.monotonic() < end:
             await self._stage.pass_time()
-        cost = loss(told(self._sim), [event for recorder in self._recorders for event in recorder.seen])
+        cost = loss(told(self._sim), [event for witness in self._witnesses for event in witness.seen])
         return self.paid(cost)
 
     def paid(self, delivery: Cost) -> Cost:
@@ -74,7 +81,7 @@ class Fault:
         return cost
 
     def _missing(self) -> bool:
-        return len({event for recorder in self._recorders for event in recorder.seen}) < len(self._sim.sent)
+        return len({event for witness in self._witnesses for event in witness.seen}) < len(self._sim.sent)
 
 
 def told(sim: Simulator) -> list[Seen]:

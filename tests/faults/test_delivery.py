@@ -1,0 +1,187 @@
+"""Cases 11, 12 and 18: publishers that are down, hang, raise or are slow, and what the session notices of it: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import resource
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from discorder import is_operational
+from discorder.clock import SystemClock
+from discorder.publishers.health import PublisherHealth
+from discorder.records import Gap, GapKind, RecordType
+from discorder.simulator import Simulator
+from discorder.statemachine import State
+from discorder.wire import Op
+from tests.faults.fault import FREE, Cost, Fault, loss, told
+from tests.faults.spool import Spool
+from tests.faults.table import Case
+from tests.stage import Stage, StartStage
+
+Start = Callable[..., Awaitable[Simulator]]
+RATE = 50  # events a second
+
+
+async def let_live(stage: Stage, sim: Simulator, seconds: int) -> None:
+    """Fifty events in each second of the clock."""
+    for number in range(seconds * 5):
+        for _ in range(RATE // 5):
+            await sim.dispatch("MESSAGE_CREATE", {"id": str(number)})
+        await stage.spend(0.2)
+
+
+def stored_seq(path: Path) -> int:
+    """The resume point, as a process that starts now would find it."""
+    with sqlite3.connect(path) as connection:
+        (seq,) = connection.execute("SELECT seq FROM session").fetchone()
+    connection.close()
+    return int(seq)
+
+
+def health(stage: Stage, name: str) -> PublisherHealth:
+    (found,) = [one for one in stage.tracker.publisher_health if one.name == name]
+    return found
+
+
+# ---------------------------------------------------------------- 11
+
+
+@pytest.mark.parametrize("queue", [10_000, 500])
+async def test_11_a_required_publisher_is_down_for_2_min(
+    case: Case,
+    sim: Simulator,
+    start_stage: StartStage,
+    spools: Mapping[str, Spool],
+    tmp_path: Path,
+    queue: int,
+) -> None:
+    """The session is kept, the resume point does not move, and afterwards nothing is missing.
+
+    With a queue that holds six thousand events nothing happens at all; with a small one the connection is closed and resumed.
+    """
+    path = tmp_path / "sessions.sqlite3"
+    settings = ["kind=spool", "required=true", f"max_events={queue}"]
+    stage = start_stage(sim, f"session.store={path}", *(f"publishers.spool.{setting}" for setting in settings))
+    tracker = await stage.ready()
+    spool, session = spools["spool"], tracker.session_label
+    stage.stride = 0.2
+    await let_live(stage, sim, 3)
+    await stage.until(lambda: len(spool.events) == len(sim.sent))
+    await stage.spend(3.0)  # two checkpoints
+    await asyncio.sleep(0.05)  # the store's own thread
+    point = stored_seq(path)
+    assert point == spool.events[-1].seq
+    spool.down = True
+    fault = Fault(case, sim, stage, [spool])
+    await let_live(stage, sim, 120)
+    assert stored_seq(path) == point
+    assert spool.refusals > 10
+    assert sim.resumed == 0 if queue == 10_000 else sim.resumed >= 1
+    spool.down = False
+    up_again = Fault(case, sim, stage, [spool])
+    await stage.until(lambda: len(spool.seen) >= len(sim.sent) and tracker.state is State.READY, within=90.0)
+    up_again.over()
+    assert await fault.cost() == FREE
+    assert loss(told(sim), stage.recorder.seen) == FREE  # nobody else was held up or served twice
+    assert tracker.session_label == session
+    await stage.spend(3.0)
+    await asyncio.sleep(0.05)
+    assert stored_seq(path) == spool.events[-1].seq
+    assert sim.violations == []
+    case.note(note=f"{len(sim.sent)} events, {sim.resumed} resumes with a queue of {queue}")
+
+
+# ---------------------------------------------------------------- 12
+
+
+async def test_12_a_best_effort_publisher_blocks_for_ever_another_raises_on_each_event(
+    case: Case, sim: Simulator, start_stage: StartStage, spools: Mapping[str, Spool]
+) -> None:
+    """The session and the other publisher notice nothing; drops are counted; who works again gets one GAP per run of drops."""
+    settings = [
+        f"publishers.{name}.{setting}" for name in ("stuck", "broken") for setting in ("kind=spool", "max_events=100")
+    ]
+    stage = start_stage(sim, *settings)
+    tracker = await stage.ready()
+    await stage.until(lambda: len(stage.recorder.events) == len(sim.sent))
+    await stage.spend(1.0)
+    stuck, broken = spools["stuck"], spools["broken"]
+    stuck.hang()
+    broken.down = True
+    fault = Fault(case, sim, stage)
+    stage.stride = 0.2
+    await let_live(stage, sim, 40)
+    assert is_operational(tracker)
+    assert await fault.cost() == FREE
+    assert sim.connects == 1
+    counts = {name: health(stage, name).dropped for name in spools}
+    assert all(count > 1500 for count in counts.values())
+    stuck.go_on()
+    broken.down = False
+    stage.stride = 1.0
+    await stage.until(lambda: all(spool.seen[-1:] == told(sim)[-1:] for spool in (stuck, broken)), within=70.0)
+    for spool in (stuck, broken):
+        (gap,) = gaps(spool)
+        assert (gap.kind, gap.publisher) == (GapKind.PUBLISHER, spool.name)
+        known = {event.seq for event in spool.events} | set(range(gap.from_seq, (gap.to_seq or 0) + 1))
+        assert known == {seq for _, seq, _ in told(sim)}
+        assert loss(told(sim), spool.seen) == Cost(0, health(stage, spool.name).dropped, 0)
+    case.note(note="one GAP per run, it covers each drop")
+
+
+def gaps(spool: Spool) -> list[Gap]:
+    return [msgspec.json.decode(e.data, type=Gap) for e in spool.everything if e.type == RecordType.GAP.value]
+
+
+# ---------------------------------------------------------------- 18
+
+MEGABYTE = 1_000_000
+BOUND = 8 * MEGABYTE
+
+
+@pytest.mark.slow
+async def test_18_bursts_of_1_mb_guild_creates_and_a_slow_consumer(
+    case: Case, start_simulator: Start, start_stage: StartStage, spools: Mapping[str, Spool]
+) -> None:
+    """Beats on time on the real clock, memory within the queue's bound, and the consumer is told what it did not get."""
+    sim = await start_simulator(clock=SystemClock(), heartbeat_interval_ms=1000, replay_buffer=4, identify_spacing=0.0)
+    settings = ["kind=spool", f"max_bytes={BOUND}"]
+    stage = start_stage(sim, *(f"publishers.slow.{setting}" for setting in settings), clock=SystemClock())
+    tracker = await stage.ready()
+    slow = spools["slow"]
+    slow.seconds = 0.2
+    data = b'{"id":"1","pad":"%b"}' % (b"\xc3\xa9" * (MEGABYTE // 2))
+    beats: list[float] = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 6.0
+    most = 0
+    while loop.time() < end:
+        for _ in range(5):
+            await sim.dispatch_raw("GUILD_CREATE", data)
+        await sim.wait_for(lambda: True)
+        await asyncio.sleep(0.05)
+        stage.recorder.events.clear()
+        stage.recorder.everything.clear()
+        slow.everything.clear()
+        most = max(most, health(stage, "slow").queued_bytes)
+        if (sent := len([frame for frame in sim.received if frame.op == Op.HEARTBEAT])) > len(beats):
+            beats += [loop.time()] * (sent - len(beats))
+    assert tracker.generation == 1
+    assert len(beats) >= 4
+    assert max(later - earlier for earlier, later in itertools.pairwise(beats)) < 1.75
+    assert most <= BOUND
+    assert health(stage, "slow").dropped > 0
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown < 150
+    case.note(
+        identifies=0,
+        note=f"{len(sim.sent)} MB sent, at most {most / MEGABYTE:.0f} MB queued, {grown:.0f} MiB more used",
+    )
+    await stage.stop()
