@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.stage", "tests.commandline", "tests.faults.table"]
+pytest_plugins = ["tests.stage", "tests.commandline", "tests.faults.table", "tests.serving"]
 
 
 @pytest.fixture
