@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from discorder.clock import Clock, SystemClock
 from discorder.config import Config, ShardSet
-from discorder.driver import Outside, ShardDriver
+from discorder.driver import ShardDriver
 from discorder.keeping import Layout, LookUp, Sessions
+from discorder.outside import Outside
 from discorder.publishers.fanout import FanOut
 from discorder.reception import Reception
 from discorder.rest import GatewayInfo, Token

@@ -56,8 +56,12 @@ class Doctor:
     # ---------------------------------------------------------------- told by the driver and the heartbeat
 
     def arm(self, deadline: Deadline, visit: int) -> None:
-        """Post a timeout for ``visit`` unless the state is left in time."""
+        """Post a timeout for ``visit`` unless the state is left in time.
+
+        A deadline that replaces one is kept even if the one before had passed already, its timeout overtaken in the inbox.
+        """
         self._armed = Armed(deadline, visit, self._clock.monotonic() + deadline.seconds)
+        self._reported = False
         self._alarm.ring()
 
     def state_entered(self) -> None:

@@ -8,60 +8,28 @@ tasks are made equal to ``RUNS[state]``.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from discorder.chronicle import Chronicle
-from discorder.clock import Clock, Timer, within
+from discorder.clock import within
 from discorder.doctor import BEATING
-from discorder.errors import AttemptsExhausted, DeadlineMissed, DiscorderError, ProtocolBreach
+from discorder.errors import AttemptsExhausted, DiscorderError, ProtocolBreach
 from discorder.generation import Generation
+from discorder.handshake import Handshake
 from discorder.logs import logger
-from discorder.members import MemberRequests
-from discorder.outbox import Outbox
-from discorder.publishers.delivery import ShardDelivery
+from discorder.outside import Outside
 from discorder.reception import Reception
-from discorder.rest import Token
+from discorder.sender import Sender
 from discorder.shard_tracker import ShardTracker, Transition
-from discorder.slot import Admit, Slot
-from discorder.statemachine import RUNS, Cause, CauseKind, Facts, Session, ShardMachine, State, Task
+from discorder.slot import Slot
+from discorder.statemachine import RUNS, Cause, CauseKind, Facts, ShardMachine, State, Task
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.states import Deadline, Keeper
-from discorder.transport.protocol import Transport
-from discorder.wire import identify_frame, resume_frame
+from discorder.timers import StateTimers
 
 STOP_CLOSE_SECONDS = 0.25  # for the closing handshake in Stopping, then the socket is dropped
-
-
-class SessionKeeper(Protocol):
-    """Where a shard's session is kept beyond the life of its driver."""
-
-    def save(self, session: Session) -> None: ...
-
-    def forget(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What a driver is given: every way out of it. All of it can be replaced in a test."""
-
-    clock: Clock
-    rng: random.Random
-    token: Token
-    intents: int
-    payload_compression: bool
-    log_heartbeats: bool
-    transport: Callable[[], Transport]  # a new one, not dialled
-    url: Callable[[str], Awaitable[str]]  # host ("" = the main one) to the full URL, once it is known
-    admit: Admit
-    keeper: SessionKeeper
-    delivery: ShardDelivery
-    changed: Callable[[], None]  # the state of this shard changed
 
 
 class ShardDriver:
@@ -81,19 +49,15 @@ class ShardDriver:
         self._inbox: deque[tuple[trigger.Trigger, int | None]] = deque()
         self._arrived = asyncio.Event()
         self._generation: Generation | None = None
-        self._timers: list[Timer] = []
+        self._timers = StateTimers(outside.clock, outside.rng, self.post)
         self._slot = Slot(tracker.shard_id, outside.admit)
-        self.outbox = Outbox(tracker.shard_id, outside.clock, tracker.stats)
-        self.members = MemberRequests(
-            self.outbox,
-            clock=outside.clock,
-            rng=outside.rng,
-            watch=reception.watch,
-            is_ready=lambda: machine.state is State.READY,
+        self.sender = Sender(
+            tracker.shard_id, clock=outside.clock, rng=outside.rng, stats=tracker.stats, watch=reception.watch
         )
         self._chronicle = Chronicle(
             tracker, machine, outside.clock, seq=lambda: reception.seq, announce=outside.delivery.announce
         )
+        self._handshake = Handshake(tracker, reception, outside, self._slot, self._chronicle)
         self._closing: asyncio.Task[None] | None = None
         self._stopped_on_request = False
         outside.delivery.when_congested(self._congested)
@@ -175,9 +139,9 @@ class ShardDriver:
 
     async def _clean_up(self) -> None:
         """Nothing of this shard is left when this returns, whichever way the loop ended."""
-        self._cancel_timers()
+        self._timers.cancel()
         self._slot.release()
-        self.outbox.close()
+        self.sender.close()
         generation = self._generation
         if generation is not None:
             generation.reconcile(frozenset())
@@ -215,22 +179,18 @@ class ShardDriver:
 
     def _enter(self, step: Transition) -> None:
         """A state was entered: its timers begin, those of the one before are void."""
-        self._cancel_timers()
+        self._timers.cancel()
         if self._generation is not None:
             self._generation.doctor.state_entered()
             if step.target is State.READY:
-                self._open_outbox(self._generation, new_session=step.trigger is trigger.Name.READY)
+                write, failed = self._generation.transport.send, self._generation.write_failed
+                self.sender.ready(write, failed, new_session=step.trigger is trigger.Name.READY)
         if step.source is State.READY:
-            self.outbox.shut()
+            self.sender.outbox.shut()
         self._stopped_on_request = self._stopped_on_request or step.target is State.STOPPING
         self._chronicle.landmark(step)
         if step.target is State.EXITED:
             self._outside.delivery.announce_lost(self._outside.clock.now(), ended=True)
-
-    def _open_outbox(self, generation: Generation, *, new_session: bool) -> None:
-        self.outbox.open(generation.transport.send, generation.write_failed, new_session=new_session)
-        if new_session:
-            self.members.session_lost()
 
     def _facts(self) -> Facts:
         return Facts(
@@ -258,13 +218,13 @@ class ShardDriver:
             case command.OpenSocket():
                 self._open_socket(wanted)
             case command.SendResume(session):
-                self._send_resume(session)
+                self._send(self._handshake.resume(session))
             case command.RequestSlot():
                 self._request_slot()
             case command.ReleaseSlot():
                 self._slot.release()
             case command.SendIdentify():
-                self._send_identify()
+                self._send(self._handshake.identify())
             case command.SaveSession(session):
                 self._outside.keeper.save(session)
             case command.DropSession(why):
@@ -303,30 +263,13 @@ class ShardDriver:
             rng=outside.rng,
             url=lambda: outside.url(wanted.url),
             post=lambda what: self.post(what, number),
-            outbox=self.outbox,
+            outbox=self.sender.outbox,
             log_heartbeats=outside.log_heartbeats,
         )
-
-    def _send_resume(self, session: Session) -> None:
-        seq = self._outside.delivery.resume_seq(self._reception.label, self._reception.seq or 0)
-        self._reception.resuming(seq)
-        logger.info("Sending RESUME", seq=seq, session=self.tracker.session_label, **self._chronicle.who)
-        self._send(resume_frame(self._outside.token.reveal(), session_id=session.session_id, seq=seq))
 
     def _request_slot(self) -> None:
         generation = self._machine.generation
         self._slot.request(lambda what: self.post(what, generation))
-
-    def _send_identify(self) -> None:
-        ticket = self._slot.take_ticket()
-        outside, tracker = self._outside, self.tracker
-        self._reception.identifying()
-        logger.info("Sending IDENTIFY", intents=outside.intents, **self._chronicle.who)
-        shard = (tracker.shard_id, tracker.shard_count)
-        compress = outside.payload_compression
-        self._send(identify_frame(outside.token.reveal(), intents=outside.intents, shard=shard, compress=compress))
-        ticket.sent()
-        tracker.stats.identify_count += 1
 
     def _send(self, frame: bytes) -> None:
         if self._generation is not None:
@@ -336,7 +279,7 @@ class ShardDriver:
         logger.warning(
             "Discord says that we send too fast: half as many commands", seconds=seconds, **self._chronicle.who
         )
-        self.outbox.slow_down(seconds)
+        self.sender.outbox.slow_down(seconds)
 
     def _drop_session(self, why: str) -> None:
         label = self._reception.label
@@ -354,27 +297,14 @@ class ShardDriver:
             if self._generation is not None:
                 self._generation.doctor.arm(deadline, visit)
             return
-        missed = DeadlineMissed(f"{deadline.awaited} did not come within {deadline.seconds:g} s")
-        self._later(deadline.seconds, trigger.Timeout(visit, missed))
+        self._timers.arm(deadline, visit)
 
     def _schedule_restart(self, wanted: command.ScheduleRestart) -> None:
-        outside = self._outside
-        seconds = max(outside.rng.uniform(window.low, window.high) for window in wanted.windows)
-        if wanted.until is not None:
-            seconds = max(seconds, (wanted.until - outside.clock.now()).total_seconds())
-        self.tracker.restart_due_at = outside.clock.now() + timedelta(seconds=seconds)
+        seconds = self._timers.schedule_restart(wanted)
+        self.tracker.restart_due_at = self._outside.clock.now() + timedelta(seconds=seconds)
         if not wanted.again:
             attempt = self._machine.attempts
             logger.info("Sleeping before restart", seconds=round(seconds, 3), attempt=attempt, **self._chronicle.who)
-        self._later(seconds, trigger.RestartDue())
-
-    def _later(self, seconds: float, what: trigger.Trigger) -> None:
-        self._timers.append(self._outside.clock.call_later(seconds, lambda: self.post(what)))
-
-    def _cancel_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
 
     async def _close_socket(self, code: int) -> None:
         transport = None if self._generation is None else self._generation.transport

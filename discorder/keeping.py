@@ -60,6 +60,7 @@ class Keeper:
         *,
         session: Session | None,
         intents: int,
+        token: str,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -67,6 +68,7 @@ class Keeper:
         self._reception = reception
         self._delivery = delivery
         self._intents = intents
+        self._token = token
         self._clock = clock
         self._session = session
         self._stored_seq = self._delivered()
@@ -105,18 +107,20 @@ class Keeper:
                 last_ready=self._reception.last_ready,
                 updated_at=self._clock.now(),
                 intents=self._intents,
+                token_key=self._token,
             ),
             now=now,
         )
 
 
 class Sessions:
-    """Store and gate of one control plane. ``store`` is open; `close` closes it."""
+    """Store and gate of one control plane. ``store`` is open; `close` closes it. ``token`` is the token's `token_key`."""
 
-    def __init__(self, store: SessionStore, *, look_up: LookUp, intents: int, clock: Clock) -> None:
+    def __init__(self, store: SessionStore, *, look_up: LookUp, intents: int, token: str, clock: Clock) -> None:
         self._store = store
         self._look_up = look_up
         self._intents = intents
+        self._token = token
         self._clock = clock
         self._gate = IdentifyGate(clock, store, look_up=self._fresh_limit)
         self._keepers: list[Keeper] = []
@@ -142,12 +146,12 @@ class Sessions:
         if layout is None:
             return {}
         stored = await self._store.load_all()
-        fit = fitting(stored, layout[1], self._intents)
+        fit = fitting(stored, layout[1], self._intents, self._token)
         self._misfits = [session for session in stored if fit.get(session.shard_id) is not session]
         return {shard: session for shard, session in fit.items() if shard in layout[0]}
 
     def lost_to(self, shard: tuple[int, int]) -> list[LostSession]:
-        """The stored sessions of another layout, or with other intents, that end when ``shard`` (id, count) opens one of its own.
+        """The stored sessions of another layout, intents or token that end when ``shard`` (id, count) opens one of its own.
 
         Each is told of once: what overlaps with several shards goes to the first that asks.
         """
@@ -158,12 +162,17 @@ class Sessions:
                 shard=session.shard,
                 session=session_label(session.session_id),
                 delivered=session.seq,
-                cause="the intents changed" if session.shard == shard else "the shard layout changed",
+                cause=self._why_unfit(session, shard),
                 since=session.updated_at,
                 still_stored=True,
             )
             for session in ending
         ]
+
+    def _why_unfit(self, session: StoredSession, shard: tuple[int, int]) -> str:
+        if session.shard != shard:
+            return "the shard layout changed"
+        return "the token changed" if session.intents == self._intents else "the intents changed"
 
     def keeper(
         self, shard: ShardTracker, reception: Reception, delivery: ShardDelivery, session: Session | None
@@ -171,7 +180,14 @@ class Sessions:
         """For the driver of one shard, which begins with ``session`` out of the store, or without one."""
         identity = (shard.shard_id, shard.shard_count)
         keeper = Keeper(
-            self._store, identity, reception, delivery, session=session, intents=self._intents, clock=self._clock
+            self._store,
+            identity,
+            reception,
+            delivery,
+            session=session,
+            intents=self._intents,
+            token=self._token,
+            clock=self._clock,
         )
         self._keepers.append(keeper)
         return keeper

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from discorder.clock import Clock, within
-from discorder.errors import CommandRateLimited, CommandUnanswered
+from discorder.errors import CommandRateLimited, CommandUnanswered, ShardNotReady
 from discorder.logs import logger
 from discorder.outbox import Outbox
 from discorder.statemachine.send_window import Quota
@@ -70,6 +70,7 @@ class _News(Enum):
     COMPLETE = auto()
     LIMITED = auto()
     SESSION_LOST = auto()
+    ENDED = auto()
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ class _Request:
 
 
 class MemberRequests:
-    """The open requests of one shard. ``watch`` turns the looking at events on and off; ``is_ready``: whether events can come."""
+    """The open requests of one shard. ``watch`` turns the looking at events on and off."""
 
     def __init__(
         self,
@@ -106,13 +107,11 @@ class MemberRequests:
         clock: Clock,
         rng: random.Random,
         watch: Callable[[Watcher | None], None],
-        is_ready: Callable[[], bool],
     ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._rng = rng
         self._watch = watch
-        self._is_ready = is_ready
         self._open: dict[str, _Request] = {}
 
     async def request(
@@ -145,10 +144,18 @@ class MemberRequests:
         for request in self._open.values():
             request.news.put_nowait(_News.SESSION_LOST)
 
+    def close(self) -> None:
+        """The shard has ended: nothing comes any more."""
+        for request in self._open.values():
+            request.news.put_nowait(_News.ENDED)
+
     async def _collect(self, request: _Request, timeout: float) -> _News:
         """Wait for the last chunk, or for what makes it necessary to ask again."""
         while True:
             news = await self._next_news(request, timeout)
+            if news is _News.ENDED:
+                msg = f"the control plane ended before the members of guild {request.guild_id} had come"
+                raise ShardNotReady(msg)
             if news is not _News.CHUNK:
                 if news is _News.SESSION_LOST:
                     request.chunks.clear()
@@ -159,7 +166,7 @@ class MemberRequests:
             try:
                 return await within(self._clock, timeout, request.news.get())
             except TimeoutError:
-                if self._is_ready():
+                if self._outbox.is_open:
                     got = len(request.chunks)
                     msg = f"the members of guild {request.guild_id} did not come: {got} chunks, then {timeout:g} s of silence"
                     raise CommandUnanswered(msg) from None

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from discorder.clock import Clock, within
 from discorder.errors import InvalidCommand, NoSuchShard, ShardNotReady
-from discorder.members import GuildMembers, MemberRequests, members_request
-from discorder.outbox import Outbox
+from discorder.members import GuildMembers, members_request
+from discorder.sender import Sender
 from discorder.statemachine.send_window import PLAIN, PRESENCE, Kind, Quota
 from discorder.wire import Op, command_frame, shard_of_guild
 
@@ -36,14 +35,6 @@ NOT_A_BOTS = frozenset(Op) - frozenset(COMMANDS.values())
 STATUSES = ("online", "dnd", "idle", "invisible", "offline")
 ASKED_AT_ONCE = 100  # user_ids, or members by prefix, in one request (gateway-protocol.md §13.1)
 GUILD_MEMBERS = 1 << 1  # the intent; a request for a whole guild without it ends the connection for good (4014)
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """The way out of one shard."""
-
-    outbox: Outbox
-    members: MemberRequests
 
 
 class Outbound:

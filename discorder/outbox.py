@@ -97,6 +97,11 @@ class Outbox:
         finally:
             self._withdraw(waiting)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the shard is Ready."""
+        return self._write is not None
+
     def hold_guild(self, guild_id: int, seconds: float) -> None:
         """Discord wants no request for all members of ``guild_id`` within ``seconds``."""
         self._window.hold_guild(guild_id, self._clock.monotonic(), seconds)

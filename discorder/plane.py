@@ -17,10 +17,10 @@ from discorder.errors import DiscorderError
 from discorder.keeping import NO_CLAIM, Claim, Sessions
 from discorder.lifeline import Lifeline, finish_gracefully
 from discorder.logs import logger
-from discorder.outbound import Outbound, Sender
+from discorder.outbound import Outbound
 from discorder.publishers.fanout import FanOut
 from discorder.rest import BotClient, GatewayInfo, look_up
-from discorder.sessions import Budget, Health, OtherUse, StoredSession, open_store
+from discorder.sessions import Budget, Health, OtherUse, StoredSession, open_store, token_key
 from discorder.shard_tracker import ShardTracker
 from discorder.startup import Progress, StartUp
 from discorder.statemachine import Task
@@ -101,11 +101,12 @@ class ControlPlane:
 
     async def _open_sessions(self) -> Sessions:
         around, config = self._around, self._config
-        where, token = config.session.store, self._client.token
+        where, token = config.session.store, self._client.token.reveal()
         return Sessions(
-            around.store or await open_store(where, token=token.reveal(), clock=around.clock),
+            around.store or await open_store(where, token=token, clock=around.clock),
             look_up=around.look_up or self._client.gateway_bot,
             intents=config.gateway.intents_value,
+            token=token_key(token),
             clock=around.clock,
         )
 
@@ -152,17 +153,16 @@ class ControlPlane:
         """Run the look-up and the shards; the first error ends all of them, and is raised when they have ended."""
         stored = await self._sessions.load(self._layout)
         look_up = asyncio.create_task(self._look_up(), name="look-up")
-        beside = {
-            asyncio.create_task(self._lifeline.stopping.wait(), name="stopping"),
-            asyncio.create_task(self._ticker.run(), name="ticker"),
-        }
+        ticker = asyncio.create_task(self._ticker.run(), name="ticker")
+        beside: set[asyncio.Task[Any]] = {asyncio.create_task(self._lifeline.stopping.wait(), name="stopping"), ticker}
         tasks = {look_up, *self._start([shard for shard in tracker.shards if shard.shard_id in stored], stored)}
         error: BaseException | None = None
         try:
             while tasks:
                 done, _ = await asyncio.wait({*tasks, *beside}, return_when=asyncio.FIRST_COMPLETED)
-                for task in done & tasks:
+                for task in done & {*tasks, ticker}:
                     tasks.discard(task)
+                    beside.discard(task)
                     error = error or _failure_of(task)
                 if error is not None:
                     self._stop(goodbye=False)
@@ -217,7 +217,7 @@ class ControlPlane:
             return tasks
         for shard in shards:
             driver = self._drivers[shard.shard_id] = self._assembly.driver(shard, stored.get(shard.shard_id))
-            self.outbound.add((shard.shard_id, shard.shard_count), Sender(driver.outbox, driver.members))
+            self.outbound.add((shard.shard_id, shard.shard_count), driver.sender)
             tasks.add(asyncio.create_task(driver.run(), name=f"shard-{shard.shard_id}"))
         return tasks
 

@@ -135,7 +135,7 @@ class Reception:
         if self.seq is not None and seq < self.seq:  # events that were seen come again: what preceded them is not known
             self._previous = {kind: last for kind, last in self._previous.items() if last <= seq}
             self._complete = False
-        self.seq = seq
+        self.seq = self._resumed_from = seq
 
     def forget_session(self) -> None:
         """The session is gone; so is its sequence."""
@@ -189,7 +189,9 @@ class Reception:
             return
         self._stats.event_count += 1
         if envelope.op == Op.DISPATCH:
-            events.append(self._dispatch(envelope, received_at, callbacks))
+            event = self._dispatch(envelope, received_at, callbacks)
+            if event is not None:
+                events.append(event)
         elif envelope.op == Op.HEARTBEAT_ACK:
             self._stats.heartbeat_received_count += 1
             callbacks.acknowledged()
@@ -202,7 +204,8 @@ class Reception:
         else:
             self._stats.unknown_opcodes[envelope.op] += 1
 
-    def _dispatch(self, envelope: Envelope, received_at: datetime, callbacks: Callbacks) -> Event:
+    def _dispatch(self, envelope: Envelope, received_at: datetime, callbacks: Callbacks) -> Event | None:
+        """The event, or None for one that RESUME has told we have: where a replay begins, servers differ by one."""
         kind, seq, data = envelope.t, envelope.s, bytes(envelope.d)
         if kind is None or seq is None or not data:
             missing = "t" if kind is None else "s" if seq is None else "d"
@@ -213,6 +216,8 @@ class Reception:
             raise ProtocolBreach(msg)
         if self._phase is Phase.READY:
             callbacks.signal(self._open_session(data))
+        elif self._phase is Phase.REPLAY and seq <= self._resumed_from:
+            return None
         elif self.seq is not None and seq <= self.seq:
             msg = f"the sequence went back from {self.seq} to {seq} with {kind}"
             raise ProtocolBreach(msg)

@@ -71,6 +71,7 @@ class Watchdog:
         self._answered.set()
         if self._thread is not None:
             self._thread.join()
+        self._asked_at = None
 
     def _watch(self, loop: asyncio.AbstractEventLoop, watched: int) -> None:
         while not self._stopping.wait(self._every):

@@ -27,8 +27,10 @@ from discorder.sessions import (
     Refusal,
     StoredSession,
     bot_key,
+    fitting,
     read_store,
     store_path,
+    token_key,
 )
 
 ASK_WITHIN = 10.0  # seconds for Discord's answer
@@ -89,7 +91,7 @@ async def survey(config: Config, token: str) -> Survey:
         msg = "there is no identify budget to show: " + " ".join(notes)
         raise GatewayUnreachable(msg)
     ids, count = _layout(config, info, reading.sessions, notes)
-    fitting = {session.shard for session in reading.sessions if session.intents == config.gateway.intents_value}
+    resumable = fitting(reading.sessions, count, config.gateway.intents_value, token_key(token))
     return Survey(
         at=at,
         bot=bot[:16],
@@ -99,7 +101,7 @@ async def survey(config: Config, token: str) -> Survey:
         budget=ledger.budget(now, count),
         layout=(ids, count),
         cold=ledger.cold_start(ids, now, count),
-        to_identify=tuple(shard for shard in ids if (shard, count) not in fitting),
+        to_identify=tuple(shard for shard in ids if shard not in resumable),
         notes=tuple(notes),
     )
 

@@ -32,6 +32,7 @@ from discorder.sessions.store import (
     bot_key,
     fitting,
     overlap,
+    token_key,
 )
 from discorder.sessions.ticket import Ticket
 
@@ -67,4 +68,5 @@ __all__ = [
     "overlap",
     "read_store",
     "store_path",
+    "token_key",
 ]

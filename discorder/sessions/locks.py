@@ -28,6 +28,9 @@ from discorder.sessions.store import Shard, overlap
 
 TAKE_OVER_PATIENCE = 30.0  # seconds; a hand-over takes the owner about one
 POLL = 0.1  # seconds between two tries while the owner leaves
+CONTENT_STEP = (
+    512  # bytes that a lock file is padded to: cutting a file costs milliseconds, times the shards of a large bot
+)
 START_PATIENCE = 5.0  # seconds for the mutex, which others hold for milliseconds
 
 _NAME = re.compile(r"(?P<bot>[0-9a-f]+)-(?P<id>\d+)of(?P<count>\d+)\.lock")
@@ -158,10 +161,12 @@ def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime
             "shards": _name(wanted),
         }
     ).encode()
+    content = content.ljust(-(-len(content) // CONTENT_STEP) * CONTENT_STEP)
     try:
         for descriptor in taken:
-            os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, content, 0)
+            if os.fstat(descriptor).st_size > len(content):
+                os.ftruncate(descriptor, len(content))
     except OSError:
         locks.release()
         raise

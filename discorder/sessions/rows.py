@@ -17,7 +17,7 @@ from discorder.sessions.store import Shard, StoredSession, superseded
 SCHEMA: Final = (
     """CREATE TABLE session (bot TEXT NOT NULL, shard_id INTEGER NOT NULL, shard_count INTEGER NOT NULL,
        session_id TEXT NOT NULL, resume_url TEXT NOT NULL, seq INTEGER NOT NULL, intents INTEGER NOT NULL, last_ready BLOB,
-       updated_at TEXT NOT NULL, PRIMARY KEY (bot, shard_id, shard_count))""",
+       updated_at TEXT NOT NULL, token_key TEXT NOT NULL DEFAULT '', PRIMARY KEY (bot, shard_id, shard_count))""",
     """CREATE TABLE look_up (bot TEXT PRIMARY KEY, total INTEGER NOT NULL, remaining INTEGER NOT NULL,
        reset_after_ms INTEGER NOT NULL, max_concurrency INTEGER NOT NULL, at REAL NOT NULL, extern INTEGER NOT NULL)""",
     """CREATE TABLE debit (bot TEXT NOT NULL, ticket TEXT NOT NULL, at REAL NOT NULL, sent_at REAL, settled INTEGER NOT NULL,
@@ -26,11 +26,19 @@ SCHEMA: Final = (
        held_until REAL NOT NULL, PRIMARY KEY (bot, bucket))""",
 )
 
-_SESSION_COLUMNS = "shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at"
+ADD_COLUMN: Final = "ALTER TABLE session ADD COLUMN token_key TEXT NOT NULL DEFAULT ''"
+"""For a file of an earlier version, which goes on reading and writing the table without that column."""
+
+_SESSION_COLUMNS = "shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at, token_key"
 
 
 class Unsound(Exception):
     """The file cannot be trusted: not a database, damaged, or without the tables that it must have."""
+
+
+def has_token_key(connection: sqlite3.Connection) -> bool:
+    """False for a file that an earlier version made and no later one has opened for writing."""
+    return any(name == "token_key" for _, name, *_ in connection.execute("PRAGMA table_info(session)"))
 
 
 def move_session(connection: sqlite3.Connection, bot: str, session: StoredSession) -> bool:
@@ -47,7 +55,7 @@ def replace_session(connection: sqlite3.Connection, bot: str, session: StoredSes
     for shard in superseded(session.shard, layouts):
         delete_session(connection, bot, shard)
     connection.execute(
-        f"INSERT OR REPLACE INTO session (bot, {_SESSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # constant
+        f"INSERT OR REPLACE INTO session (bot, {_SESSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # constant
         (
             bot,
             session.shard_id,
@@ -58,6 +66,7 @@ def replace_session(connection: sqlite3.Connection, bot: str, session: StoredSes
             session.intents,
             session.last_ready,
             session.updated_at.isoformat(),
+            session.token_key,
         ),
     )
 
@@ -70,8 +79,9 @@ def delete_session(connection: sqlite3.Connection, bot: str, shard: Shard) -> No
 
 
 def select_sessions(connection: sqlite3.Connection, bot: str) -> list[StoredSession]:
+    columns = _SESSION_COLUMNS if has_token_key(connection) else _SESSION_COLUMNS.replace("token_key", "''")
     rows = connection.execute(
-        f"SELECT {_SESSION_COLUMNS} FROM session WHERE bot = ? ORDER BY shard_count, shard_id",  # noqa: S608  # constant
+        f"SELECT {columns} FROM session WHERE bot = ? ORDER BY shard_count, shard_id",  # noqa: S608  # constant
         (bot,),
     )
     return [session for row in rows if (session := _session(row)) is not None]
@@ -145,17 +155,17 @@ def write_book(connection: sqlite3.Connection, bot: str, before: Book, after: Bo
 
 def _session(row: tuple[object, ...]) -> StoredSession | None:
     """A row as a session; None for one that cannot be: it is not worth a RESUME."""
-    shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at = row
+    shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at, token_key = row
     if not (
         isinstance(shard_id, int) and isinstance(shard_count, int) and isinstance(seq, int) and isinstance(intents, int)
     ):
         return None
     if not (isinstance(session_id, str) and isinstance(resume_url, str) and isinstance(updated_at, str)):
         return None
-    if not (last_ready is None or isinstance(last_ready, bytes)):
+    if not (last_ready is None or isinstance(last_ready, bytes)) or not isinstance(token_key, str):
         return None
     try:
         moment = datetime.fromisoformat(updated_at)
-        return StoredSession(shard_id, shard_count, session_id, resume_url, seq, last_ready, moment, intents)
+        return StoredSession(shard_id, shard_count, session_id, resume_url, seq, last_ready, moment, intents, token_key)
     except ValueError:
         return None

@@ -32,8 +32,8 @@ class StoredSession:
 
     ``seq`` is the *delivered* one: everything up to it is accepted by every required publisher. ``last_ready`` is the ``d`` of
     the shard's last READY, as it came. ``updated_at`` is aware. ``intents`` are those it was identified with: a resumed session
-    keeps them, so one with other intents than the configuration's must not be resumed. Raises ValueError for what cannot be
-    a session.
+    keeps them, so one with other intents than the configuration's must not be resumed. ``token_key`` is the `token_key` of the
+    token it was identified with, "" when that is not known. Raises ValueError for what cannot be a session.
     """
 
     shard_id: int
@@ -44,6 +44,7 @@ class StoredSession:
     last_ready: bytes | None = field(repr=False)
     updated_at: datetime
     intents: int = 0
+    token_key: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.shard_id < self.shard_count:
@@ -197,6 +198,11 @@ def bot_key(token: str) -> str:
     return hashlib.sha256((bot_id if bot_id.isdigit() else head).encode()).hexdigest()
 
 
+def token_key(token: str) -> str:
+    """Tells two tokens of one bot apart: a reset ends every session. Not the token: 16 hex digits of its SHA-256."""
+    return hashlib.sha256(token.removeprefix("Bot ").strip().encode()).hexdigest()[:16]
+
+
 def overlap(one: Shard, other: Shard) -> bool:
     """Is there a guild that both shards would get? ``guild_id >> 22`` modulo the count (gateway-protocol.md §8)."""
     return (one[0] - other[0]) % math.gcd(one[1], other[1]) == 0
@@ -207,12 +213,16 @@ def superseded(shard: Shard, stored: Collection[Shard]) -> list[Shard]:
     return [other for other in stored if other[1] != shard[1] and overlap(shard, other)]
 
 
-def fitting(sessions: Iterable[StoredSession], shard_count: int, intents: int | None) -> dict[int, StoredSession]:
-    """The sessions of one layout, by shard id."""
+def fitting(
+    sessions: Iterable[StoredSession], shard_count: int, intents: int | None, token: str = ""
+) -> dict[int, StoredSession]:
+    """The sessions of one layout, by shard id; with ``token``, a `token_key`, only those that no other one identified."""
     return {
         session.shard_id: session
         for session in sessions
-        if session.shard_count == shard_count and (intents is None or session.intents == intents)
+        if session.shard_count == shard_count
+        and (intents is None or session.intents == intents)
+        and (not token or session.token_key in {"", token})
     }
 
 

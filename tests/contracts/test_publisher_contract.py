@@ -1,44 +1,32 @@
-"""What every publisher must do, whatever it carries events with. One rig per implementation reads back what was accepted."""
+"""Every publisher of ours passes the contract, by the suite that other people's publishers test themselves with."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import logging
-import threading
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 import zmq
 
-from discorder.errors import PublisherError
 from discorder.publishers.channel import ChannelEventPublisher
 from discorder.publishers.delimited_file import DelimitedFileEventPublisher
 from discorder.publishers.log import LogPublisher
-from discorder.publishers.protocol import NonBlockingPublisher, Publisher
 from discorder.publishers.zeromq import ZmqPublisher
-from discorder.wire import Event, decode_document
+from discorder.testing import PublisherContract, PublisherRig, Received
+from discorder.wire import decode_document
 
-MEGABYTE = 1_000_000
-
-
-class Rig(Protocol):
-    """A publisher and a way to see what came out of it, as (type, seq, data)."""
-
-    publisher: Publisher
-
-    async def ready(self) -> None: ...
-
-    async def received(self, count: int) -> list[tuple[str, int | None, bytes]]: ...
-
-    def close(self) -> None: ...
+csv.field_size_limit(2_000_000)
 
 
 class ZmqRig:
-    def __init__(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    must_be_open = True
+
+    def __init__(self) -> None:
         self.publisher = ZmqPublisher("tcp://127.0.0.1:*")
         self.context = zmq.Context()
         self.socket: zmq.Socket[bytes] | None = None
@@ -52,7 +40,7 @@ class ZmqRig:
         while not self.publisher.subscriptions:  # noqa: ASYNC110  # ZeroMQ tells of subscriptions only when asked
             await asyncio.sleep(0.005)
 
-    async def received(self, count: int) -> list[tuple[str, int | None, bytes]]:
+    async def received(self, count: int) -> list[Received]:
         assert self.socket is not None
         documents = [decode_document((await asyncio.to_thread(self.socket.recv_multipart))[1]) for _ in range(count)]
         return [(document.type, document.seq, bytes(document.data)) for document in documents]
@@ -61,161 +49,172 @@ class ZmqRig:
         if self.socket is not None:
             self.socket.close(linger=0)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.close_socket()
         self.context.term()
 
 
 class ChannelRig:
-    def __init__(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    must_be_open = True
+
+    def __init__(self) -> None:
         self.publisher = ChannelEventPublisher()
 
     async def ready(self) -> None: ...
 
-    async def received(self, count: int) -> list[tuple[str, int | None, bytes]]:
+    async def received(self, count: int) -> list[Received]:
         events = [await self.publisher.get() for _ in range(count)]
         return [(event.type, event.seq, event.data) for event in events]
 
-    def close(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class FileRig:
-    def __init__(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    must_be_open = True
+
+    def __init__(self, tmp_path: Path) -> None:
         self.publisher = DelimitedFileEventPublisher(tmp_path / "events.tsv")
         self.read = 0
 
     async def ready(self) -> None: ...
 
-    async def received(self, count: int) -> list[tuple[str, int | None, bytes]]:
-        csv.field_size_limit(2 * MEGABYTE)
+    async def received(self, count: int) -> list[Received]:
         with self.publisher.path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file, delimiter="\t"))[self.read :]
         assert len(rows) == count
         self.read += count
-        return [(row[0], int(row[4]), row[5].encode()) for row in rows]
+        return [(row[0], int(row[4]) if row[4] else None, row[5].encode()) for row in rows]
 
-    def close(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class LogRig:
-    def __init__(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    must_be_open = False
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "discorder.events")
         self.publisher = LogPublisher()
         self.caplog = caplog
 
     async def ready(self) -> None: ...
 
-    async def received(self, count: int) -> list[tuple[str, int | None, bytes]]:
+    async def received(self, count: int) -> list[Received]:
         lines = [record.getMessage() for record in self.caplog.records if record.name == "discorder.events"]
         self.caplog.clear()
         assert len(lines) == count
-        heads_and_data = [line.partition(" data=") for line in lines]
-        return [
-            (head.split()[0], int(head.partition("seq=")[2].split()[0]), data.encode())
-            for head, _, data in heads_and_data
-        ]
+        return [_parsed(line) for line in lines]
 
-    def close(self) -> None: ...
+    async def close(self) -> None: ...
 
 
-@pytest.fixture(params=[ZmqRig, ChannelRig, FileRig, LogRig], ids=["zmq", "channel", "delimited_file", "log"])
-async def rig(request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Rig]:
-    """Each implementation in turn; closed afterwards."""
-    made: Rig = request.param(tmp_path, caplog)
-    yield made
-    await made.publisher.close()
-    made.close()
+def _parsed(line: str) -> Received:
+    head, _, data = line.partition(" data=")
+    seq = head.partition("seq=")[2].split()[0]
+    return head.split()[0], None if seq == "None" else int(seq), data.encode()
 
 
-def event(seq: int, data: bytes = b'{"id":"1"}', kind: str = "MESSAGE_CREATE") -> Event:
-    return Event(kind, (0, 1), seq, None, "0123456789abcdef", datetime(2026, 1, 1, tzinfo=UTC), data)
+class TestZmq(PublisherContract):
+    @pytest.fixture
+    def rig(self) -> PublisherRig:
+        return ZmqRig()
 
 
-def open_descriptors() -> int:
-    return len(list(Path("/dev/fd").iterdir()))
+class TestChannel(PublisherContract):
+    @pytest.fixture
+    def rig(self) -> PublisherRig:
+        return ChannelRig()
 
 
-def as_received(events: list[Event]) -> list[tuple[str, int | None, bytes]]:
-    return [(sent.type, sent.seq, sent.data) for sent in events]
+class TestDelimitedFile(PublisherContract):
+    @pytest.fixture
+    def rig(self, tmp_path: Path) -> PublisherRig:
+        return FileRig(tmp_path)
 
 
-async def test_batches_arrive_whole_and_in_order(rig: Rig) -> None:
-    await rig.publisher.open()
-    await rig.ready()
-    events = [event(seq) for seq in range(1, 101)]
-    for start in range(0, 100, 7):
-        await rig.publisher.publish(events[start : start + 7])
-    assert await rig.received(100) == as_received(events)
+class TestLog(PublisherContract):
+    @pytest.fixture
+    def rig(self, caplog: pytest.LogCaptureFixture) -> PublisherRig:
+        return LogRig(caplog)
 
 
-async def test_an_empty_batch_is_accepted_and_publishes_nothing(rig: Rig) -> None:
-    await rig.publisher.open()
-    await rig.ready()
-    await rig.publisher.publish([])
-    await rig.publisher.publish([event(1)])
-    assert await rig.received(1) == as_received([event(1)])
+def test_only_what_the_file_accepts_survives_the_process() -> None:
+    classes = (ZmqPublisher, ChannelEventPublisher, DelimitedFileEventPublisher, LogPublisher)
+    assert [cls for cls in classes if cls.durable] == [DelimitedFileEventPublisher]
 
 
-async def test_publish_nowait_counts_what_it_accepted(rig: Rig) -> None:
-    """A publisher that can be called in line takes an ordinary batch whole; the file, which waits, must not offer it."""
-    await rig.publisher.open()
-    await rig.ready()
-    events = [event(1), event(2), event(3)]
-    if isinstance(rig.publisher, NonBlockingPublisher):
-        assert rig.publisher.publish_nowait(events) == 3
-        assert await rig.received(3) == as_received(events)
-    else:
-        assert rig.publisher.durable
+FAULTY_SINKS = """
+import asyncio, pytest
+from discorder.errors import PublisherError
+from discorder.testing import PublisherContract
+
+class Sink:
+    name, durable, is_open = "sink", False, False
+
+    def __init__(self):
+        self.out = []
+
+    async def open(self):
+        self.is_open = True
+
+    async def publish(self, events):
+        if not self.is_open:
+            raise PublisherError("sink is not open")
+        self.accept(events)
+
+    async def close(self):
+        self.is_open = False
+
+class Rig:
+    must_be_open = True
+
+    def __init__(self, publisher):
+        self.publisher = publisher
+
+    async def ready(self): ...
+
+    async def received(self, count):
+        taken, self.publisher.out = self.publisher.out[:count], self.publisher.out[count:]
+        return [(event.type, event.seq, event.data) for event in taken]
+
+    async def close(self): ...
+"""
+
+FAULTY_SINK = """
+class {name}(Sink):
+    def accept(self, events):
+        {fault}
+
+class Test{name}(PublisherContract):
+    @pytest.fixture
+    def rig(self):
+        return Rig({name}())
+"""
+
+FAULTS = {
+    "Sound": ("self.out += events", set()),
+    "Reversing": (
+        "self.out += reversed(events)",
+        {"batches_arrive_whole", "data_arrives", "a_record_of", "publish_nowait_takes"},
+    ),
+    "DroppingRecords": ("self.out += [event for event in events if event.seq]", {"a_record_of"}),
+    "AddingSomething": ("self.out += events or [None]", {"an_empty_batch"}),
+    "LeavingTasks": (
+        "self.task = asyncio.ensure_future(asyncio.sleep(60)); self.out += events",
+        {"closing_leaves"},
+    ),
+    "ClosingItself": ("self.out += events; self.is_open = False", {"batches_arrive_whole", "an_empty_batch"}),
+}
 
 
-async def test_data_arrives_byte_for_byte(rig: Rig) -> None:
-    await rig.publisher.open()
-    await rig.ready()
-    events = [
-        event(1, '{"content":"نمر 🐾 \\u0000 \\"quoted\\"\\t"}'.encode()),
-        event(2, b'{"n":123456789012345678901234567890,"f":1.0e+2,  "spaced" : null}'),
-        event(3, b'{"blob":"' + b"x" * MEGABYTE + b'"}', kind="GUILD_CREATE"),
-        event(4, b"null", kind="RESUMED"),
-    ]
-    await rig.publisher.publish(events)
-    assert await rig.received(4) == as_received(events)
-
-
-async def test_it_can_be_closed_twice_and_opened_again(rig: Rig) -> None:
-    await rig.publisher.close()
-    await rig.publisher.open()
-    await rig.ready()
-    await rig.publisher.publish([event(1)])
-    assert await rig.received(1) == as_received([event(1)])
-    await rig.publisher.close()
-    await rig.publisher.close()
-    await rig.publisher.open()
-    await rig.ready()
-    await rig.publisher.publish([event(2)])
-    assert await rig.received(1) == as_received([event(2)])
-
-
-async def test_what_needs_opening_refuses_events_while_it_is_closed(rig: Rig) -> None:
-    if isinstance(rig.publisher, LogPublisher):
-        await rig.publisher.publish([event(1)])  # logging is always there
-        return
-    with pytest.raises(PublisherError, match="not open"):
-        await rig.publisher.publish([event(1)])
-    await rig.publisher.open()
-    await rig.publisher.close()
-    with pytest.raises(PublisherError, match="not open"):
-        await rig.publisher.publish([event(1)])
-
-
-async def test_closing_leaves_no_thread_and_no_descriptor(rig: Rig) -> None:
-    before = threading.active_count(), open_descriptors()
-    for _ in range(3):
-        await rig.publisher.open()
-        await rig.publisher.publish([event(1)])
-        await rig.publisher.close()
-    assert (threading.active_count(), open_descriptors()) == before
-
-
-async def test_it_says_who_it_is(rig: Rig) -> None:
-    assert rig.publisher.name
-    assert rig.publisher.durable is isinstance(rig.publisher, DelimitedFileEventPublisher)
+def test_the_suite_tells_a_publisher_that_breaks_the_contract(tmp_path: Path) -> None:
+    """By plain pytest, without any plug-in, as in somebody else's repository."""
+    sinks = [FAULTY_SINK.format(name=name, fault=fault) for name, (fault, _) in FAULTS.items()]
+    (tmp_path / "test_sinks.py").write_text(FAULTY_SINKS + "".join(sinks))
+    plain = ("-p", "no:asyncio", "-p", "no:xdist", "-p", "no:cacheprovider", "-W", "error", "-q", "-rf", "--tb=line")
+    command = [sys.executable, "-m", "pytest", *plain, str(tmp_path / "test_sinks.py")]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    found = {match.groups() for match in re.finditer(r"^FAILED \S+::Test(\w+)::test_(\w+)", run.stdout, re.MULTILINE)}
+    for name, (_, expected) in FAULTS.items():
+        failed = {test for sink, test in found if sink == name}
+        told = {start for start in expected if any(test.startswith(start) for test in failed)}
+        assert (told, len(failed)) == (expected, len(expected)), f"{name}: {failed}\n{run.stdout}"

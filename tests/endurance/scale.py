@@ -12,7 +12,7 @@ from discorder.sessions import SPACING
 from discorder.simulator import Simulator
 from tests.endurance.evidence import Account
 from tests.endurance.process import PlaneProcess
-from tests.endurance.waiting import caught_up, until
+from tests.endurance.waiting import caught_up, readies, until
 
 START_WITHIN = 90.0  # seconds from the start of the process to its first IDENTIFY, on a machine that is busy
 CAUGHT_UP_WITHIN = 120.0  # after the last drop: a shard that was dropped again and again waits up to 30 s
@@ -67,7 +67,7 @@ async def run(scale: Scale, folder: Path) -> Outcome:
             await plane.start()
             await sim.wait_for(lambda: sim.sessions, START_WITHIN)
             began = time.monotonic()
-            await until(lambda: _readies(plane.audit) == scale.shards, scale.earliest + START_WITHIN)
+            await until(lambda: readies(plane.audit) == scale.shards, scale.earliest + START_WITHIN)
             ready_after = time.monotonic() - began
             dropped = await _drop_sockets(sim, scale, rng)
             await sim.set_rate(0.0)
@@ -87,11 +87,6 @@ async def run(scale: Scale, folder: Path) -> Outcome:
             exit_code=code,
             log=plane.said(),
         )
-
-
-def _readies(audit: Path) -> int:
-    """How many READYs have arrived: a socket that is reset before takes its session with it, and nobody is to blame."""
-    return (b"\n" + audit.read_bytes()).count(b"\nREADY\t")
 
 
 async def _drop_sockets(sim: Simulator, scale: Scale, rng: random.Random) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 from discorder.simulator import Simulator
 from tests.endurance.evidence import Account, compare, read_rows, size_of, split
@@ -26,6 +27,11 @@ async def settled(plane: PlaneProcess) -> None:
     size = -1
     while size != (size := size_of(plane.audit)):  # noqa: ASYNC110  # it is about another process
         await asyncio.sleep(SETTLED_AFTER)
+
+
+def readies(audit: Path) -> int:
+    """How many READYs have arrived. A socket that is reset before takes its session with it, and nobody is to blame."""
+    return (b"\n" + audit.read_bytes()).count(b"\nREADY\t") if audit.exists() else 0
 
 
 async def caught_up(

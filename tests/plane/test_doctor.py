@@ -6,21 +6,25 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from discorder import diagnose
 from discorder.clock import FakeClock, SystemClock
+from discorder.doctor import Doctor
 from discorder.logs import logger
 from discorder.shard_tracker import ShardTracker
 from discorder.simulator import Simulator
 from discorder.statemachine import State
+from discorder.statemachine.states import DEADLINES, READY_DEADLINE
+from discorder.statemachine.triggers import Timeout, Trigger
 from discorder.watchdog import LoopLag, Watchdog
 from discorder.wire import Event, Op
 
 if TYPE_CHECKING:
-    from tests.stage import StartMemoryStage, StartStage
+    from tests.stage import Exchange, StartMemoryStage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 Heard = Callable[[], list[str]]
@@ -33,6 +37,30 @@ def warnings() -> Iterator[Heard]:
     sink = logger.add(lambda message: heard.append(str(message)), level="WARNING", format="{message} {extra}")
     yield lambda: list(heard)
     logger.remove(sink)
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+async def test_a_deadline_that_replaces_one_is_kept_although_the_first_has_just_passed(exchange: Exchange) -> None:
+    """The ticket comes in the moment in which the wait for it is over: READY has its 60 s, and no more.
+
+    Found by spin: the late timeout is dropped as an older visit's, and a silent gateway held Identifying for ever.
+    """
+    clock, posted = FakeClock(), list[Trigger]()
+    tracker = ShardTracker(0, 1, clock)
+    tracker.entered(State.IDENTIFYING)
+    doctor = Doctor(exchange.dial((0, 1)), tracker=tracker, clock=clock, post=posted.append)
+    task = asyncio.ensure_future(doctor.run())
+    doctor.arm(DEADLINES[State.IDENTIFYING], 1)
+    await clock.advance(66.0)
+    doctor.arm(READY_DEADLINE, 2)
+    await clock.advance(59.0)
+    assert [timeout.visit for timeout in posted if isinstance(timeout, Timeout)] == [1]
+    await clock.advance(2.0)
+    assert [timeout.visit for timeout in posted if isinstance(timeout, Timeout)] == [1, 2]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 # ---------------------------------------------------------------- clock jumps
@@ -186,3 +214,18 @@ def test_a_shard_that_waits_for_a_congested_publisher_says_for_which_and_how_lon
     assert reason.endswith(
         "is full: audit; goes on when audit has room again, at the latest after its hold_off; Discord keeps the events"
     )
+
+
+async def test_a_ticker_that_breaks_ends_the_plane_and_says_why(
+    start_memory_stage: StartMemoryStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it nothing is checkpointed and no sleep is noticed: a fault there is no reason to go on in silence."""
+    stage = start_memory_stage()
+    await stage.identified()
+
+    def break_once() -> datetime:
+        monkeypatch.undo()
+        raise OSError(22, "no such clock")
+
+    monkeypatch.setattr(stage.fake, "now", break_once)
+    assert str(await stage.end()) == "[Errno 22] no such clock"

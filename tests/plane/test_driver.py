@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from discorder.clock import FakeClock, settle_loop
-from discorder.driver import Outside, ShardDriver
+from discorder.driver import ShardDriver
 from discorder.errors import Closed, TaskDied
+from discorder.outside import Outside
 from discorder.publishers.fanout import FanOut
 from discorder.reception import Reception
 from discorder.rest import Token

@@ -259,6 +259,22 @@ async def test_a_replay_may_contain_the_resumed_of_an_earlier_resume(start_memor
     assert (stage.tracker.stats.resume_count, stage.tracker.stats.unexpected_count) == (1, 0)
 
 
+async def test_a_replay_that_begins_with_what_resume_named_is_no_breach(start_memory_stage: StartMemoryStage) -> None:
+    """Some servers send the event of that sequence once more; it is not published again. Later, going back is a breach."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.feed(line.dispatched("TYPING_START"), line.dispatched("TYPING_START"))
+    await stage.until(lambda: len(stage.recorder.events) == 3)
+    line.lose()
+    second = await stage.resuming(2)
+    second.goes_on_after(2)
+    second.feed(second.dispatched("TYPING_START"), second.dispatched("MESSAGE_CREATE"), second.dispatched("RESUMED"))
+    await stage.ready(generation=2)
+    assert [event.seq for event in stage.recorder.events] == [1, 2, 3, 4, 5]
+    second.feed(second.dispatched("TYPING_START", seq=3))
+    await stage.resuming(3)
+
+
 async def test_op_9_false_as_the_answer_to_a_resume_identifies_after_a_pause(
     start_memory_stage: StartMemoryStage,
 ) -> None:

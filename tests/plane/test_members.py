@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from discorder.clock import FakeClock
-from discorder.errors import CommandRateLimited, CommandUnanswered, InvalidCommand
+from discorder.errors import CommandRateLimited, CommandUnanswered, InvalidCommand, ShardNotReady
 from discorder.members import GuildMembers
 from discorder.simulator import Simulator
 from discorder.statemachine import State
@@ -233,3 +233,14 @@ async def test_nobody_looks_at_events_once_the_last_request_is_closed(start_memo
     line.feed(line.dispatched("GUILD_MEMBERS_CHUNK", chunk(nonce, 0, 1)))
     await stage.until(lambda: stage.recorder.events[-1].type == "GUILD_MEMBERS_CHUNK")
     assert stage.tracker.state is State.READY
+
+
+async def test_a_shutdown_ends_a_request_that_waits_for_chunks(start_memory_stage: StartMemoryStage) -> None:
+    """Nobody waits for a plane that has ended."""
+    stage = start_memory_stage(INTENTS)
+    line = await stage.identified()
+    request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD))
+    await asked(stage, line)
+    await stage.stop()
+    with pytest.raises(ShardNotReady, match=f"ended before the members of guild {GUILD} had come"):
+        await request

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +88,27 @@ async def test_with_other_intents_the_next_life_identifies(sim: Simulator, start
     await second.ready(within=60.0)
     assert (sim.identifies, sim.resumes) == (2, 0)
     assert [frame.d["intents"] for frame in sim.received if frame.op == Op.IDENTIFY] == [1, 1 | 1 << 9]
+
+
+async def test_with_another_token_of_the_same_bot_the_next_life_identifies(
+    start_simulator: Callable[..., Awaitable[Simulator]], start_stage: StartStage, store: str
+) -> None:
+    """A reset of the token ends every session: RESUME would only cost time. The ledger is the bot's, and goes on."""
+    clock = FakeClock()
+    before = await start_simulator(token="MTIz.first.token")
+    first = start_stage(before, store, clock=clock)
+    await first.ready()
+    await first.stop()
+    after = await start_simulator(token="MTIz.second.token")
+    second = start_stage(after, store, clock=clock)
+    await second.ready(within=60.0)
+    assert (after.identifies, after.resumes) == (1, 0)
+    assert second.tracker.budget is not None
+    assert second.tracker.budget.spent_here == 2
+    await second.stop()
+    third = start_stage(after, store, clock=clock)
+    await third.ready()
+    assert (after.identifies, after.resumed) == (1, 1)
 
 
 async def test_a_stored_session_of_a_fixed_layout_is_resumed_while_the_look_up_hangs(

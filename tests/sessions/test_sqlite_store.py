@@ -28,6 +28,7 @@ from discorder.sessions import (
     bot_key,
     default_store_path,
     open_store,
+    read_store,
 )
 
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
@@ -352,6 +353,34 @@ async def test_a_row_that_somebody_removed_is_written_anew(make_store: MakeStore
 
 
 # --- from the configuration
+
+
+async def test_a_file_of_an_earlier_version_is_read_and_goes_on_being_read_by_it(
+    make_store: MakeStore, make_session: MakeSession, path: Path
+) -> None:
+    """It has no column that tells the tokens apart: one is added, and what writes without it still can."""
+    store = await make_store()
+    store.save(make_session(), now=True)
+    await store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE session DROP COLUMN token_key")
+    connection.commit()
+    connection.close()
+    assert read_store(path, "b" * 64).sessions == (make_session(),)
+    later = await make_store()
+    assert await later.load_all() == [make_session()]
+    told_apart = replace(make_session(seq=9), token_key="0123456789abcdef")
+    later.save(told_apart, now=True)
+    await later.flush()
+    assert await later.load_all() == [told_apart]
+    await later.close()
+    connection = sqlite3.connect(path)
+    columns = "bot, shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at"
+    connection.execute(f"CREATE TEMP TABLE copy AS SELECT {columns} FROM session")  # noqa: S608  # constant
+    connection.execute(f"INSERT OR REPLACE INTO session ({columns}) SELECT {columns} FROM copy")  # noqa: S608  # constant
+    connection.commit()
+    connection.close()
+    assert await (await make_store()).load_all() == [make_session(seq=9)]
 
 
 async def test_an_empty_setting_keeps_sessions_in_memory(clock: FakeClock) -> None:

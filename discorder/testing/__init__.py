@@ -1,0 +1,16 @@
+"""What somebody who extends the control plane tests their work with. Needs pytest, and no plug-in of it.
+
+`PublisherContract` is what every publisher must do; docs/delivery.md ("A publisher of your own") shows how to use it.
+"""
+
+try:
+    import pytest
+except ImportError as error:
+    msg = "discorder.testing is for tests and needs pytest; install it with: pip install pytest"
+    raise ImportError(msg) from error
+
+pytest.register_assert_rewrite("discorder.testing.publisher_contract")
+
+from discorder.testing.publisher_contract import PublisherContract, PublisherRig, Received  # noqa: E402  # after the line above
+
+__all__ = ["PublisherContract", "PublisherRig", "Received"]
