@@ -57,11 +57,16 @@ def decode_envelope(frame: bytes) -> Envelope:
     """Parse one frame.
 
     Raises ValueError (msgspec's DecodeError and UnicodeDecodeError are both) for garbage, invalid UTF-8, a missing or
-    mistyped ``op`` and a sequence that is not a signed 64-bit integer. Unknown opcodes and keys pass.
+    mistyped ``op``, nesting beyond any reason and a sequence that is not a signed 64-bit integer. Unknown opcodes and keys
+    pass.
     """
     if not frame.isascii():
         frame.decode()  # Raw skips over `d` without looking at its encoding
-    envelope = _decode_envelope(frame)
+    try:
+        envelope = _decode_envelope(frame)
+    except RecursionError as error:
+        msg = "the JSON is nested too deeply"
+        raise ValueError(msg) from error
     if envelope.s is not None and not 0 <= envelope.s <= MAX_SEQ:
         msg = f"sequence {envelope.s} is not a signed 64-bit integer"
         raise ValueError(msg)
