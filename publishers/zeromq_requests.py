@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from discorder.publishers.zeromq_ring import Position
-from discorder.wire import MAX_SEQ
+from discorder.wire import MAX_SEQ, format_timestamp
 
 PROTOCOL_VERSION = 1
 MAX_REQUEST_BYTES = 65_536  # of one frame; a gateway command itself may have 4,096
@@ -125,7 +125,7 @@ def position_document(position: Position, now: datetime) -> bytes:
             "seq": None,
             "prev": None,
             "session": position.session,
-            "timestamp": now,
+            "timestamp": format_timestamp(now),
             "data": position_fields(position),
         }
     )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from discorder.publishers.zeromq_requests import POSITION, position_document
+from discorder.publishers.zeromq_ring import Position
 from discorder.records import RecordType
 from discorder.simulator import Simulator
 from discorder.simulator.payloads import load_payloads
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
     from tests.stage import StartStage
 
 SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"
-FILES = {"event": None, "state": RecordType.STATE, "resumed": RecordType.RESUMED, "gap": RecordType.GAP}
+FILES = {
+    "event": None,
+    "state": RecordType.STATE,
+    "resumed": RecordType.RESUMED,
+    "gap": RecordType.GAP,
+    "position": POSITION,  # the ZeroMQ publisher's own
+}
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def payload_events() -> Iterator[Event]:
 
 def test_there_is_a_schema_for_each_kind_of_document_and_each_is_a_schema() -> None:
     assert {path.stem for path in SCHEMAS.glob("*.json")} == FILES.keys()
-    assert {record for record in FILES.values() if record} == set(RecordType)
+    assert {record for record in FILES.values() if record} == {*RecordType, POSITION}
     for name in FILES:
         Draft202012Validator.check_schema(schema(name))
 
@@ -115,6 +123,12 @@ async def test_the_records_of_a_run_fit(sim: Simulator, start_stage: StartStage)
     }
 
 
+def test_the_positions_of_the_bus_fit() -> None:
+    for since, types in ((0, {}), (3, {"READY": 1, "MESSAGE_CREATE": MAX_SEQ})):
+        position = Position((0, 1), "0123456789abcdef", since, 7, types)
+        assert problems(position_document(position, datetime(2026, 1, 1, tzinfo=UTC))) == []
+
+
 EVENT = {
     "type": "MESSAGE_CREATE",
     "shard": [0, 1],
@@ -147,6 +161,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "state": {**RECORD, "type": "DISCORDER_STATE", "data": STATE},
     "resumed": {**RECORD, "type": "DISCORDER_RESUMED", "data": {"replayed": 3}},
     "gap": {**RECORD, "type": "DISCORDER_GAP", "data": GAP},
+    "position": {**RECORD, "type": "DISCORDER_POSITION", "data": {"since": 1, "last": 2, "types": {"READY": 2}}},
 }
 
 
@@ -176,6 +191,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("gap", {"data": {**GAP, "kind": "session"}}),
     ("gap", {"data": {**GAP, "publisher": None}}),
     ("gap", {"data": {**GAP, "to_seq": None}}),
+    ("position", {"data": {"since": 1, "last": 2, "types": {"READY": None}}}),
 ]
 
 
