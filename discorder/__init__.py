@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from discorder.commands import Commands
     from discorder.control_plane import BackgroundPlane, TrackerRef, run, serve, serve_in_background, shutdown
     from discorder.diagnosis import diagnose, is_operational
-    from discorder.errors import DiscorderError
+    from discorder.errors import CommandRefused, DiscorderError
+    from discorder.members import GuildMembers
     from discorder.publishers.channel import ChannelEventPublisher
     from discorder.publishers.delimited_file import DelimitedFileEventPublisher
     from discorder.publishers.log import LogPublisher
@@ -28,6 +29,7 @@ _HOMES = {
     "BackgroundPlane": "control_plane",
     "BotClient": "rest",
     "ChannelEventPublisher": "publishers.channel",
+    "CommandRefused": "errors",
     "Commands": "commands",
     "CurveKeys": "subscriber",
     "DelimitedFileEventPublisher": "publishers.delimited_file",
@@ -37,6 +39,7 @@ _HOMES = {
     "GapKind": "subscriber",
     "GatewayStats": "stats",
     "GatewayTracker": "tracker",
+    "GuildMembers": "members",
     "LogPublisher": "publishers.log",
     "TrackerRef": "control_plane",
     "ZmqPublisher": "publishers.zeromq",
@@ -56,6 +59,7 @@ __all__ = [
     "BackgroundPlane",
     "BotClient",
     "ChannelEventPublisher",
+    "CommandRefused",
     "Commands",
     "CurveKeys",
     "DelimitedFileEventPublisher",
@@ -65,6 +69,7 @@ __all__ = [
     "GapKind",
     "GatewayStats",
     "GatewayTracker",
+    "GuildMembers",
     "LogPublisher",
     "TrackerRef",
     "ZmqPublisher",

@@ -6,7 +6,6 @@ It outlives connections. It knows frames and their quotas, not what they say; he
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -52,8 +51,8 @@ class Outbox:
         self._clock = clock
         self._stats = stats
         self._window = SendWindow()
-        self._queue: deque[_Waiting] = deque()
-        self._alarm = Alarm(clock)
+        self._queue: list[_Waiting] = []  # no deque: there is one of these per shard, and nearly all are empty
+        self._alarm: Alarm | None = None  # that of the pump
         self._write: Write | None = None
         self._failed: Callable[[BaseException], None] | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -120,7 +119,7 @@ class Outbox:
         """The shard is Ready: commands may go, by ``write``. ``failed`` hears of what breaks beside a closed socket."""
         self._write, self._failed = write, failed
         if new_session and self._presence is not None and not self._holds_presence():
-            self._queue.appendleft(_Waiting(self._presence, PRESENCE, None))
+            self._queue.insert(0, _Waiting(self._presence, PRESENCE, None))
         self._stir()
 
     def shut(self) -> None:
@@ -128,7 +127,7 @@ class Outbox:
         self._write = None
         if self._pump is not None:
             self._pump.cancel()
-            self._pump = None
+            self._pump = self._alarm = None
 
     def slow_down(self, seconds: float) -> None:
         """Half as many commands for ``seconds``."""
@@ -139,7 +138,7 @@ class Outbox:
         self._closed = True
         self.shut()
         while self._queue:
-            self._queue.popleft().settle(self._ended())
+            self._queue.pop(0).settle(self._ended())
 
     # ---------------------------------------------------------------- the pump
 
@@ -147,17 +146,19 @@ class Outbox:
         """There may be something to send. The pump is a task only while something waits and a session is there."""
         if self._write is None or not self._queue:
             return
-        if self._pump is not None:
+        if self._pump is not None and self._alarm is not None:
             self._alarm.ring()
             return
-        self._pump = asyncio.get_running_loop().create_task(self._run(self._write), name=f"outbox-{self._shard_id}")
+        alarm = self._alarm = Alarm(self._clock)
+        pump = self._run(self._write, alarm)
+        self._pump = asyncio.get_running_loop().create_task(pump, name=f"outbox-{self._shard_id}")
         self._pump.add_done_callback(self._pump_ended)
 
-    async def _run(self, write: Write) -> None:
+    async def _run(self, write: Write, alarm: Alarm) -> None:
         while self._queue:
             waiting, due = self._next()
             if due > self._clock.monotonic():
-                await self._alarm.sleep_until(due)
+                await alarm.sleep_until(due)
                 continue
             await write(waiting.frame)
             self._written(waiting)
@@ -188,7 +189,7 @@ class Outbox:
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         if self._pump is pump:
-            self._pump = None
+            self._pump = self._alarm = None
         if pump.cancelled() or (error := pump.exception()) is None:
             return
         if not isinstance(error, Closed) and self._failed is not None:  # a closed socket is the processor's to report

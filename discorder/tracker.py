@@ -198,6 +198,7 @@ class GatewayTracker(GatewayCommands):
 
     def __repr__(self) -> str:
         whole = [("store", self.store), ("compression", self.compression), ("budget", self.budget)]
+        whole.append(("loop_lag", self.loop_lag))
         if len(self.shards) == 1:
             listed = list(self.shards[0].listed())
             after_session = [name for name, _ in listed].index("session") + 1

@@ -1,18 +1,21 @@
 """How long the event loop takes to answer, and what held it up.
 
 A thread asks the loop once a second; while the answer is overdue it looks at what the loop's thread is doing and says so in the
-log, even if the loop never comes back. A loop that is well costs one wake-up a second. It must not touch anything of the loop's
+log, even if the loop never comes back. A loop that is well costs one wake-up a second; a stall that fits between two questions
+stays unseen. It must not touch anything of the loop's
 but by `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import threading
 import time
 import traceback
 from dataclasses import dataclass
+from types import FrameType
 
 from discorder.logs import logger
 
@@ -31,6 +34,9 @@ class LoopLag:
     last: float = 0.0
     worst: float = 0.0
     waiting: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"LoopLag(last={self.last:.3f} s, worst={self.worst:.3f} s, waiting={self.waiting:.3f} s)"
 
     @property
     def now(self) -> float:
@@ -102,5 +108,11 @@ def _stack(thread: int) -> list[str]:
     frame = sys._current_frames().get(thread)  # noqa: SLF001  # documented, and the only way to see another thread's stack
     if frame is None:
         return []
-    summary = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=FRAMES_SHOWN)
+    ours = itertools.takewhile(lambda call: not _is_the_loops(call[0]), traceback.walk_stack(frame))
+    summary = traceback.StackSummary.extract(ours, limit=FRAMES_SHOWN)
     return [f"{call.filename}:{call.lineno} in {call.name}: {call.line}" for call in summary]
+
+
+def _is_the_loops(frame: FrameType) -> bool:
+    """Whether it calls the callback; what lies further out is asyncio's machinery and the program's start."""
+    return frame.f_globals.get("__name__") == "asyncio.events"

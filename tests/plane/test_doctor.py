@@ -97,32 +97,39 @@ def a_guilty_function(until_set: threading.Event) -> None:
     until_set.wait(5.0)
 
 
-async def test_what_holds_up_the_loop_is_in_the_log_with_its_place(warnings: Heard) -> None:
-    """The stack is taken while it lasts, so that the guilty function is on it; afterwards the whole delay is told."""
-    watchdog = Watchdog(every=0.005, patience=0.02)
-    watchdog.start()
-    try:
-        await until(lambda: watchdog.lag.last > 0.0)
-        seen = threading.Event()
-        threading.Thread(target=release_when, args=(lambda: warnings() != [], seen)).start()
-        a_guilty_function(seen)
-        await until(lambda: len(warnings()) > 1)
-    finally:
-        watchdog.stop()
-    held_up, over = warnings()[:2]
-    assert held_up.startswith("The event loop is held up")
-    assert "in a_guilty_function: until_set.wait(5.0)" in held_up
-    assert "test_doctor.py:" in held_up
-    assert over.startswith("The event loop was held up")
-    assert watchdog.lag.worst >= 0.02
-
-
 def release_when(predicate: Callable[[], bool], event: threading.Event) -> None:
-    """Set ``event`` once ``predicate`` holds, or after four seconds."""
-    end = time.monotonic() + 4.0
+    """Set ``event`` once ``predicate`` holds, or after a second."""
+    end = time.monotonic() + 1.0
     while not predicate() and time.monotonic() < end:
         time.sleep(0.002)
     event.set()
+
+
+async def test_what_holds_up_the_loop_is_in_the_log_with_its_place(warnings: Heard) -> None:
+    """The stack is taken while it lasts, so that the guilty function is on it; afterwards the whole delay is told."""
+
+    def guilty() -> list[str]:
+        return [warning for warning in warnings() if "in a_guilty_function: until_set.wait(5.0)" in warning]
+
+    watchdog = Watchdog(every=0.005, patience=0.02)
+    watchdog.start()
+    try:
+        for _ in range(20):  # on a busy machine the loop may be late already, and the question be asked before
+            seen = threading.Event()
+            threading.Thread(target=release_when, args=(lambda: guilty() != [], seen)).start()
+            a_guilty_function(seen)
+            await until(lambda: watchdog.lag.waiting == 0.0)
+            if guilty():
+                break
+    finally:
+        watchdog.stop()
+    (held_up,) = guilty()
+    assert held_up.startswith("The event loop is held up")
+    assert "test_doctor.py:" in held_up
+    assert "asyncio/base_events.py" not in held_up, "the loop's own machinery is no news"
+    over = warnings()[warnings().index(held_up) + 1]
+    assert over.startswith("The event loop was held up")
+    assert watchdog.lag.worst >= 0.02
 
 
 async def test_the_lag_of_a_loop_that_does_not_come_round_can_be_read_from_another_thread() -> None:
