@@ -33,7 +33,7 @@ class Progress:
         text = f"{self.ready} of {self.total} ready"
         if self.complete:
             return text
-        return f"{text}, ETA {'unknown' if self.eta is None else f'{self.eta:.0f} s'}"
+        return f"{text}, ETA {'unknown' if self.eta is None else _span(self.eta)}"
 
 
 class StartUp:
@@ -117,6 +117,13 @@ class StartUp:
 def _must_identify(shard: ShardTracker) -> bool:
     sent = shard.state is State.IDENTIFYING and shard.stats.identify_count > 0
     return shard.session is None and not sent
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from discorder.clock import Clock, within
 from discorder.errors import StoreUnavailable
+from discorder.logs import logger
 from discorder.sessions.allowance import Allowance, OtherUse
 from discorder.sessions.book import Book, Later, Taken
 from discorder.sessions.bookkeeper import Bookkeeper
@@ -254,8 +255,13 @@ class IdentifyGate:
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.opt(exception=error).error("The identify gate failed", error=repr(error))
 
 
 def _give_back(paying: asyncio.Task[Ticket | Refusal | Later]) -> None:

@@ -146,6 +146,34 @@ async def test_the_shard_of_a_guild_is_found(start_simulator: StartSimulator, st
         stage.tracker.shard_for(elsewhere)
 
 
+async def test_a_shard_that_the_ledger_refuses_is_parked_and_its_status_says_until_when(
+    start_simulator: StartSimulator, start_stage: StartStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two IDENTIFYs above the reserve, three shards: two run on, the third waits for Discord's reset without a socket."""
+
+    async def look_up() -> GatewayInfo:
+        limit = SessionStartLimit(total=1000, remaining=102, reset_after_ms=20 * 3_600_000, max_concurrency=3)
+        return GatewayInfo(url=sim.gateway_url, shards=3, session_start_limit=limit)
+
+    sim = await start_simulator(shards=3, max_concurrency=3, guilds=3)
+    stage = start_stage(sim, look_up=look_up)
+    await stage.until(lambda: ready_count(stage) == 2)
+    parked = stage.tracker.shards[2]
+    await stage.until(lambda: parked.state is State.RESTARTING)
+    assert repr(stage.tracker.progress) == "2 of 3 ready, ETA 20 h 0 min"
+    (reason,) = diagnose(stage.tracker).reasons
+    assert reason.startswith("shard 2: Restarting for ")
+    assert "the identify budget is spent: 100 of 1000 left, 100 are kept in reserve" in reason
+    assert "the next IDENTIFY is allowed at " in reason
+    assert parked.attempts == 0
+    await stage.until(lambda: sim.open_connections == 2)
+    connects = sim.connects
+    await stage.until(lambda: stage.tracker.shards[0].ages.in_state > 30.0, within=60.0)
+    assert (sim.connects, sim.identifies) == (connects, 2)
+    assert "the identify budget is spent" in capsys.readouterr().err
+    await stage.stop()
+
+
 @pytest.mark.parametrize("code", [4004, 4010, 4013, 4014])
 async def test_what_is_fatal_is_a_fact_about_token_or_layout_and_ends_all_shards(
     start_simulator: StartSimulator, start_stage: StartStage, code: int

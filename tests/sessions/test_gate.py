@@ -13,7 +13,9 @@ from typing import TypeVar
 import pytest
 
 from discorder.clock import FakeClock, settle_loop
+from discorder.config import Log
 from discorder.errors import ConnectFailed, StoreUnavailable
+from discorder.logs import configure_logs
 from discorder.sessions import (
     SPACING,
     Book,
@@ -596,3 +598,19 @@ async def test_how_long_it_takes_is_told_bucket_by_bucket(clock: FakeClock) -> N
     (await ticket(gate, 1)).sent()
     assert gate.seconds_to_identify([5]) == SPACING
     await gate.close()
+
+
+async def test_a_gate_that_fails_by_itself_says_so(clock: FakeClock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody waits for the note that an IDENTIFY was sent; its failure must not vanish all the same."""
+
+    class Mistaken(MemorySessionStore):
+        async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+            msg = "a mistake in the store"
+            raise RuntimeError(msg)
+
+    with configure_logs(Log(), console=True):
+        gate = IdentifyGate(clock, Mistaken())
+        gate.set_limits(limit())
+        await gate.close()
+    assert "The identify gate failed" in (log := capsys.readouterr().err)
+    assert "a mistake in the store" in log
