@@ -23,10 +23,6 @@ def check(outcome: Any, code: int, *words: str) -> None:
         assert word in outcome.err, outcome.err
 
 
-async def test_no_token(discorder: Callable[..., Awaitable[Any]]) -> None:
-    check(await discorder("serve", "--set", FREE_PORT), 78, "DISCORD_BOT_TOKEN", "token_file")
-
-
 async def test_a_wrong_token(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
     outcome = await discorder(
         "serve", "--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, token="MTIz.wrong.token"
@@ -42,43 +38,6 @@ async def test_refused_intents(discorder: Callable[..., Awaitable[Any]]) -> None
         arguments = [word for setting in settings for word in ("--set", setting)]
         check(await discorder("serve", *arguments, token=sim.token), 77, "4014", "gateway.intents")
         assert sim.identifies == 1
-
-
-async def test_a_busy_port(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        arguments = ["--set", f"gateway.api={sim.api_url}", "--set", f"publishers.zmq.bind={endpoint}"]
-        check(await discorder("serve", *arguments, token=sim.token), 78, endpoint)
-    assert sim.connects == 0
-
-
-async def test_an_unwritable_log(discorder: Callable[..., Awaitable[Any]], sim: Simulator, tmp_path: Path) -> None:
-    arguments = ["--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, "--set", f"log.file={tmp_path}"]
-    check(await discorder("serve", *arguments, token=sim.token), 74, str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[gateway]\nintent = 1\n", ("gateway.intent", "intents")),
-        ('[gateway]\nfail_on_error = "yes"\n', ("gateway.fail_on_error", "true")),
-        ("[gateway]\nmax_attempts = -1\n", ("gateway.max_attempts",)),
-        ("[gateway\n", ("line 1",)),
-        ('[gateway]\ntoken = "MTIz.a.b"\n', ("gateway.token", "DISCORD_BOT_TOKEN")),
-    ],
-    ids=["unknown key", "wrong type", "out of range", "no TOML", "token in the file"],
-)
-async def test_a_bad_configuration(
-    discorder: Callable[..., Awaitable[Any]], tmp_path: Path, text: str, words: tuple[str, ...]
-) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_text(text)
-    for command in (("serve", "--config"), ("check-config",)):
-        outcome = await discorder(*command, str(path), token="MTIz.some.token")
-        check(outcome, 78, "bad.toml", *words)
-        assert "MTIz.a.b" not in outcome.err
 
 
 async def test_a_missing_configuration(discorder: Callable[..., Awaitable[Any]]) -> None:

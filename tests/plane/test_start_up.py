@@ -1,11 +1,10 @@
 """Many shards in one process: how they start, and that none is touched by what happens to another."""
 
-# ruff: noqa: ASYNC240  # the tests arrange files, nobody else is on the loop
+# the tests arrange files, nobody else is on the loop
 
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -272,40 +271,6 @@ async def test_a_store_that_fails_and_works_again_is_told_in_log_and_verdict(
     second = start_stage(sim, f"session.store={path}")
     await second.ready()
     assert (sim.identifies, sim.resumed) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("content", "state"),
-    [(b"not a database, and longer than a header would be " * 40, "set aside: "), (None, "unusable: ")],
-    ids=["damaged", "newer version"],
-)
-async def test_a_store_that_cannot_be_trusted_is_told_and_the_session_runs(
-    sim: Simulator, start_stage: StartStage, tmp_path: Path, content: bytes | None, state: str
-) -> None:
-    """A damaged one is set aside, one of a newer version is left alone; a fresh look-up pays for the IDENTIFY."""
-    path = tmp_path / "sessions.sqlite3"
-    if content is None:
-        make_newer(path)
-    else:
-        path.write_bytes(content)
-    before = path.read_bytes()
-    stage = start_stage(sim, f"session.store={path}")
-    tracker = await stage.ready()
-    assert store_line(tracker).startswith(state)
-    assert len(diagnose(tracker).notes) == 1
-    assert diagnose(tracker).healthy
-    await stage.stop()
-    kept = path if content is None else next(tmp_path.glob("sessions.sqlite3.corrupt-*"))
-    assert kept.read_bytes() == before
-
-
-def make_newer(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA application_id = {0x44534352}")
-    connection.execute("PRAGMA user_version = 99")
-    connection.execute("CREATE TABLE session (of_the_future TEXT)")
-    connection.commit()
-    connection.close()
 
 
 async def test_a_second_user_of_the_token_is_named_in_log_and_verdict(
