@@ -161,6 +161,8 @@ class Outbox:
                 await alarm.sleep_until(due)
                 continue
             await write(waiting.frame)
+            if asyncio.current_task() is not self._pump:  # a write that ignored its cancellation went to an old socket
+                return
             self._written(waiting)
 
     def _next(self) -> tuple[_Waiting, float]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import discorder
 from discorder import BotClient, serve_in_background
 from discorder.clock import FakeClock, SystemClock
 from discorder.errors import (
     CommandRateLimited,
+    CommandRefused,
     InvalidCommand,
     NoSuchShard,
     NotRunning,
@@ -20,6 +24,7 @@ from discorder.errors import (
     ShardNotReady,
 )
 from discorder.members import GuildMembers
+from discorder.outbound import COMMANDS
 from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.wire import Op, shard_of_guild
@@ -444,3 +449,69 @@ async def test_a_thread_without_a_loop_calls_through_the_background_handle(sim: 
 
     assert len((await asyncio.to_thread(in_a_thread)).members) == 3
     assert [d["status"] for d in ops(sim, Op.PRESENCE_UPDATE)] == ["idle"]
+
+
+# ---------------------------------------------------------------- the page
+
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "outbound.md").read_text(encoding="utf-8")
+
+
+async def test_the_example_of_the_page_runs(
+    start_simulator: Start, start_stage: StartStage, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/outbound.md, as it stands."""
+    sim = await start_simulator(clock=clock)
+    stage = start_stage(sim, "log.level=error", clock=clock)
+    tracker = await stage.ready()
+    names: dict[str, Any] = {"discorder": discorder}
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(example, names)  # noqa: S102  # our own page
+    await stage.result(names["greet"](tracker, sim.guild_ids[0], 7))
+    await stage.until(lambda: ops(sim, Op.REQUEST_CHANNEL_INFO))
+    assert [frame.op for frame in sim.received if frame.op > Op.IDENTIFY] == [3, 4, 8, 43]
+    assert sim.violations == []
+    assert "rate_limited" not in capsys.readouterr().out
+
+
+def test_the_page_lists_every_refusal_and_every_name() -> None:
+    """A reader finds the class, the word on the bus and the names of the commands."""
+    for refusal in CommandRefused.__subclasses__():
+        assert f"`{refusal.__name__}`" in PAGE
+    for reason in ("rate_limited", "too_large", "no_such_shard", "not_ready", "invalid", "no_answer"):
+        assert f"| `{reason}` |" in PAGE
+    for name in COMMANDS:
+        assert f"`{name}`" in PAGE
+
+
+# ---------------------------------------------------------------- an old socket
+
+
+async def test_a_write_that_ignores_its_cancellation_tells_nobody_that_a_command_was_sent(
+    start_memory_stage: StartMemoryStage, exchange: Exchange
+) -> None:
+    """It went to a socket that was given up; the command goes out on the next session."""
+    line = exchange.prepare()
+    obedient, release = line.send, asyncio.Event()
+
+    async def send(data: bytes) -> None:
+        while b'"op":44' in data and not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        await obedient(data)
+
+    line.send = send  # type: ignore[method-assign]  # a transport as bad as this one
+    stage = start_memory_stage()
+    await stage.identified()
+    sending = asyncio.ensure_future(stage.tracker.send(44, {"number": 0}))
+    await stage.pass_time()
+    line.lose()
+    await stage.in_state(State.RESTARTING)
+    release.set()
+    await stage.pass_time()
+    assert not sending.done()
+    second = await stage.resuming(2)
+    second.feed(second.dispatched("RESUMED"))
+    await stage.until(sending.done)
+    assert others(second) == [{"number": 0}]
+    assert stage.tracker.stats.command_sent_count == 1
