@@ -1,0 +1,241 @@
+"""docs/delivery.md: each claim of its tables leads to a test that exists, and its rules find every hole."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import random
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discorder.publishers.zeromq_requests import position_document
+from discorder.publishers.zeromq_ring import Ring
+from discorder.records import Gap, GapKind, gap_record
+from discorder.wire import Event
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "delivery.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s#]+)(?:#[^)\s]*)?(?: \"(\w+)\")?\)")
+
+
+def table(name: str) -> list[list[str]]:
+    """The cells of the rows of the table behind ``<!-- name -->``, without its head."""
+    (found,) = re.findall(rf"<!-- {name} -->\n((?:\|.*\n)+)", TEXT)
+    rows = [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in found.splitlines()]
+    return rows[2:]
+
+
+@functools.cache
+def functions_of(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return frozenset(function.name for function in functions if function.name.startswith("test_"))
+
+
+def test_every_link_leads_to_a_file_and_every_test_exists() -> None:
+    links = LINK.findall(TEXT)
+    assert len(links) > 50
+    for target, test in links:
+        path = (PAGE.parent / target).resolve()
+        assert path.exists(), target
+        if path.is_relative_to(ROOT / "tests"):
+            assert test in functions_of(path), f"{target} has no {test!r}"
+
+
+def test_every_promise_and_every_reader_is_backed_by_a_test() -> None:
+    for _, shown_by in table("promises"):
+        assert any(test for _, test in LINK.findall(shown_by)), shown_by
+    rows = table("guarantees")
+    assert len(rows) == 9
+    unproved = ("goes with the process", "lost with the process", "what is in the file stays")  # nothing is claimed
+    for reader, *cells in rows:
+        assert len(cells) == 4, reader
+        for cell in cells:
+            assert LINK.search(cell) or any(words in cell for words in unproved), f"{reader}: {cell}"
+
+
+# ---------------------------------------------------------------- the rules, as the page's own code
+
+Hole = tuple[str | None, int, int | None]
+NAMES = ("MESSAGE_CREATE", "TYPING_START", "GUILD_MEMBER_ADD", "PRESENCE_UPDATE")
+SESSIONS = ("0123456789abcdef", "fedcba9876543210")
+
+
+def reader(types: Iterable[str] | None = None) -> Any:
+    names: dict[str, Any] = {}
+    (code,) = re.findall(r"<!-- run: holes -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+    exec(code, names)  # noqa: S102  # the page's own code
+    return names["Holes"](None if types is None else set(types))
+
+
+class Bus:
+    """What a control plane publishes: events with `prev`, records, and the positions that the bus's own ring tells."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._ring = Ring(max_bytes=10_000_000, max_seconds=600.0)
+        self.documents: list[dict[str, Any]] = []
+        self.session = ""
+        self._seq = 0
+        self._previous: dict[str, int] = {}
+        self._complete = True
+
+    def begin(self, session: str) -> None:
+        if self.session:
+            gap = Gap(GapKind.SESSION, None, self._seq + 1, None, "op 9", _moment(), _moment())
+            self._publish(gap_record((0, 1), self.session, _moment(), gap))
+        self.session, self._seq, self._previous, self._complete = session, 0, {}, True
+        self._event("READY")
+
+    def restart(self) -> None:
+        """Another process resumes the session: it does not know what preceded."""
+        self._previous, self._complete = {}, False
+        self._ring = Ring(max_bytes=10_000_000, max_seconds=600.0)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self._seq += self._rng.choice((0, 0, 0, 1, 5))  # Discord's numbers have holes of their own
+            self._event(self._rng.choice(NAMES))
+
+    def position(self) -> None:
+        (position,) = self._ring.positions()
+        self.documents.append(json.loads(position_document(position, _moment())))
+
+    def _event(self, name: str) -> None:
+        self._seq += 1
+        prev = self._previous.get(name, 0 if self._complete else None)
+        self._previous[name] = self._seq
+        self._publish(Event(name, (0, 1), self._seq, prev, self.session, _moment(), b"{}"))
+
+    def _publish(self, event: Event) -> None:
+        self._ring.append(event, event.type.encode(), 0.0)
+        self.documents.append(json.loads(event.document))
+
+
+def _moment() -> datetime:
+    return datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def stream(rng: random.Random) -> list[dict[str, Any]]:
+    bus = Bus(rng)
+    bus.begin(SESSIONS[0])
+    for _ in range(6):
+        bus.run(rng.randrange(8))
+        bus.position()
+    return bus.documents
+
+
+def lost(documents: list[dict[str, Any]], kept: set[int], types: Iterable[str] | None) -> set[tuple[str, int]]:
+    """(type, seq) of the events that were wanted and not kept."""
+    return {
+        (document["type"], document["seq"])
+        for index, document in enumerate(documents)
+        if document["seq"] is not None and index not in kept and concerns(document, types)
+    }
+
+
+def concerns(document: dict[str, Any], types: Iterable[str] | None) -> bool:
+    """Whether a reader of ``types`` learns anything from it."""
+    return document["type"] == "DISCORDER_POSITION" or types is None or document["type"] in types
+
+
+def covered(holes: list[Hole], event: tuple[str, int]) -> bool:
+    name, seq = event
+    return any(kind in {None, name} and after < seq and (upto is None or seq <= upto) for kind, after, upto in holes)
+
+
+@pytest.mark.parametrize("types", [None, ("TYPING_START", "READY"), ("PRESENCE_UPDATE",)], ids=str)
+def test_who_gets_everything_sees_no_hole(types: tuple[str, ...] | None) -> None:
+    """From the first event, or from wherever it came in: no false alarm."""
+    for seed in range(100):
+        rng = random.Random(seed)
+        documents = stream(rng)
+        holes = reader(types)
+        for document in documents[rng.randrange(len(documents)) :]:
+            assert holes.take(document) == [], f"seed {seed}: {document}"
+
+
+@pytest.mark.parametrize("types", [None, ("TYPING_START", "READY"), ("PRESENCE_UPDATE",)], ids=str)
+def test_every_lost_event_is_found(types: tuple[str, ...] | None) -> None:
+    """As soon as the next event of its type or the next position comes, and what is told is never what was received."""
+    for seed in range(200):
+        rng = random.Random(seed)
+        documents = stream(rng)
+        keep = {index for index in range(len(documents)) if rng.random() < 0.6} | {len(documents) - 1}
+        holes, told = reader(types), []
+        for index in sorted(keep):
+            told += holes.take(documents[index])
+        start = next(index for index in sorted(keep) if concerns(documents[index], types))
+        missing = lost(documents, keep | {*range(start)}, types)
+        for event in missing:
+            assert covered(told, event), f"seed {seed}: {event} of {told}"
+        received = [documents[index] for index in keep if documents[index]["seq"] is not None]
+        assert not any(covered(told, (one["type"], one["seq"])) for one in received if concerns(one, types))
+        assert bool(missing) == bool(told)
+
+
+def test_after_a_restart_of_the_control_plane_nothing_is_taken_for_granted() -> None:
+    """The new process cannot say what its first event of each type follows on: each of them may be a hole."""
+    for seed in range(200):
+        rng = random.Random(seed)
+        bus = Bus(rng)
+        bus.begin(SESSIONS[0])
+        bus.run(20)
+        before = len(bus.documents)
+        bus.run(5)  # nobody hears these: the bus is down, or the reader is
+        bus.restart()
+        bus.run(20)
+        bus.position()
+        holes, told = reader(), []
+        heard = [*range(before), *range(before + 5, len(bus.documents))]
+        for index in heard:
+            told += holes.take(bus.documents[index])
+        for event in lost(bus.documents, set(heard), None):
+            assert covered(told, event), f"seed {seed}: {event} of {told}"
+
+
+def test_the_end_of_a_session_that_was_not_heard_is_found() -> None:
+    """With its gap record the reader is told; without it, the next session shows that it missed the end of the last one."""
+    bus = Bus(random.Random(1))
+    bus.begin(SESSIONS[0])
+    bus.run(10)
+    bus.begin(SESSIONS[1])
+    bus.run(3)
+    (end,) = (index for index, document in enumerate(bus.documents) if document["type"] == "DISCORDER_GAP")
+    last = bus.documents[end - 1]["seq"]
+    for missing in ({end}, {end - 1, end}, set()):
+        holes, told = reader(), []
+        for index, document in enumerate(bus.documents):
+            if index not in missing:
+                told += holes.take(document)
+        assert len(told) == 1, told
+        (kind, after, upto) = told[0]
+        assert kind is None
+        assert upto is None
+        assert after == (last if end not in missing else 0), "told exactly, or from where the reader was sure"
+
+
+def test_the_begin_of_a_session_that_was_not_heard_is_found() -> None:
+    """A reader that was there before knows that nothing precedes READY."""
+    for seed in range(50):
+        bus = Bus(random.Random(seed))
+        bus.begin(SESSIONS[0])
+        bus.run(10)
+        bus.begin(SESSIONS[1])
+        begin = len(bus.documents) - 1
+        bus.run(20)
+        bus.position()
+        heard = {*range(begin), *range(begin + 1 + seed % 5, len(bus.documents))}
+        holes, told = reader(), []
+        for index in sorted(heard):
+            told += holes.take(bus.documents[index])
+        for event in lost(bus.documents, heard, None):
+            assert covered(told[1:], event), f"seed {seed}: {event} of {told}"
+        assert told[0][2] is None, "the end of the first session"
