@@ -1,0 +1,40 @@
+"""A slash-command bot: /ping answers "Pong!". It keeps its place in slash_bot.cursor, so a restart of it misses nothing.
+
+With `discorder serve` running and DISCORD_BOT_TOKEN set: python slash_bot.py [ADDRESS]
+"""
+
+import asyncio
+import os
+import sys
+
+import discorder
+
+CALLBACK = "/interactions/{interaction_id}/{interaction_token}/callback"
+COMMAND, MESSAGE = 2, 4  # an interaction that is a command; an answer that is a message
+
+
+async def answer(client: discorder.BotClient, interaction: dict) -> None:
+    if interaction["type"] != COMMAND or interaction["data"]["name"] != "ping":
+        return
+    ids = {"interaction_id": interaction["id"], "interaction_token": interaction["token"]}
+    try:
+        await client.request("POST", CALLBACK, **ids, json={"type": MESSAGE, "data": {"content": "Pong!"}})
+    except discorder.DiscorderError as error:  # one that was replayed may be too old to be answered
+        print("not answered:", error)
+
+
+async def main(address: str = "tcp://127.0.0.1:6000") -> None:
+    client = discorder.BotClient(api=os.environ.get("DISCORD_API"))
+    me = await client.request("GET", "/applications/@me")
+    commands = [{"name": "ping", "description": "Is anybody there?"}]
+    await client.request("PUT", "/applications/{application_id}/commands", application_id=me["id"], json=commands)
+    async with discorder.subscribe(address, "INTERACTION_CREATE", cursor="slash_bot.cursor") as events:
+        print("listening", flush=True)
+        async for event in events:
+            if isinstance(event, discorder.Gap):
+                print("missed:", event)
+            else:
+                await answer(client, event.json())
+
+
+asyncio.run(main(*sys.argv[1:]))
