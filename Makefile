@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test test-all faults kills scale weather lint types diagrams clean
+.PHONY: help demo test test-all faults kills scale weather simulate-time lint types diagrams clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -40,6 +40,9 @@ scale: $(VENV)/.dev               ## 64 shards in one process, 20 sockets reset 
 
 weather: $(VENV)/.dev             ## two minutes behind proxies that reset, cut, stall and leave half-open; ARGS="--seed 1"
 	$(BIN)/python -m tests.endurance weather $(ARGS)
+
+simulate-time: $(VENV)/.dev       ## a control plane on virtual time, with faults: SEED= and DAYS= for one run, else fresh seeds for SECONDS= (120)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 lint: $(VENV)/.dev                ## ruff (lint and format) and the import contract
 	$(BIN)/ruff check .

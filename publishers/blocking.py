@@ -104,7 +104,8 @@ class BlockingLane(Lane):
         """Take a batch and publish it, for as long as it takes."""
         self._in_hand = self._queue.take(BATCH_EVENTS, BATCH_BYTES)
         self._refill()
-        await self._persist(self._publish_in_hand)
+        if not await self._attempt(self._publish_in_hand):
+            await self._persist(self._publish_in_hand)
 
     # ---------------------------------------------------------------- congestion
 

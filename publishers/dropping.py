@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from discorder.clock import Clock
 from discorder.errors import PublisherError
@@ -126,15 +126,6 @@ class DroppingLane(Lane):
             self._state = PublisherState.PROBING
             if await self._attempt(self._open_once):
                 return
-
-    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> bool:
-        try:
-            await self._shielded_from_own_cancellation(work)
-        except Exception as error:  # noqa: BLE001  # whatever it raises stays its own affair
-            self._note_failure(error)
-            return False
-        self._note_success()
-        return True
 
     def _park(self) -> None:
         if self._state is PublisherState.RETRYING:

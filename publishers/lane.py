@@ -203,6 +203,16 @@ class Lane(ABC):
 
     # Success and failure
 
+    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Try ``work`` once. Most of the time that is all: the machinery of `_persist` costs more than most publishers."""
+        try:
+            await self._shielded_from_own_cancellation(work)
+        except Exception as error:  # noqa: BLE001  # whatever it raises stays its own affair
+            self._note_failure(error)
+            return False
+        self._note_success()
+        return True
+
     async def _persist(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Try ``work`` with growing, jittered pauses until it succeeds or the patience is at its end."""
         until = self._clock.monotonic() + self._patience

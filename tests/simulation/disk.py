@@ -1,0 +1,203 @@
+"""The session store of a simulated host: what was committed survives its processes, what was on the way there may not.
+
+It keeps to the `SessionStore` seam and to what the SQLite store does about time: a save reaches the disk within about a second,
+or at once; a change of the book is committed before it is answered, and may be committed without ever being answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from discorder.errors import StoreLocked, StoreUnavailable
+from discorder.sessions import Book, Health, StoredSession, StoreState
+from discorder.sessions.store import fitting, layout_order, overlap, superseded
+from tests.simulation.faults import Kind, Weather
+from tests.simulation.loop import Process, VirtualLoop
+
+T = TypeVar("T")
+Shard = tuple[int, int]
+
+WRITE_EVERY = 1.0
+RETRY_EVERY = 5.0
+
+
+class Disk:
+    """What a host keeps. ``troubled_at``: when a write failed or was slow last."""
+
+    def __init__(self, loop: VirtualLoop, rng: random.Random, weather: Weather) -> None:
+        self.loop = loop
+        self.sessions: dict[Shard, StoredSession] = {}
+        self.book = Book()
+        self.owners: dict[Shard, Process] = {}
+        self.troubled_at = float("-inf")
+        self.saved: Callable[[Process, StoredSession], None] = lambda _, __: None  # told of every save
+        self._rng = rng
+        self._weather = weather
+        self._outside = loop.outside
+
+    @property
+    def full(self) -> bool:
+        return self._weather.anywhere(Kind.DISK_FULL, self.loop.time()) is not None
+
+    async def commit(self, write: Callable[[], T]) -> T:
+        """Do ``write`` on the disk; raises OSError when it is full. Once begun it happens, whatever becomes of the caller."""
+        slow = self._weather.anywhere(Kind.DISK_SLOW, self.loop.time()) is not None
+        if slow:
+            self.troubled_at = self.loop.time()
+        seconds = self._rng.uniform(0.5, 1.0) if slow else self._rng.uniform(0.002, 0.02)
+        done: asyncio.Future[T] = self.loop.create_future()
+
+        def land() -> None:
+            if self.full:
+                self.troubled_at = self.loop.time()
+                result: T | OSError = OSError("disk full")
+            else:
+                result = write()
+            self.loop.call_later(seconds / 2, lambda: answer(done, result), context=self._outside)
+
+        self.loop.call_later(seconds / 2, land, context=self._outside)
+        return await done
+
+
+def answer(done: asyncio.Future[T], result: T | OSError) -> None:
+    """Give ``result`` to whoever still waits."""
+    if done.done():
+        return
+    if isinstance(result, OSError):
+        done.set_exception(result)
+    else:
+        done.set_result(result)
+
+
+class DiskStore:
+    """`SessionStore` of one process on a `Disk`."""
+
+    def __init__(self, disk: Disk, process: Process) -> None:
+        self._disk = disk
+        self._process = process
+        self._pending: dict[Shard, StoredSession | None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failing = False
+        self._closed = False
+
+    @property
+    def health(self) -> Health:
+        return Health(StoreState.FAILING if self._failing else StoreState.OK)
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def hold(self, shards: Iterable[Shard], *, take_over: bool = False, patience: float = 0.0) -> None:
+        wanted = list(shards)
+        for shard, owner in self._disk.owners.items():
+            if owner.alive and owner is not self._process and any(overlap(shard, one) for one in wanted):
+                msg = f"{owner.name} holds shard {shard}"
+                raise StoreLocked(msg)
+        self._disk.owners.update(dict.fromkeys(wanted, self._process))
+
+    async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
+        return fitting(await self.load_all(), shard_count, intents)
+
+    async def load_all(self) -> list[StoredSession]:
+        await self.flush()
+        kept = dict(self._disk.sessions)
+        for shard, session in self._pending.items():
+            kept.pop(shard, None)
+            if session is not None:
+                kept[shard] = session
+        return sorted(kept.values(), key=layout_order)
+
+    def save(self, session: StoredSession, *, now: bool = False) -> None:
+        self._disk.saved(self._process, session)
+        self._put(session.shard, session, WRITE_EVERY if not now else 0.0)
+
+    def forget(self, shard_id: int, shard_count: int) -> None:
+        self._put((shard_id, shard_count), None, 0.0)
+
+    async def flush(self) -> None:
+        async with self._turn:
+            while (self._pending or self._failing) and not self._closed:
+                if not await self._write():
+                    return
+
+    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+        if self._closed:
+            msg = "the session store is closed"
+            raise StoreUnavailable(msg)
+
+        def write() -> T:
+            self._disk.book, result = change(self._disk.book)
+            return result
+
+        try:
+            return await self._disk.commit(write)
+        except OSError as error:
+            self._note_failure()
+            raise StoreUnavailable(str(error)) from error
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        try:
+            await self.flush()
+        finally:
+            self._closed = True
+            self._stop_timer()
+            for task in self._tasks:
+                task.cancel()
+            self._disk.owners = {shard: one for shard, one in self._disk.owners.items() if one is not self._process}
+
+    def _put(self, shard: Shard, session: StoredSession | None, seconds: float) -> None:
+        self._pending[shard] = session
+        if self._failing or self._closed:
+            return
+        if seconds > 0:
+            if self._timer is None:
+                self._timer = self._disk.loop.call_later(seconds, self._start_writing)
+        else:
+            self._stop_timer()
+            self._start_writing()
+
+    def _start_writing(self) -> None:
+        self._timer = None
+        task = self._disk.loop.create_task(self.flush())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _write(self) -> bool:
+        batch, self._pending = self._pending, {}
+
+        def write() -> None:
+            for shard, session in batch.items():
+                self._disk.sessions.pop(shard, None)
+                if session is not None:
+                    for other in superseded(shard, self._disk.sessions):
+                        del self._disk.sessions[other]
+                    self._disk.sessions[shard] = session
+
+        try:
+            await self._disk.commit(write)
+        except OSError:
+            self._pending = {**batch, **self._pending}
+            self._note_failure()
+            return False
+        except asyncio.CancelledError:
+            self._pending = {**batch, **self._pending}
+            raise
+        self._failing = False
+        return True
+
+    def _note_failure(self) -> None:
+        self._failing = True
+        if self._timer is None and not self._closed:
+            self._timer = self._disk.loop.call_later(RETRY_EVERY, self._start_writing)

@@ -1,0 +1,90 @@
+"""What the simulation knows of one process and of each of its connections: notes for the judges, who draw conclusions."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from discorder.plane import ControlPlane
+from discorder.shard_tracker import Transition
+from discorder.tracker import GatewayTracker
+from tests.simulation.clock import Wall
+from tests.simulation.disk import Disk
+from tests.simulation.loop import Process, VirtualLoop, VirtualTask
+from tests.simulation.network import Link
+from tests.simulation.sinks import Book, Sink
+
+
+@dataclass(eq=False)
+class Host:
+    """A machine: what outlives its processes. ``identify_sent`` by bucket; ``wall_jumped_at``: its clock was set."""
+
+    name: str
+    wall: Wall
+    disk: Disk
+    books: dict[Sink, Book]
+    identify_sent: dict[int, float] = field(default_factory=dict)
+    wall_jumped_at: float = float("-inf")
+    starts: int = 0
+
+
+@dataclass(eq=False)
+class Wire:
+    """One connection, as its client has seen it. Moments are monotonic seconds of the process."""
+
+    link: Link
+    dialled_at: float
+    hello_at: float | None = None
+    asked_at: float | None = None  # IDENTIFY or RESUME was sent
+    resumed: str = ""  # label of the session that RESUME named
+    progress_at: float | None = None  # the last dispatch that came
+    up: bool = False  # READY or RESUMED has come
+    last_frame_at: float | None = None
+    last_beat_at: float | None = None
+    unanswered_since: float | None = None
+    silent_since: float | None = None  # the first beat after the last frame
+    closing_at: float | None = None
+    told: str = ""  # the first thing that came and ends the connection
+
+
+@dataclass(eq=False)
+class Life:
+    """One process from start to end."""
+
+    process: Process
+    host: Host
+    loop: VirtualLoop
+    started_at: float
+    task: VirtualTask | None = None
+    plane: ControlPlane | None = None
+    tracker: GatewayTracker | None = None
+    stop_at: float | None = None
+    goodbye: bool = False
+    killed: bool = False
+    fatal: bool = False
+    wires: dict[int, Wire] = field(default_factory=dict)
+    ended: dict[int, tuple[float, float]] = field(
+        default_factory=dict
+    )  # shard: when its wire ended, and the least pause
+    known: set[str] = field(default_factory=set)  # labels of the sessions that it opened or found in the store
+    opened: dict[str, float] = field(default_factory=dict)  # label: when its READY came
+    ended_at: float = float("inf")
+    beats: dict[int, int | None] = field(default_factory=dict)  # what the next heartbeat must say
+    seen: dict[str, int] = field(default_factory=dict)  # label: the last seq that came
+    fresh: dict[int, deque[tuple[str, int]]] = field(default_factory=dict)  # came, and not yet published in line
+    handed: dict[tuple[Sink, str], int] = field(default_factory=dict)
+    congested: set[str] = field(default_factory=set)
+    refusals: dict[str, list[float]] = field(default_factory=dict)
+    steps: dict[int, Transition] = field(default_factory=dict)  # the last one seen of each shard
+    ready_since: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return self.process.alive and self.task is not None and not self.task.done()
+
+    @property
+    def awake(self) -> bool:
+        return self.process.frozen_until <= self.loop.time()
+
+    def monotonic(self) -> float:
+        return self.loop.time() - self.process.slept

@@ -1,0 +1,107 @@
+"""The plan of a run: the world's measures and every fault with its moment. Made from a seed, written and read as JSON.
+
+Running a plan is a function of the plan alone, so a failing one can be shrunk by leaving faults out.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from discorder.statemachine import State
+from tests.simulation.faults import NATURES, Fault, Kind
+
+DAY = 86_400.0
+HOUR = 3_600.0
+AIMS = tuple(state for state in State if state is not State.READY)
+"""A fault that aims at Disconnected strikes while no process runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Of the world. ``interval``, ``ttl`` (of a session without a connection) and ``event_gap`` in seconds."""
+
+    shards: int = 1
+    auto: bool = False
+    max_concurrency: int = 1
+    interval: float = 41.25
+    ttl: float = 240.0
+    replay_buffer: int = 400
+    event_gap: float = 20.0
+    start_total: int = 1000
+    queue: int = 60
+    latency: float = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``seconds``: faults begin in this time, from the start on."""
+
+    seed: int
+    seconds: float
+    measures: Measures
+    faults: tuple[Fault, ...]
+
+    def without(self, faults: set[int]) -> Plan:
+        """Without those at these places."""
+        return replace(self, faults=tuple(fault for n, fault in enumerate(self.faults) if n not in faults))
+
+    def encode(self) -> str:
+        """As JSON, on one line."""
+        return msgspec.json.encode(self).decode()
+
+    @staticmethod
+    def decode(text: str) -> Plan:
+        """Raises `msgspec.ValidationError` for what `encode` did not write."""
+        return msgspec.json.decode(text, type=Plan)
+
+
+def make_plan(seed: int, days: float, *, gap: float | None = None) -> Plan:
+    """The plan of ``seed``: ``days`` long, a fault every ``gap`` seconds on average (None: that is drawn too)."""
+    rng = random.Random(f"plan {seed}")
+    measures = _measures(rng, days)
+    chosen = gap if gap is not None else rng.choice((60.0, 150.0, 400.0)) if days < 1 else rng.choice((900.0, HOUR))
+    seconds = days * DAY
+    faults: list[Fault] = []
+    at = rng.expovariate(1 / chosen)
+    while at < seconds:
+        faults.append(_fault(rng, at, measures))
+        at += rng.expovariate(1 / chosen)
+    return Plan(seed, seconds, measures, tuple(faults))
+
+
+def _measures(rng: random.Random, days: float) -> Measures:
+    shards = rng.choice((1, 1, 1, 2, 3)) if days < 1 else 1
+    return Measures(
+        shards=shards,
+        auto=rng.random() < 0.3,
+        max_concurrency=rng.choice((1, 1, 2)),
+        interval=rng.choice((10.0, 41.25)) if days < 1 else 41.25,
+        ttl=rng.choice((90.0, 240.0)),
+        replay_buffer=rng.choice((40, 400)),
+        event_gap=rng.choice((0.5, 3.0, 20.0)) if days < 1 else 30.0,
+        start_total=rng.choice((1000, 1000, 1000, 30)),
+        queue=rng.choice((4, 60)),
+        latency=rng.choice((0.001, 0.04, 0.3)),
+    )
+
+
+_KINDS = [kind for kind in Kind for _ in range(NATURES[kind].weight)]
+
+
+def _fault(rng: random.Random, at: float, measures: Measures) -> Fault:
+    kind = rng.choice(_KINDS)
+    nature = NATURES[kind]
+    low, high = nature.lasts
+    aimed = rng.random() < 0.6
+    return Fault(
+        at=round(at, 3),
+        kind=kind,
+        shard=rng.randrange(measures.shards),
+        aim=rng.choice(AIMS) if aimed else None,
+        lag=round(rng.choice((0.0, rng.uniform(0.0, 0.1), rng.uniform(0.0, 3.0))), 3) if aimed else 0.0,
+        seconds=round(low * (high / low) ** rng.random(), 2) if high else 0.0,
+        variant=rng.randrange(nature.variants),
+    )
