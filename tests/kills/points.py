@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from discorder.driver import ShardDriver
+from discorder.handshake import Handshake
 from discorder.keeping import Keeper, Sessions
 from discorder.publishers.appender import Appender
 from discorder.publishers.blocking import BlockingLane
@@ -165,7 +166,7 @@ _ALL = (
     Point("ledger: before the transaction", Life.FIRST, before(Database, "transact"), passes=3),
     Point("ledger: before COMMIT", Life.FIRST, after(database, "write_book"), passes=3),
     Point("ledger: after COMMIT", Life.FIRST, after(Database, "transact"), passes=3),
-    Point("IDENTIFY sent", Life.FIRST, after(ShardDriver, "_send_identify")),
+    Point("IDENTIFY sent", Life.FIRST, after(Handshake, "identify")),
     Point("READY read", Life.FIRST, after(Reception, "_open_session")),
     Point("READY not yet stored", Life.FIRST, before(Keeper, "save")),
     Point("READY: before COMMIT", Life.FIRST, after(database, "replace_session")),
@@ -192,8 +193,8 @@ _ALL = (
     Point("start: store open", Life.LATER, after(Database, "open")),
     Point("start: file repaired", Life.LATER, after(Appender, "_repair")),
     Point("start: session adopted", Life.LATER, after(Reception, "adopt")),
-    Point("RESUME: before", Life.LATER, before(ShardDriver, "_send_resume")),
-    Point("RESUME sent", Life.LATER, after(ShardDriver, "_send_resume")),
+    Point("RESUME: before", Life.LATER, before(Handshake, "resume")),
+    Point("RESUME sent", Life.LATER, after(Handshake, "resume")),
     Point("RESUMED", Life.LATER, resumed),
     # a graceful end
     Point("stop: socket closed", Life.STOPPING, before(FanOut, "drain")),
