@@ -20,7 +20,7 @@ from discorder.logs import logger
 from discorder.outbound import Outbound
 from discorder.publishers.fanout import FanOut
 from discorder.rest import BotClient, GatewayInfo, look_up
-from discorder.sessions import Budget, Health, OtherUse, StoredSession, open_store, token_key
+from discorder.sessions import Budget, Health, OtherUse, StoredSession, bot_key, open_store, token_key
 from discorder.shard_tracker import ShardTracker
 from discorder.startup import Progress, StartUp
 from discorder.statemachine import Task
@@ -100,13 +100,13 @@ class ControlPlane:
             logger.info("Shut down completely")
 
     async def _open_sessions(self) -> Sessions:
-        around, config = self._around, self._config
-        where, token = config.session.store, self._client.token.reveal()
+        around, config, token = self._around, self._config, self._client.token
+        bot = bot_key(token.reveal())  # no frame keeps the token itself in a variable: error reporters show them
         return Sessions(
-            around.store or await open_store(where, token=token, clock=around.clock),
+            around.store or await open_store(config.session.store, bot=bot, clock=around.clock),
             look_up=around.look_up or self._client.gateway_bot,
             intents=config.gateway.intents_value,
-            token=token_key(token),
+            token=token_key(token.reveal()),
             clock=around.clock,
         )
 

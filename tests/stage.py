@@ -112,13 +112,12 @@ class Stage:
         self.ref = StageRef([self.recorder, *publishers])
         self._settings = [*SETTINGS, *settings]
         self._around = Surroundings(clock=clock, rng=rng or Hasty(), dial=dial, wrap=wrap, look_up=look_up)
-        self._token = token
+        self.client = BotClient(token)
         self.task: asyncio.Task[None] = asyncio.ensure_future(self._serve())
 
     async def _serve(self) -> None:
         config = load_config(None, self._settings)
-        client = BotClient(self._token)
-        await serve_config(lambda: config, client=client, tracker_ref=self.ref, surroundings=self._around)
+        await serve_config(lambda: config, client=self.client, tracker_ref=self.ref, surroundings=self._around)
 
     @property
     def fake(self) -> FakeClock:
@@ -227,6 +226,7 @@ class StartStage(Protocol):
         look_up: LookUp | None = None,
         rng: random.Random | None = None,
         wrap: Wrap | None = None,
+        token: str = ...,
     ) -> Stage: ...
 
 
@@ -289,7 +289,9 @@ def start_stage(stages: list[Stage]) -> StartStage:
     """Puts a plane before a simulator."""
 
     def start(sim: Simulator, *settings: str, clock: Clock | None = None, **around: Any) -> Stage:
-        stage = Stage(f"gateway.api={sim.api_url}", *settings, clock=clock or FakeClock(), token=sim.token, **around)
+        stage = Stage(
+            f"gateway.api={sim.api_url}", *settings, clock=clock or FakeClock(), **{"token": sim.token, **around}
+        )
         stages.append(stage)
         return stage
 

@@ -10,7 +10,7 @@ from discorder.clock import Clock
 from discorder.errors import UnusableFile
 from discorder.logs import logger
 from discorder.sessions.sqlite import SqliteSessionStore
-from discorder.sessions.store import MemorySessionStore, SessionStore, bot_key
+from discorder.sessions.store import MemorySessionStore, SessionStore
 
 
 def default_store_path(bot: str) -> Path:
@@ -25,13 +25,12 @@ def store_path(setting: str, bot: str) -> Path | None:
     return default_store_path(bot) if setting == "auto" else Path(setting)
 
 
-async def open_store(setting: str, *, token: str, clock: Clock) -> SessionStore:
+async def open_store(setting: str, *, bot: str, clock: Clock) -> SessionStore:
     """The store that ``[session] store`` asks for, open: a path, "auto", or "" for memory.
 
     Raises UnusableFile for a path at which there can be no store. Where "auto" finds no usable place, which nobody chose,
     sessions are kept in memory, and the log and the store's health say why.
     """
-    bot = bot_key(token)
     path = store_path(setting, bot)
     if path is None:
         memory = MemorySessionStore()

@@ -1,4 +1,4 @@
-"""Cases 11, 12 and 18: publishers that are down, hang, raise or are slow, and what the session notices of it: nothing."""
+"""Cases 11, 12, 18 and 30: publishers that are down, hang, raise or are slow, and a subscriber that stops reading."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import resource
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from discorder import is_operational
+from discorder import is_operational, subscriber
 from discorder.clock import SystemClock
 from discorder.publishers.health import PublisherHealth
+from discorder.publishers.zeromq import ZmqPublisher
 from discorder.records import Gap, GapKind, RecordType
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.wire import Op
+from discorder.subscriber import Gap as SubscriberGap
+from discorder.subscriber import Subscription, subscribe
+from discorder.wire import Op, ReceivedEvent
 from tests.faults.fault import FREE, Cost, Fault, loss, told
 from tests.faults.spool import Spool
 from tests.faults.table import Case
@@ -185,3 +189,64 @@ async def test_18_bursts_of_1_mb_guild_creates_and_a_slow_consumer(
         note=f"{len(sim.sent)} MB sent, at most {most / MEGABYTE:.0f} MB queued, {grown:.0f} MiB more used",
     )
     await stage.stop()
+
+
+# ---------------------------------------------------------------- 30
+
+LARGE = {"content": "x" * 20_000}
+SENT = 1_500  # thirty megabytes: far more than all pipes together hold
+
+
+@pytest.mark.parametrize("ring", [64_000_000, 2_000_000], ids=["within the ring", "beyond the ring"])
+async def test_30_one_of_two_subscribers_stalls(
+    case: Case, start_simulator: Start, start_stage: StartStage, ring: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has every event at once and in order; the stalled one gets the rest by replay, or a Gap that covers it."""
+    monkeypatch.setattr(
+        subscriber, "RECEIVE_HWM", 100
+    )  # else ten thousand messages wait in the stalled one's own process
+    sim = await start_simulator(clock=SystemClock(), heartbeat_interval_ms=600_000)
+    settings = ("kind=zmq", "bind=tcp://127.0.0.1:*", "hwm=100", f"ring_bytes={ring}")
+    stage = start_stage(sim, *(f"publishers.bus.{setting}" for setting in settings), clock=SystemClock())
+    await stage.ready()
+    (bus,) = [one for one in stage.tracker.publishers if isinstance(one, ZmqPublisher)]
+    kinds = ["MESSAGE_CREATE"]
+    where = {"replay": bus.replay_endpoint}
+    async with (
+        subscribe(bus.endpoints[0], kinds, **where) as stalled,
+        subscribe(bus.endpoints[0], kinds, **where) as other,
+    ):
+        await stage.until(lambda: bus.subscriptions == 2 * 3)  # the type, and the records of gaps and positions
+        await sim.dispatch("MESSAGE_CREATE", LARGE)
+        first = [await next_of(stalled), await next_of(other)][0]
+        seen: list[int] = []
+        for _ in range(SENT // 20):
+            for _ in range(20):
+                await sim.dispatch("MESSAGE_CREATE", LARGE)
+            seen += [event.seq for event in [await next_of(other) for _ in range(20)]]
+        wanted = [seq for _, seq, kind in sim.sent if kind == "MESSAGE_CREATE" and seq > first.seq]
+        assert seen == wanted
+        got: list[int] = []
+        covered: set[int] = set()
+        while not set(wanted) <= {*got, *covered}:
+            item = await next_of(stalled)
+            if isinstance(item, SubscriberGap):
+                covered |= set(range(item.from_seq, (item.to_seq or 0) + 1))
+            else:
+                got.append(item.seq)
+    assert len(got) == len(set(got))
+    assert got == sorted(got)
+    assert (got == wanted and not covered) if ring > SENT * 20_000 else (covered and len(got) < SENT)
+    assert stage.tracker.generation == 1
+    case.note(
+        identifies=0,
+        lost=len(set(wanted) - {*got, *covered}),
+        duplicates=0,
+        note=f"{'told of' if covered else 'replayed'} {len(covered & set(wanted)) or len(got)} of {SENT}",
+    )
+    await stage.stop()
+
+
+async def next_of(events: Subscription[ReceivedEvent]) -> Any:
+    async with asyncio.timeout(30):
+        return await anext(events)

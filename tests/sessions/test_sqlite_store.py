@@ -128,7 +128,7 @@ async def test_bots_share_a_file_and_see_nothing_of_each_other(
 
 
 async def test_the_token_is_nowhere_in_the_store(tmp_path: Path, make_session: MakeSession, clock: FakeClock) -> None:
-    store = await open_store(str(tmp_path / "s.sqlite3"), token=TOKEN, clock=clock)
+    store = await open_store(str(tmp_path / "s.sqlite3"), bot=bot_key(TOKEN), clock=clock)
     store.save(make_session(), now=True)
     await store.hold([(0, 1)])
     await store.flush()
@@ -384,7 +384,7 @@ async def test_a_file_of_an_earlier_version_is_read_and_goes_on_being_read_by_it
 
 
 async def test_an_empty_setting_keeps_sessions_in_memory(clock: FakeClock) -> None:
-    store = await open_store("", token=TOKEN, clock=clock)
+    store = await open_store("", bot=bot_key(TOKEN), clock=clock)
     assert isinstance(store, MemorySessionStore)
     assert state(store) is StoreState.MEMORY
     assert not store.health.durable
@@ -394,7 +394,7 @@ async def test_auto_keeps_a_file_per_application_in_the_users_state_directory(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    store = await open_store("auto", token=TOKEN, clock=clock)
+    store = await open_store("auto", bot=bot_key(TOKEN), clock=clock)
     assert isinstance(store, SqliteSessionStore)
     assert store.path == default_store_path(bot_key(TOKEN))
     assert tmp_path in store.path.parents
@@ -407,7 +407,7 @@ async def test_auto_without_a_usable_place_runs_in_memory_and_says_why(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    store = await open_store("auto", token=TOKEN, clock=clock)
+    store = await open_store("auto", bot=bot_key(TOKEN), clock=clock)
     assert state(store) is StoreState.MEMORY
     assert str(tmp_path) in store.health.reason
 
@@ -415,4 +415,4 @@ async def test_auto_without_a_usable_place_runs_in_memory_and_says_why(
 async def test_a_path_without_a_usable_place_is_an_error(tmp_path: Path, clock: FakeClock) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UnusableFile):
-        await open_store(str(tmp_path / "file" / "s"), token=TOKEN, clock=clock)
+        await open_store(str(tmp_path / "file" / "s"), bot=bot_key(TOKEN), clock=clock)
