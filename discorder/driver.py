@@ -191,6 +191,7 @@ class ShardDriver:
         self._chronicle.landmark(step)
         if step.target is State.EXITED:
             self._outside.delivery.announce_lost(self._outside.clock.now(), ended=True)
+            self._outside.keeper.finish()
 
     def _facts(self) -> Facts:
         return Facts(
@@ -288,7 +289,7 @@ class ShardDriver:
             shard = (self.tracker.shard_id, self.tracker.shard_count)
             self._outside.delivery.session_dropped(shard, label, why, self._outside.clock.now())
         self._reception.forget_session()
-        self._outside.keeper.forget()
+        self._outside.keeper.drop()
 
     # ---------------------------------------------------------------- timers and the end of a socket
 

@@ -71,17 +71,26 @@ class Keeper:
         self._token = token
         self._clock = clock
         self._session = session
+        self._dropped = False
         self._stored_seq = self._delivered()
 
     def save(self, session: Session) -> None:
         """A new session: written at once."""
         self._session = session
+        self._dropped = False
         self._write(session, self._delivered() or 0, now=True)
 
-    def forget(self) -> None:
-        """The session is gone."""
+    def drop(self) -> None:
+        """The session is gone. It stays stored until the next one takes its place or `finish`: a process that is killed meanwhile
+        could not tell anybody what is missing, and the next one finds out by trying to resume.
+        """
         self._session = None
-        self._store.forget(*self._shard)
+        self._dropped = True
+
+    def finish(self) -> None:
+        """The shard has ended, and has told of a session that it dropped."""
+        if self._dropped:
+            self._store.forget(*self._shard)
 
     def checkpoint(self) -> None:
         """Write the delivered sequence if it has moved; the store does it in its own time."""

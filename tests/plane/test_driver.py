@@ -33,8 +33,11 @@ class Kept:
     def save(self, session: Session) -> None:
         self.sessions.append(session)
 
-    def forget(self) -> None:
+    def drop(self) -> None:
         self.sessions.clear()
+
+    def finish(self) -> None:
+        """The driver has ended."""
 
 
 class Driven:

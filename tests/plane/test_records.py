@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,6 +215,36 @@ async def test_a_stored_session_that_is_refused_is_told_from_what_was_delivered(
     assert delivered is not None
     assert (gap.from_seq, gap.to_seq, gap.cause) == (delivered + 1, None, "invalid_session")
     assert gap.start < (gap.end or gap.start)
+
+
+async def test_a_lost_session_is_told_even_if_the_process_dies_before_the_next_one(
+    sim: Simulator, start_stage: StartStage, tmp_path: Path
+) -> None:
+    """It stays in the store until then; the next process tries to resume it, and tells what is missing."""
+    first_store, left = tmp_path / "first", tmp_path / "left"
+    first_store.mkdir()
+    clock = FakeClock()
+    first = start_stage(sim, f"session.store={first_store / 'sessions.sqlite3'}", clock=clock)
+    tracker = await first.ready()
+    label = tracker.session_label
+    await first.until(lambda: stored_sessions(first_store) == 1)
+    await sim.invalidate()
+    await first.until(lambda: tracker.session is None)
+    shutil.copytree(first_store, left)  # what a crash would leave
+    await first.stop()
+    assert stored_sessions(first_store) == 0, "an orderly end has told of it"
+    listener = Listener()
+    second = start_stage(sim, f"session.store={left / 'sessions.sqlite3'}", clock=clock, publishers=[listener])
+    await second.ready(within=60.0)
+    (record,) = listener.of("DISCORDER_GAP")
+    assert record.session == label
+    assert listener.everything[listener.everything.index(record) + 1].type == "READY"
+
+
+def stored_sessions(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "sessions.sqlite3")) as database:
+        (count,) = database.execute("SELECT count(*) FROM session").fetchone()
+    return int(count)
 
 
 @pytest.mark.parametrize(
