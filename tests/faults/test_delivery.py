@@ -211,10 +211,9 @@ async def test_30_one_of_two_subscribers_stalls(
     await stage.ready()
     (bus,) = [one for one in stage.tracker.publishers if isinstance(one, ZmqPublisher)]
     kinds = ["MESSAGE_CREATE"]
-    where = {"replay": bus.replay_endpoint}
     async with (
-        subscribe(bus.endpoints[0], kinds, **where) as stalled,
-        subscribe(bus.endpoints[0], kinds, **where) as other,
+        subscribe(bus.endpoints[0], kinds, replay=bus.replay_endpoint) as stalled,
+        subscribe(bus.endpoints[0], kinds, replay=bus.replay_endpoint) as other,
     ):
         await stage.until(lambda: bus.subscriptions == 2 * 3)  # the type, and the records of gaps and positions
         await sim.dispatch("MESSAGE_CREATE", LARGE)
