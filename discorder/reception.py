@@ -106,7 +106,7 @@ class Reception:
         """
         self.last_ready = last_ready
         self.label = session_label(session.session_id)
-        self._delivery.adopt(self.label, seq, at)
+        self._delivery.adopt(self._shard, self.label, seq, at)
         if seq == 0 and last_ready is not None:
             self._complete = True
             self._delivery.hand_over([self._event("READY", READY_SEQ, last_ready, self._clock.now())])

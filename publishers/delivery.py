@@ -12,6 +12,7 @@ from datetime import datetime
 from discorder.publishers.blocking import BlockingLane
 from discorder.publishers.intake import Mark, seq_of
 from discorder.publishers.lane import Lane
+from discorder.publishers.protocol import AnsweringPublisher
 from discorder.records import Gap, GapKind, gap_record
 from discorder.wire import Event
 
@@ -101,10 +102,13 @@ class ShardDelivery:
                 )
                 lane.offer_record(gap_record(one.shard, one.session, now, gap))
 
-    def adopt(self, session: str, seq: int, at: datetime) -> None:
+    def adopt(self, shard: tuple[int, int], session: str, seq: int, at: datetime) -> None:
         """A session (its label) of an earlier process goes on: everything up to ``seq`` was delivered there, before ``at``."""
         self._handed = Mark(session, seq)
         self._handed_at = at
+        for lane in self._lanes():
+            if isinstance(lane.publisher, AnsweringPublisher):
+                lane.publisher.goes_on(shard, session, seq)
 
     def when_congested(self, report: Callable[[str], None]) -> None:
         """Have ``report`` called with a publisher's name when that one can take no more on this connection."""

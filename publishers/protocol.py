@@ -86,3 +86,7 @@ class AnsweringPublisher(Protocol):
     def answer_from(self, desk: Desk) -> None:
         """Called once, before `Publisher.open`."""
         ...
+
+    def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
+        """A session (its label) of an earlier process goes on: what comes next of it lies after ``seq``."""
+        ...

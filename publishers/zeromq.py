@@ -135,6 +135,10 @@ class ZmqPublisher:
         """See `AnsweringPublisher`."""
         self._desk = desk
 
+    def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
+        """See `AnsweringPublisher`."""
+        self._ring.begin(shard, session, seq)
+
     async def open(self) -> None:
         """Bind all endpoints. Raises AddressInUse, or ConfigError for an address that cannot be bound or a key file that cannot
         be used.

@@ -104,6 +104,13 @@ class Ring:
             while self._bytes > self._max_bytes:
                 self._give_up_oldest()
 
+    def begin(self, shard: tuple[int, int], session: str, seq: int) -> None:
+        """A session of an earlier process goes on: what will come of it is everything after ``seq``."""
+        log = self._logs.get(shard[0])
+        if log is None or log.shard != shard:
+            log = self._new_log(shard)
+        log.begin_run(session, seq)
+
     def trim(self, now: float) -> None:
         """Give up what is too old."""
         order = self._order
@@ -194,6 +201,11 @@ class ShardLog:
             run.last = run.types[event.type] = seq
         self._entries.append((seq, topic, document, now))
         return True
+
+    def begin_run(self, session: str, seq: int) -> None:
+        """See `Ring.begin`."""
+        if self._run is None or self._run.session != session:
+            self._new_run(session, seq + 1)
 
     def note_hole(self, session: str, upto: int) -> None:
         """Events of ``session`` up to ``upto`` were dropped before they came here: what lies before cannot be vouched for."""

@@ -149,7 +149,7 @@ async def test_without_a_required_publisher_handing_over_is_delivery(fan_out: Fa
 async def test_an_adopted_session_is_delivered_up_to_where_it_was_stored(
     fan_out: FanOut, shard: ShardDelivery, stuck: Sink, clock: FakeClock
 ) -> None:
-    shard.adopt(SESSION, 40, clock.now())
+    shard.adopt((0, 1), SESSION, 40, clock.now())
     assert (shard.delivered(SESSION), shard.resume_seq(SESSION, 40)) == (40, 40)
     shard.hand_over(events([41]))
     await settle_loop()

@@ -280,7 +280,7 @@ async def test_the_gap_of_an_adopted_session_begins_after_what_was_delivered(
     sink = Sink()
     fan_out.add(sink)
     await fan_out.open()
-    shard.adopt(SESSION, 40, START - timedelta(hours=1))
+    shard.adopt((0, 1), SESSION, 40, START - timedelta(hours=1))
     shard.session_dropped((0, 1), SESSION, "invalid_session", clock.now())
     shard.announce_lost(clock.now(), ended=True)
     await settle_loop()

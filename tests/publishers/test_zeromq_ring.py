@@ -102,6 +102,18 @@ def test_what_came_before_the_first_event_here_is_not_known(ring: Ring, make_eve
     assert replay(ring, SESSION, 120).complete, "a subscriber may be ahead of a plane that resumed from before"
 
 
+def test_what_an_earlier_process_delivered_is_known_before_anything_comes(ring: Ring, make_event: MakeEvent) -> None:
+    """Discord's numbers have holes, so the first event does not tell it."""
+    ring.begin((0, 1), SESSION, 90)
+    (position,) = ring.positions()
+    assert (position.since, position.last, position.types) == (90, 90, {})
+    append(ring, make_event(105))
+    assert replay(ring, SESSION, 90).complete
+    assert not replay(ring, SESSION, 89).complete
+    ring.begin((0, 1), SESSION, 90)
+    assert seqs(replay(ring, SESSION, 90)) == [105]
+
+
 def test_a_session_that_is_not_known_gets_everything_and_is_told(ring: Ring, make_event: MakeEvent) -> None:
     append(ring, make_event(1, "READY"))
     append(ring, make_event(2))
