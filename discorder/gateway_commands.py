@@ -25,7 +25,10 @@ class CommandPlane(Protocol):
 
 
 class GatewayCommands:
-    """The outbound half of a tracker. Its methods may be awaited on any loop; a thread has `BackgroundPlane.call` for them."""
+    """The outbound half of a tracker. Its methods may be awaited on any loop; a thread has `BackgroundPlane.call` for them.
+
+    Ids may be the strings that events have.
+    """
 
     def __init__(self, plane: CommandPlane) -> None:
         self._commanded = plane
@@ -75,8 +78,8 @@ class GatewayCommands:
 
     async def update_voice_state(
         self,
-        guild_id: int,
-        channel_id: int | None,
+        guild_id: int | str,
+        channel_id: int | str | None,
         *,
         self_mute: bool = False,
         self_deaf: bool = False,
@@ -92,11 +95,11 @@ class GatewayCommands:
 
     async def request_guild_members(
         self,
-        guild_id: int,
+        guild_id: int | str,
         *,
         query: str = "",
         limit: int = 0,
-        user_ids: Sequence[int] | None = None,
+        user_ids: Sequence[int | str] | None = None,
         presences: bool = False,
         timeout: float = 30.0,
         wait: bool = True,

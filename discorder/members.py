@@ -195,7 +195,7 @@ class MemberRequests:
 
 
 def members_request(
-    guild_id: int, *, query: str, limit: int, user_ids: Sequence[int] | None, presences: bool
+    guild_id: int | str, *, query: str, limit: int, user_ids: Sequence[int | str] | None, presences: bool
 ) -> dict[str, Any]:
     """Op 8's ``d`` without a nonce. ``user_ids`` take the place of ``query`` and ``limit``."""
     wanted: dict[str, Any] = {"guild_id": str(guild_id), "presences": presences}

@@ -88,11 +88,11 @@ class Outbound:
 
     async def request_guild_members(
         self,
-        guild_id: int,
+        guild_id: int | str,
         *,
         query: str = "",
         limit: int = 0,
-        user_ids: Sequence[int] | None = None,
+        user_ids: Sequence[int | str] | None = None,
         presences: bool = False,
         timeout: float = 30.0,
         wait: bool = True,
@@ -102,7 +102,7 @@ class Outbound:
         quota = self._check(Op.REQUEST_GUILD_MEMBERS, wanted)
         await self._await_layout(None if wait else 0.0)
         sender = self._sender(self._shard_of(guild_id))
-        return await sender.members.request(guild_id, wanted, quota, timeout=timeout, wait=wait)
+        return await sender.members.request(_snowflake(guild_id), wanted, quota, timeout=timeout, wait=wait)
 
     # ---------------------------------------------------------------- which shard
 
@@ -187,8 +187,8 @@ class Outbound:
         query, limit, user_ids = d.get("query"), d.get("limit", 0), d.get("user_ids")
         if user_ids is not None:
             asked = user_ids if isinstance(user_ids, list | tuple) else [user_ids]
-            if len(asked) > ASKED_AT_ONCE:
-                msg = f"{len(asked)} user_ids; Discord takes {ASKED_AT_ONCE} at once"
+            if not 1 <= len(asked) <= ASKED_AT_ONCE:
+                msg = f"{len(asked)} user_ids; Discord takes 1 to {ASKED_AT_ONCE} at once"
                 raise InvalidCommand(msg)
             for user_id in asked:
                 _snowflake(user_id)

@@ -57,7 +57,9 @@ async def test_members_by_prefix_and_by_id(start_simulator: Start, start_stage: 
     tracker, guild = await stage.ready(), sim.guild_ids[1]
     by_prefix = asyncio.ensure_future(tracker.request_guild_members(guild, query="made_up_1", limit=100))
     known = 1_346_000_000_000_000_003
-    by_id = await stage.result(tracker.request_guild_members(guild, user_ids=[known, 7, 1_300_000_000_000_000_000]))
+    wanted: list[int | str] = [known, 7, "1300000000000000000"]
+    by_id = await stage.result(tracker.request_guild_members(str(guild), user_ids=wanted))
+    assert by_id.guild_id == guild
     assert [member["user"]["id"] for member in by_id.members] == [str(known)]
     assert by_id.not_found == (7, 1_300_000_000_000_000_000)
     await stage.until(by_prefix.done)
