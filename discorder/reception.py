@@ -11,23 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-import msgspec
-
 from discorder.clock import Clock
-from discorder.errors import ProtocolBreach, SessionInvalidated
+from discorder.errors import ProtocolBreach
 from discorder.publishers.delivery import ShardDelivery
+from discorder.reading import read_hello, read_invalid_session, read_ready
 from discorder.records import resumed_record
 from discorder.statemachine import Session, Task
-from discorder.statemachine.triggers import (
-    Hello,
-    InvalidResumable,
-    InvalidSession,
-    Ready,
-    Reconnect,
-    Resumed,
-    TaskFailed,
-    Trigger,
-)
+from discorder.statemachine.triggers import Hello, Ready, Reconnect, Resumed, TaskFailed, Trigger
 from discorder.stats import GatewayStats
 from discorder.wire import Envelope, Event, Op, decode_envelope, session_label
 
@@ -42,20 +32,6 @@ class Phase(Enum):
     EVENTS = "any dispatch"
     REPLAY = "any dispatch; RESUMED ends the replay"
     RESUMED = "any dispatch; a RESUMED is one that is replayed"
-
-
-class _Hello(msgspec.Struct):
-    heartbeat_interval: float
-
-
-class _ReadyData(msgspec.Struct):
-    session_id: str
-    resume_gateway_url: str = ""
-
-
-_decode_hello = msgspec.json.Decoder(_Hello).decode
-_decode_ready = msgspec.json.Decoder(_ReadyData).decode
-_decode_flag = msgspec.json.Decoder(bool).decode
 
 
 @dataclass(slots=True)
@@ -184,7 +160,7 @@ class Reception:
             msg = f"a frame of {len(frame)} bytes cannot be read: {error}"
             raise ProtocolBreach(msg) from error
         if envelope.op == Op.HELLO:
-            callbacks.hello(self._interval(envelope))
+            callbacks.hello(read_hello(envelope.d))
             callbacks.signal(Hello())
             return
         self._stats.event_count += 1
@@ -200,7 +176,7 @@ class Reception:
         elif envelope.op == Op.RECONNECT:
             callbacks.signal(Reconnect())
         elif envelope.op == Op.INVALID_SESSION:
-            callbacks.signal(self._invalid_session(envelope))
+            callbacks.signal(read_invalid_session(envelope.d))
         else:
             self._stats.unknown_opcodes[envelope.op] += 1
 
@@ -276,12 +252,7 @@ class Reception:
         callbacks.signal(TaskFailed(Task.PROCESSOR, breach))
 
     def _open_session(self, data: bytes) -> Ready:
-        try:
-            ready = _decode_ready(data)
-            session = Session(ready.session_id, ready.resume_gateway_url)
-        except ValueError as error:
-            msg = f"READY cannot be read: {error}"
-            raise ProtocolBreach(msg) from error
+        session = read_ready(data)
         self._delivery.announce_lost(self._clock.now(), ended=False)
         self._phase = Phase.EVENTS
         self.label = session_label(session.session_id)
@@ -291,28 +262,3 @@ class Reception:
         self._complete = True
         self._stats.ready_time = self._clock.now()
         return Ready(session)
-
-    @staticmethod
-    def _interval(envelope: Envelope) -> float:
-        try:
-            milliseconds = _decode_hello(envelope.d).heartbeat_interval
-        except ValueError as error:
-            msg = f"Hello cannot be read: {error}"
-            raise ProtocolBreach(msg) from error
-        if not 0 < milliseconds < float("inf"):
-            msg = f"Hello asks for a heartbeat interval of {milliseconds} ms"
-            raise ProtocolBreach(msg)
-        return milliseconds / 1000.0
-
-    @staticmethod
-    def _invalid_session(envelope: Envelope) -> Trigger:
-        try:
-            resumable = _decode_flag(envelope.d)
-        except ValueError as error:
-            msg = f"op 9 cannot be read: {error}"
-            raise ProtocolBreach(msg) from error
-        if resumable:
-            return InvalidResumable(
-                SessionInvalidated("op 9 with d = true: Discord asks to resume on a new connection")
-            )
-        return InvalidSession(SessionInvalidated("op 9 with d = false: the session is invalid"))

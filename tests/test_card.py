@@ -27,7 +27,7 @@ CARD = {
                 "wire",
                 "config",
                 "publishers",
-                "reception",
+                "reading",
                 "records",
                 "members",
                 "replaying",
