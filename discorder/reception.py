@@ -181,7 +181,7 @@ class Reception:
             self._stats.unknown_opcodes[envelope.op] += 1
 
     def _dispatch(self, envelope: Envelope, received_at: datetime, callbacks: Callbacks) -> Event | None:
-        """The event, or None for one that RESUME has told we have: where a replay begins, servers differ by one."""
+        """The event, or None for the one that RESUME named at the head of a replay: some servers begin there, one too early."""
         kind, seq, data = envelope.t, envelope.s, bytes(envelope.d)
         if kind is None or seq is None or not data:
             missing = "t" if kind is None else "s" if seq is None else "d"
@@ -192,7 +192,7 @@ class Reception:
             raise ProtocolBreach(msg)
         if self._phase is Phase.READY:
             callbacks.signal(self._open_session(data))
-        elif self._phase is Phase.REPLAY and seq <= self._resumed_from:
+        elif self._phase is Phase.REPLAY and seq == self._resumed_from == self.seq:
             return None
         elif self.seq is not None and seq <= self.seq:
             msg = f"the sequence went back from {self.seq} to {seq} with {kind}"

@@ -319,6 +319,24 @@ async def test_a_session_that_begins_anew_gets_the_last_presence_again(start_mem
     assert [d["status"] for d in anew.ops(Op.PRESENCE_UPDATE)] == ["dnd"]
 
 
+async def test_a_newer_presence_that_waits_takes_the_place_of_the_last_one(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """Nobody wants to be seen for a moment as what he was."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    await stage.result(stage.tracker.set_presence(status="dnd"))
+    line.feed({"op": Op.INVALID_SESSION, "d": False})
+    await stage.in_state(State.RESTARTING)
+    newer = asyncio.ensure_future(stage.tracker.set_presence(status="idle"))
+    anew = await stage.line(2)
+    anew.hello()
+    await stage.until(lambda: anew.ops(Op.IDENTIFY))
+    anew.ready("s2")
+    await stage.until(newer.done)
+    assert [d["status"] for d in anew.ops(Op.PRESENCE_UPDATE)] == ["idle"]
+
+
 async def test_a_write_that_fails_is_the_end_of_its_connection_and_not_of_the_command(
     start_memory_stage: StartMemoryStage,
 ) -> None:
