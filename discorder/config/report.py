@@ -13,10 +13,13 @@ import msgspec
 
 from discorder.config.intents import PRIVILEGED, intent_names
 from discorder.config.schema import TOKEN_VARIABLE, Config, LogLevel, ShardSet, show
-from discorder.publishers.options import DeliveryOptions, EventSelection
+from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
 
 _COMMON_KEYS = frozenset(msgspec.structs.asdict(DeliveryOptions()))
 _WIDTH = 11
+_WHEN_BLOCKED = (
+    "if it takes no more for {0.block_timeout:g} s, connections pause, and open again after at most {0.hold_off:g} s"
+)
 
 
 def describe(config: Config) -> str:
@@ -109,10 +112,10 @@ def _log_warnings(config: Config) -> Iterator[str]:
     log = config.log
     if log.level is LogLevel.DEBUG:
         yield "log.level = debug: meant for development; the log grows fast"
-    if log.events and log.level is LogLevel.DEBUG:
+    if log.events and log.level in {LogLevel.DEBUG, LogLevel.INFO}:
         yield "log.events = true: the log will hold what users write"
     elif log.events:
-        yield f'log.events = true: events are logged at level debug, which log.level = "{log.level}" leaves out'
+        yield f'log.events = true: events are logged at level info, which log.level = "{log.level}" leaves out'
 
 
 def _publisher_warnings(config: Config) -> Iterator[str]:
@@ -120,6 +123,8 @@ def _publisher_warnings(config: Config) -> Iterator[str]:
         yield "publishers: there is none; nobody will get an event"
     for publisher, options in config.build_publishers():
         key = f"publishers.{publisher.name}"
+        if options.policy is Overflow.BLOCK:
+            yield f"{key}: overflow = block: back-pressure can hold up your control plane: {_WHEN_BLOCKED.format(options)}"
         if getattr(options, "insecure", False):
             yield f"{key}: insecure = true: other hosts can read every event, interaction tokens included"
 

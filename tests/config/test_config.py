@@ -355,7 +355,8 @@ def test_describe_says_what_would_run(file: Path) -> None:
     ("override", "says"),
     [
         ("log.level=debug", "meant for development"),
-        ("log.events=true", "which log.level"),
+        ("log.events=true", "the log will hold what users write"),
+        ("publishers.zmq.overflow=block", "back-pressure can hold up your control plane: if it takes no more for 10 s"),
         ("publishers.zmq={bind='tcp://0.0.0.0:6000', insecure=true}", "other hosts can read"),
         ("gateway.api=http://example.com", "unencrypted"),
         ("gateway.intents=33026", "guild_members, guild_presences, message_content must be switched on"),
