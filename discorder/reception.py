@@ -181,7 +181,7 @@ class Reception:
             self._stats.unknown_opcodes[envelope.op] += 1
 
     def _dispatch(self, envelope: Envelope, received_at: datetime, callbacks: Callbacks) -> Event | None:
-        """The event, or None for the one that RESUME named at the head of a replay: some servers begin there, one too early."""
+        """The event, or None for one of a replay that is to be published by nobody: see `_is_no_news`."""
         kind, seq, data = envelope.t, envelope.s, bytes(envelope.d)
         if kind is None or seq is None or not data:
             missing = "t" if kind is None else "s" if seq is None else "d"
@@ -192,7 +192,9 @@ class Reception:
             raise ProtocolBreach(msg)
         if self._phase is Phase.READY:
             callbacks.signal(self._open_session(data))
-        elif self._phase is Phase.REPLAY and seq == self._resumed_from == self.seq:
+        elif self._phase is Phase.REPLAY and self._is_no_news(kind, seq):
+            if kind == "RESUMED":
+                self._resumed(callbacks)
             return None
         elif self.seq is not None and seq <= self.seq:
             msg = f"the sequence went back from {self.seq} to {seq} with {kind}"
@@ -202,6 +204,12 @@ class Reception:
         if kind == "RESUMED":
             self._resumed(callbacks)
         return self._event(kind, seq, data, received_at)
+
+    def _is_no_news(self, kind: str, seq: int) -> bool:
+        """Servers other than Discord's may begin a replay with the event that RESUME named, one too early, or give RESUMED the
+        sequence of the event before it.
+        """
+        return seq == self.seq and (seq == self._resumed_from or kind == "RESUMED")
 
     def _resumed(self, callbacks: Callbacks) -> None:
         """The first one on a connection tells that the session goes on. RESUMED is a dispatch with a sequence of its own, so a

@@ -275,6 +275,26 @@ async def test_a_replay_that_begins_with_what_resume_named_is_no_breach(start_me
     await stage.resuming(3)
 
 
+@pytest.mark.parametrize("missed", [0, 2])
+async def test_a_resumed_without_a_sequence_of_its_own_ends_the_replay_too(
+    start_memory_stage: StartMemoryStage, missed: int
+) -> None:
+    """Some servers give it that of the event before: it is no breach, and it is not published under a number that is taken."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    second = await stage.resuming(2)
+    second.feed(
+        *(second.dispatched("TYPING_START") for _ in range(missed)), second.dispatched("RESUMED", seq=1 + missed)
+    )
+    await stage.ready(generation=2)
+    second.goes_on_after(1 + missed)
+    second.feed(second.dispatched("MESSAGE_CREATE"))
+    await stage.until(lambda: stage.recorder.events[-1].type == "MESSAGE_CREATE")
+    assert [event.seq for event in stage.recorder.events] == list(range(1, missed + 3))
+    assert stage.tracker.generation == 2
+
+
 async def test_op_9_false_as_the_answer_to_a_resume_identifies_after_a_pause(
     start_memory_stage: StartMemoryStage,
 ) -> None:
