@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test test-all faults kills scale weather simulate-time lint types diagrams clean
+.PHONY: help demo test test-all faults kills scale soak weather simulate-time lint types diagrams clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -37,6 +37,9 @@ kills: $(VENV)/.dev               ## kill -9 at N moments (300) with crash point
 
 scale: $(VENV)/.dev               ## 64 shards in one process, 20 sockets reset per second for a minute; ARGS="--seconds 10"
 	$(BIN)/python -m tests.endurance scale $(ARGS)
+
+soak: $(VENV)/.dev                ## control plane and bot killed and restarted in random order; MINUTES=5
+	$(BIN)/python -m tests.endurance soak --seconds $$(( $(or $(MINUTES),5) * 60 )) $(ARGS)
 
 weather: $(VENV)/.dev             ## two minutes behind proxies that reset, cut, stall and leave half-open; ARGS="--seed 1"
 	$(BIN)/python -m tests.endurance weather $(ARGS)

@@ -1,4 +1,4 @@
-"""The long versions of the tests beside it: ``make scale``, ``make weather``. Exits 1 when something was lost."""
+"""The long versions of the tests beside it: ``make scale``, ``make weather``, ``make soak``. Exits 1 when something was lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.endurance import scale, weather
+from tests.endurance import scale, soak, weather
 from tests.endurance.evidence import Account
 
 
@@ -30,6 +30,12 @@ def main() -> int:
     storm.add_argument("--rate", type=float, default=200.0, help="events per second over all shards")
     storm.add_argument("--seed", type=int, default=0)
     storm.set_defaults(run=_weather)
+    long = verbs.add_parser("soak", help="control plane and bot are killed and restarted in random order")
+    long.add_argument("--seconds", type=float, default=300.0)
+    long.add_argument("--every", type=float, default=3.0, help="seconds between two ends of a life, on average")
+    long.add_argument("--rate", type=float, default=500.0, help="events per second")
+    long.add_argument("--seed", type=int, default=0)
+    long.set_defaults(run=_soak)
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="endurance-") as folder:
@@ -61,6 +67,16 @@ def _weather(options: argparse.Namespace, folder: Path) -> list[str]:
     print(f"resumes     {outcome.resumed}")
     _show(outcome.identifies, outcome.events, outcome.account, outcome.violations)
     return weather.faults(wanted, outcome)
+
+
+def _soak(options: argparse.Namespace, _: Path) -> list[str]:
+    wanted = soak.Soak(seconds=options.seconds, every=options.every, rate=options.rate, seed=options.seed)
+    outcome = asyncio.run(soak.run(wanted))
+    print("ends        " + ", ".join(f"{what} {count}" for what, count in sorted(outcome.ends.items())))
+    print(f"resumes     {outcome.resumed}")
+    _show(outcome.identifies, outcome.events, outcome.account, outcome.violations)
+    print(f"bot         has {outcome.bot_has}, {outcome.bot_gaps} gaps, {outcome.unaccounted} unaccounted for")
+    return soak.faults(outcome)
 
 
 def _show(identifies: int, events: int, account: Account, violations: list[str]) -> None:

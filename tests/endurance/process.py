@@ -1,4 +1,4 @@
-"""`discorder serve` as a process of its own, with a store and a required file, to be stopped, killed and started again."""
+"""The processes of an endurance test, to be stopped, killed and started again: `discorder serve`, and a bot on its bus."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from discorder.simulator import Simulator
@@ -21,7 +21,7 @@ shards = {shards}
 compress = "{compress}"
 
 [log]
-level = "{level}"
+level = "warning"
 
 [session]
 store = "{folder}/sessions.sqlite3"
@@ -33,32 +33,26 @@ path = "{folder}/audit.tsv"
 rotate_bytes = {rotate_bytes}
 keep = 100000
 """
+BUS = """
+[publishers.bus]
+kind = "zmq"
+bind = "{address}"
+"""
 
 
-class PlaneProcess:
-    """One control plane over many lives: the same store, the same file. ``folder`` must exist."""
+class ChildProcess:
+    """One program over many lives. What it says goes to ``log``."""
 
-    def __init__(
-        self,
-        folder: Path,
-        sim: Simulator,
-        *,
-        shards: int = 1,
-        compress: str = "auto",
-        rotate_bytes: int = 0,
-        api: str | None = None,
-        level: str = "warning",
-        more: str = "",
-    ) -> None:
-        self.audit = folder / "audit.tsv"
-        self.store = folder / "sessions.sqlite3"
-        self.log = folder / "plane.log"
+    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
         self.lives = 0
-        self._config = folder / "plane.toml"
-        self._token = sim.token
+        self._log = log
+        self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
-        settings = {"api": api or sim.api_url, "shards": shards, "compress": compress, "rotate_bytes": rotate_bytes}
-        self._config.write_text(CONFIG.format(folder=folder, level=level, **settings) + more)
+
+    @property
+    def runs(self) -> bool:
+        """It was started, and its end is not known."""
+        return self._process is not None and self._process.returncode is None
 
     @property
     def process(self) -> asyncio.subprocess.Process:
@@ -66,15 +60,15 @@ class PlaneProcess:
         assert self._process is not None, "it was not started"
         return self._process
 
-    async def start(self, arguments: Sequence[str] = SERVE) -> None:
-        """Begin another life; ``arguments`` for Python, ``-c`` and the configuration follow."""
-        assert self._process is None or self._process.returncode is not None, "it runs"
+    async def begin(self, arguments: Sequence[str]) -> None:
+        """Begin another life of this Python with ``arguments``."""
+        assert not self.runs, "it runs"
         self.lives += 1
-        with self.log.open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *arguments, "-c", str(self._config)),
+                *(sys.executable, *arguments),
                 cwd=ROOT,
-                env={**os.environ, "DISCORD_BOT_TOKEN": self._token, "NO_COLOR": "1"},
+                env={**os.environ, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -87,13 +81,13 @@ class PlaneProcess:
 
     async def kill(self) -> int:
         """SIGKILL, now; the exit code tells whether it had ended before."""
-        if self.process.returncode is None:
+        if self.runs:
             self.process.kill()
         return await self.process.wait()
 
     def ask_to_stop(self) -> None:
         """SIGTERM."""
-        if self.process.returncode is None:
+        if self.runs:
             self.process.send_signal(signal.SIGTERM)
 
     async def stop(self, within: float = 15.0) -> int:
@@ -108,4 +102,45 @@ class PlaneProcess:
 
     def said(self, lines: int = 15) -> str:
         """The end of what all lives wrote to their console."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:]) if self._log.exists() else ""
+
+
+class PlaneProcess(ChildProcess):
+    """A control plane: the same store and the same file in every life. ``folder`` must exist; ``bus``: an address to bind."""
+
+    def __init__(
+        self,
+        folder: Path,
+        sim: Simulator,
+        *,
+        shards: int = 1,
+        compress: str = "auto",
+        rotate_bytes: int = 0,
+        api: str | None = None,
+        bus: str | None = None,
+    ) -> None:
+        super().__init__(folder / "plane.log", {"DISCORD_BOT_TOKEN": sim.token, "NO_COLOR": "1"})
+        self.audit = folder / "audit.tsv"
+        self.store = folder / "sessions.sqlite3"
+        self._config = folder / "plane.toml"
+        text = CONFIG.format(
+            folder=folder, api=api or sim.api_url, shards=shards, compress=compress, rotate_bytes=rotate_bytes
+        )
+        self._config.write_text(text if bus is None else text + BUS.format(address=bus))
+
+    async def start(self, arguments: Sequence[str] = SERVE) -> None:
+        """Begin another life; ``-c`` and the configuration follow ``arguments``."""
+        await self.begin([*arguments, "-c", str(self._config)])
+
+
+class BotProcess(ChildProcess):
+    """A bot with a cursor, that writes down each item it gets: tests/endurance/bot.py."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        super().__init__(folder / "bot.log", {})
+        self.notes = folder / "bot.tsv"
+        self._arguments = ("-m", "tests.endurance.bot", address, str(folder / "bot.cursor"), str(self.notes))
+
+    async def start(self) -> None:
+        """Begin another life."""
+        await self.begin(self._arguments)

@@ -15,11 +15,11 @@ LOOK_EVERY = 0.02  # seconds
 SETTLED_AFTER = 0.3  # seconds without a byte
 
 
-async def until(predicate: Callable[[], object], within: float) -> None:
+async def until(predicate: Callable[[], object], within: float, *, look_every: float = LOOK_EVERY) -> None:
     """Return once ``predicate()``. Raises TimeoutError after ``within`` seconds."""
     async with asyncio.timeout(within):
         while not predicate():  # noqa: ASYNC110  # it is about another process
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(look_every)
 
 
 async def settled(plane: PlaneProcess) -> None:
