@@ -17,6 +17,7 @@ from discorder.control_plane import TrackerRef, serve_config, shutdown
 from discorder.errors import Closed, NotStarted
 from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
+from discorder.sessions import SessionStore
 from discorder.shard_tracker import ShardTracker
 from discorder.simulator import Simulator
 from discorder.statemachine import RUNS, State, Task
@@ -104,6 +105,7 @@ class Stage:
         look_up: LookUp | None = None,
         rng: random.Random | None = None,
         wrap: Wrap | None = None,
+        store: SessionStore | None = None,
     ) -> None:
         self.clock = clock
         self.strict = True  # the running tasks must be those of the state, whatever the test is about
@@ -111,7 +113,7 @@ class Stage:
         self.recorder = Recorder()
         self.ref = StageRef([self.recorder, *publishers])
         self._settings = [*SETTINGS, *settings]
-        self._around = Surroundings(clock=clock, rng=rng or Hasty(), dial=dial, wrap=wrap, look_up=look_up)
+        self._around = Surroundings(clock=clock, rng=rng or Hasty(), dial=dial, wrap=wrap, look_up=look_up, store=store)
         self.client = BotClient(token)
         self.task: asyncio.Task[None] = asyncio.ensure_future(self._serve())
 
@@ -226,6 +228,7 @@ class StartStage(Protocol):
         look_up: LookUp | None = None,
         rng: random.Random | None = None,
         wrap: Wrap | None = None,
+        store: SessionStore | None = None,
         token: str = ...,
     ) -> Stage: ...
 

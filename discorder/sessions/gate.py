@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 ANSWER_WITHIN: Final = 60.0  # seconds: nobody holds an idle socket for longer
 POLL: Final = 1.0  # seconds: another process may give a bucket back before it is due
-STALE: Final = 300.0  # seconds after which a look-up is made anew before an IDENTIFY is paid for
+STALE: Final = 300.0  # seconds after which a look-up is made anew before an IDENTIFY is paid for, at the latest
 FRESH: Final = 30.0  # seconds for which a look-up is good enough to refuse by, or to do without the store
 RETRY_AFTER: Final = 30.0  # seconds a shard is sent away for when there is no look-up to decide by
 HEAD_START: Final = 30.0  # seconds by which a shard that must queue for long comes back before its turn
@@ -186,7 +186,8 @@ class IdentifyGate:
         wait = self._next_send.get(bucket, 0.0) - self._clock.monotonic()
         if wait > 0:
             return Later(wait)
-        await self._refresh(STALE)
+        vouched_for = self.book.ledger.vouched_for(self._wall(), self._shard_count)
+        await self._refresh(min(STALE, vouched_for))
         answer = await self._pay_once(request, bucket)
         if isinstance(answer, Refusal) and await self._refresh(FRESH):
             answer = await self._pay_once(request, bucket)

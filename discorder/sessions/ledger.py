@@ -22,6 +22,7 @@ TICKET_LIFE = (
     65.0  # seconds; Identifying ends after 65 s, so an older ticket that was not sent belongs to a process that died
 )
 SETTLING = 5.0  # seconds until an IDENTIFY that was sent surely shows in `remaining`
+DISCORDS_SPACING = 5.0  # seconds between two IDENTIFYs of a bucket (§7)
 SPACING = 5.25  # seconds between two IDENTIFYs of a bucket: Discord's 5 s (§7) and a quarter for the way there
 ASK_AGAIN = 60.0  # seconds to the next try where Discord tells no reset
 RESERVE_SHARE = 0.1  # of the total; kept back for a start by hand
@@ -201,6 +202,14 @@ class Ledger:
         by_discord = look_up.remaining_at(now) - tidy.unsettled
         by_us = look_up.limit.total - len(tidy.debits)
         return min(by_discord, by_us) - look_up.limit.reserve(shard_count)
+
+    def vouched_for(self, now: float, shard_count: int) -> float:
+        """For how many seconds the last look-up vouches for one IDENTIFY more: as long as another process that spends as fast as
+        Discord lets it, one per bucket and 5 s, cannot have used up what lies above the reserve. 0 before the first look-up.
+        """
+        if self.look_up is None:
+            return 0.0
+        return DISCORDS_SPACING * max(0, self.spendable(now, shard_count)) / self.look_up.limit.max_concurrency
 
     def decide(self, now: float, shard_count: int) -> Grant | Refusal:
         """May one more IDENTIFY be paid for? Raises ValueError before the first look-up."""

@@ -341,6 +341,21 @@ async def test_an_old_look_up_is_made_anew_before_paying(clock: FakeClock, store
     assert discord.asked == 1
 
 
+async def test_a_look_up_is_made_sooner_where_another_process_could_spend_what_is_left(
+    clock: FakeClock, store: BrokenStore
+) -> None:
+    """Ten above the reserve and one bucket: fifty seconds of somebody who identifies every five."""
+    discord = Discord(100)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(110))
+    await clock.advance(49)
+    (await ticket(gate)).refund()
+    assert discord.asked == 0
+    await clock.advance(2)
+    assert (await refusal(gate)).cause is RefusalCause.BUDGET
+    assert discord.asked == 1
+
+
 async def test_before_it_refuses_it_asks_whether_that_is_still_true(clock: FakeClock, store: BrokenStore) -> None:
     discord = Discord(1000)
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
@@ -418,9 +433,11 @@ async def test_without_the_store_its_own_debits_count_and_the_reserve_holds(
     clock: FakeClock, store: BrokenStore
 ) -> None:
     store.broken = True
-    gate = IdentifyGate(clock, store, look_up=Discord(101).look_up)
+    discord = Discord(101)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
     gate.set_limits(limit(101))
     (await ticket(gate, 0)).sent()
+    discord.remaining = 100
     await clock.advance(6)
     assert (await refusal(gate, 1)).cause is RefusalCause.BUDGET
 
