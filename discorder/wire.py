@@ -95,20 +95,34 @@ class Event(msgspec.Struct, gc=False):
     def document(self) -> bytes:
         """The event as one JSON document (docs/delivery.md: the document), built once; ``data`` goes in untouched."""
         if self._document is None:
-            self._document = (
-                b'{"type":%b,"shard":[%d,%d],"seq":%b,"prev":%b,"session":%b,"timestamp":"%b","data":%b}'
-                % (
-                    msgspec.json.encode(self.type),
-                    self.shard[0],
-                    self.shard[1],
-                    b"null" if self.seq is None else b"%d" % self.seq,
-                    b"null" if self.prev is None else b"%d" % self.prev,
-                    b"null" if self.session is None else b'"%b"' % self.session.encode(),
-                    format_timestamp(self.received_at).encode(),
-                    self.data,
+            session = self.session
+            if self.seq is None or session is None:
+                self._document = self._record_document()
+            else:
+                self._document = (
+                    b'{"type":%b,"shard":[%d,%d],"seq":%d,"prev":%b,"session":"%b","timestamp":"%b","data":%b}'
+                    % (
+                        msgspec.json.encode(self.type),
+                        self.shard[0],
+                        self.shard[1],
+                        self.seq,
+                        b"null" if self.prev is None else b"%d" % self.prev,
+                        session.encode(),
+                        format_timestamp(self.received_at).encode(),
+                        self.data,
+                    )
                 )
-            )
         return self._document
+
+    def _record_document(self) -> bytes:
+        return b'{"type":%b,"shard":[%d,%d],"seq":null,"prev":null,"session":%b,"timestamp":"%b","data":%b}' % (
+            msgspec.json.encode(self.type),
+            self.shard[0],
+            self.shard[1],
+            b"null" if self.session is None else b'"%b"' % self.session.encode(),
+            format_timestamp(self.received_at).encode(),
+            self.data,
+        )
 
 
 class ReceivedEvent(msgspec.Struct, frozen=True, rename={"raw": "data"}):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from discorder.publishers.blocking import BlockingLane
-from discorder.publishers.intake import Mark, seq_of
+from discorder.publishers.intake import Mark
 from discorder.publishers.lane import Lane
 from discorder.publishers.protocol import AnsweringPublisher
 from discorder.records import Gap, GapKind, gap_record
@@ -54,9 +54,11 @@ class ShardDelivery:
 
     def hand_over(self, events: Sequence[Event]) -> None:
         """Offer a batch, not empty, of one connection to every publisher."""
-        last = events[-1]
-        if self._handed is None or last.session != self._handed.session or seq_of(last) > self._handed.seq:
-            self._handed = Mark(last.session or "", seq_of(last))
+        last, handed = events[-1], self._handed
+        seq = last.seq
+        assert seq is not None  # noqa: S101  # records go through `announce`
+        if handed is None or seq > handed.seq or last.session != handed.session:
+            self._handed = Mark(last.session or "", seq)
             self._handed_at = last.received_at
         self._hand_over(events)
 

@@ -45,7 +45,9 @@ class DroppingLane(Lane):
             events = self._select(events)
             if not events:
                 return
-        if self._hand_in_line(events):
+        taken = self._hand_in_line(events)
+        if taken is not None:
+            self._accepted += taken
             return
         self._dropped += self._queue.extend(events)
         self._wake()
@@ -54,14 +56,14 @@ class DroppingLane(Lane):
         return self._intakes[shard].mark
 
     def _take_record(self, record: Event) -> None:
-        if not self._hand_in_line((record,)):
+        if self._hand_in_line((record,)) is None:
             self._queue.append(record)
             self._wake()
 
-    def _hand_in_line(self, events: Sequence[Event]) -> bool:
-        """Give ``events`` to ``publish_nowait``; False when they must wait in the queue instead."""
+    def _hand_in_line(self, events: Sequence[Event]) -> int | None:
+        """Give ``events`` to ``publish_nowait``: how many it took; None when they must wait in the queue instead."""
         if not self._direct or self._nowait is None:
-            return False
+            return None
         try:
             taken = self._nowait(events)
             if not 0 <= taken <= len(events):
@@ -69,12 +71,10 @@ class DroppingLane(Lane):
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises stays its own affair
             self._direct = False
             self._note_failure(error)
-            return False
+            return None
         if taken < len(events):
             self._leave_out(events[taken:])
-            events = events[:taken]
-        self._note_accepted(events)
-        return True
+        return taken
 
     def _leave_out(self, events: Sequence[Event]) -> None:
         """``publish_nowait`` had no room for ``events``: a gap record waits in their place, and what comes next behind it."""
