@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
+from tests.endurance.process import ROOT
 from tests.kills.points import POINTS
 from tests.kills.story import Moment, Story, in_turn, tell
 from tests.kills.table import table
@@ -69,5 +72,9 @@ def report(stories: list[Story]) -> str:
     return "\n".join([table(stories), *faults])
 
 
-def test_every_moment_names_a_point() -> None:
+@pytest.mark.system
+def test_every_point_leads_somewhere() -> None:
+    """Arming wraps the product's own functions, in a process of its own; a name that is gone is an AttributeError."""
+    script = "from tests.kills.points import POINTS\nfor point in POINTS.values(): point.arm(lambda: None)"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
     assert {moment.point for moments in TWENTY for moment in moments} <= set(POINTS)
