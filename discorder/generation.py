@@ -199,9 +199,7 @@ class Generation:
         callbacks = Callbacks(self._post, self._hello, heartbeat.acknowledged, heartbeat.ask)
         while True:
             batch = await self.transport.receive()
-            if (
-                asyncio.current_task() in self._dismissed
-            ):  # a reader that ignored its cancellation speaks of an old socket
+            if asyncio.current_task() in self._dismissed:  # it ignored its cancellation: this socket is an old one
                 self._drop_late("a batch")
                 return
             heartbeat.frame()

@@ -44,6 +44,16 @@ class Hasty(random.Random):
         return 0.5
 
 
+class Unlucky(random.Random):
+    """Draws the longest wait of every window: what a case measures is the worst that can be."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return max(a, b)
+
+    def random(self) -> float:
+        return 0.999
+
+
 class Recorder:
     """A publisher that keeps what it gets: all of it, in order, in ``everything``; Discord's ``events`` and ``records`` apart."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,19 +10,9 @@ import pytest
 from discorder.clock import FakeClock
 from discorder.simulator import Simulator
 from tests.faults.spool import spools
-from tests.stage import Stage, StartStage
+from tests.stage import Stage, StartStage, Unlucky
 
 __all__ = ["spools"]
-
-
-class Unlucky(random.Random):
-    """Draws the longest wait of every window: what a case measures is the worst that can be."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return max(a, b)
-
-    def random(self) -> float:
-        return 0.999
 
 
 @pytest.fixture

@@ -174,8 +174,8 @@ async def test_28_two_hosts_no_common_store_one_token(
         assert not host.task.done()
         assert any(note.startswith("another process uses this token") for note in diagnose(host.tracker).notes)
     assert ViolationKind.IDENTIFY_BUDGET not in {violation.kind for violation in sim.violations}
-    spent = total - sim.remaining
-    assert spent < total
+    spent, reserve = total - sim.remaining, max(total // 10, shards)
+    assert sim.remaining >= reserve // 2  # two that look at the same moment may both take the last one above it
     case.note(note=f"{spent} of {total} spent by both, with {shards} shards each")
     if shards == 1:
         for host in hosts:

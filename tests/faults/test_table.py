@@ -1,8 +1,23 @@
-"""The table itself: a case that failed cannot look like one that passed."""
+"""The table itself: no case without a test, and a case that failed cannot look like one that passed."""
 
 from __future__ import annotations
 
-from tests.faults.table import Case, Figures, Row, lines, merged
+from pathlib import Path
+
+from tests.faults.cases import CASES
+from tests.faults.table import Case, Figures, Row, case_number, lines, merged
+
+
+def test_every_case_has_a_test() -> None:
+    """By its number in the name of a test in this folder."""
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    tested = {number for line in text.splitlines() if "def test_" in line and (number := _number(line)) is not None}
+    assert sorted(set(CASES) - tested) == []
+    assert tested <= set(CASES)
+
+
+def _number(line: str) -> int | None:
+    return case_number(line.partition("def ")[2])
 
 
 def test_the_worst_figures_of_a_case_are_shown() -> None:
