@@ -21,6 +21,7 @@ from discorder.errors import NotRunning
 from discorder.keeping import NO_CLAIM, Claim
 from discorder.logs import configure_logs
 from discorder.loops import on_loop
+from discorder.open_files import raise_open_file_limit
 from discorder.plane import ControlPlane, Surroundings
 from discorder.rest import BotClient
 from discorder.tracker import GatewayTracker
@@ -155,6 +156,7 @@ def run_config(
                 started=watch,
             )
 
+    raise_open_file_limit()
     asyncio.run(main())
 
 

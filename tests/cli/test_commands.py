@@ -63,6 +63,27 @@ async def test_serve_stops_on_a_signal_and_keeps_the_session(
     assert sim.sessions
 
 
+async def test_many_shards_fit_into_a_process_whose_soft_limit_of_open_files_is_low(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A socket and a lock for each shard: `serve` owns its process, so it takes what the hard limit grants."""
+    async with Simulator(guilds=64, shards=64, max_concurrency=64) as many:
+        serving = ("-m", "discorder", "serve", "--set", f"gateway.api={many.api_url}", "--set", FREE_PORT)
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", 'ulimit -Sn 100; exec "$@"', "sh", sys.executable, *serving),
+            *("--set", "gateway.shards=64", "--set", f"session.store={tmp_path / 'sessions.sqlite3'}"),
+            stderr=asyncio.subprocess.PIPE,
+            env=environment | {"DISCORD_BOT_TOKEN": many.token},
+            cwd=tmp_path,
+        )
+        await many.wait_for(lambda: many.identifies == 64, timeout=30)
+        process.terminate()
+        async with asyncio.timeout(20):
+            _, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        assert b"Too many open files" not in err
+
+
 async def test_serve_records_and_replay_plays_it(
     discorder: Command, sim: Simulator, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -163,5 +184,5 @@ async def test_diagram_checks_a_folder(discorder: Command, tmp_path: Path) -> No
 async def test_help_names_every_command(discorder: Command) -> None:
     outcome = await discorder("--help")
     assert outcome.code == 0
-    for name in ("serve", "demo", "simulate", "tail", "replay", "diagram", "init", "check-config"):
+    for name in ("serve", "budget", "demo", "simulate", "tail", "replay", "diagram", "init", "check-config"):
         assert name in outcome.out
