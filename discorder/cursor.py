@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from discorder.continuity import Saved
+from discorder.places import Saved
 
 VERSION = 1
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from discorder.continuity import Continuity, Item, Shard, end_of_replay
+from discorder.continuity import Continuity
 from discorder.dealer import Dealer, Part
+from discorder.places import GAP_RECORD, Item, Shard, end_of_replay
 from discorder.wire import decode_document
 
 AT_ONCE = 4  # replays; the bus allows a client eight
@@ -106,7 +107,7 @@ class Replays:
             return self._give_up(shard, now, f"nobody answers at {self.dealer.address}")
         ask = self.continuity.asks[shard]
         types = self.continuity.types
-        wanted = None if types is None else [*types, "DISCORDER_GAP"]
+        wanted = None if types is None else [*types, GAP_RECORD]
         request.id = self.dealer.ask("replay", shard=shard[0], session=ask.session, after=ask.after, types=wanted)
         request.due = now + (TRY_AGAIN if request.id is None else FIRST_PART)
         self.sent = True

@@ -17,9 +17,10 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 import msgspec
 import zmq
 
-from discorder.continuity import GAP_RECORD, POSITION_RECORD, Continuity, Gap, GapKind, Item, Saved, Shard
+from discorder.continuity import Continuity
 from discorder.cursor import Cursor, FileCursor, dump, load
 from discorder.dealer import Dealer
+from discorder.places import GAP_RECORD, POSITION_RECORD, Gap, GapKind, Item, Saved, Shard
 from discorder.replays import Flow, Replays
 from discorder.sockets import DEFAULT_ADDRESS, CurveKeys, Waiter, check_address, connect
 from discorder.wire import ReceivedEvent, decode_document, replay_address

@@ -35,7 +35,7 @@ CARD = {
                 "simulator",
                 "cli",
             ),
-            *("subscriber", "continuity", "cursor", "dealer"),
+            *("subscriber", "shard_continuity", "places", "cursor", "dealer"),
         },
     ),
     "typer": ("typer", {"cli"}),

@@ -11,7 +11,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discorder.continuity import Ask, Continuity, Gap, Item, ReplayEnd, Saved, Shard, end_of_replay
+from discorder.continuity import Continuity
+from discorder.places import Ask, Gap, Item, ReplayEnd, Saved, Shard, end_of_replay
 from discorder.publishers.zeromq_requests import position_document
 from discorder.publishers.zeromq_ring import Place, Replay, Ring
 from discorder.records import Gap as GapData
@@ -200,6 +201,16 @@ def test_who_is_not_answered_goes_on_with_a_gap() -> None:
     continuity.replay = False
     assert seen(continuity.give_up(SHARD, "nobody answers")) == [("subscriber", 11, 12), 14]
     assert seen(continuity.live(event(15, 14))) == [15]
+
+
+def test_a_record_that_waited_with_them_is_no_hole() -> None:
+    """A state has no session while there is none."""
+    continuity = new(saved=(Saved(SHARD, "s", 10),))
+    state = msgspec.structs.replace(position(0, 0), type="DISCORDER_STATE", session=None)
+    assert seen(continuity.live(state)) == []
+    continuity.replay = False
+    assert seen(continuity.give_up(SHARD, "nobody answers")) == [None]
+    assert seen(continuity.live(event(11, 9))) == [11]
 
 
 def test_more_than_can_be_held_back_is_replayed_as_well() -> None:

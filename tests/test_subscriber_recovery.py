@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from discorder import replays
-from discorder.continuity import Gap
+from discorder.places import Gap
 from discorder.publishers.zeromq import ZmqPublisher
 from discorder.subscriber import Decoded, Subscription, subscribe
 from discorder.wire import Event, ReceivedEvent
@@ -366,7 +366,8 @@ def imported_with(module: str) -> Sequence[str]:
 def test_a_bot_needs_nothing_of_the_control_plane(module: str) -> None:
     names = imported_with(module)
     ours = {name for name in names if name.startswith("discorder.")}
-    parts = {"subscriber", "commands", "continuity", "cursor", "dealer", "replays", "sockets", "wire", "errors"}
+    parts = {"subscriber", "commands", "dealer", "replays", "sockets", "cursor", "wire", "errors"}
+    parts |= {"continuity", "shard_continuity", "proof", "places"}
     assert ours <= {f"discorder.{part}" for part in parts}
     foreign = {"aiohttp", "transitions", "tenacity", "loguru", "tomli", "typer", "rich", "platformdirs"}
     assert not foreign & set(names)
