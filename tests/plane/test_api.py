@@ -18,6 +18,7 @@ from discorder.config import load_config
 from discorder.control_plane import serve_config
 from discorder.errors import (
     AuthenticationFailed,
+    ConfigError,
     FatalCloseError,
     NotRunning,
     NotSharded,
@@ -26,6 +27,7 @@ from discorder.errors import (
     TokenMissing,
 )
 from discorder.keeping import NO_CLAIM, Claim
+from discorder.publishers.options import EventSelection
 from discorder.rest import BotClient
 from discorder.simulator import Simulator
 from discorder.statemachine import State
@@ -148,6 +150,38 @@ async def test_a_publisher_survives_a_restart_of_the_session(sim: Simulator) -> 
         tracker.remove_publisher("mine")
     await discorder.shutdown(tracker)
     await plane
+
+
+async def test_a_publisher_is_added_from_another_thread_with_its_policy_in_words(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    """It is there when the call returns; what contradicts itself is refused in the thread that asks."""
+    ref = discorder.TrackerRef()
+    plane = start(sim, ref)
+    tracker = await ref.ready(SECONDS)
+    file = discorder.DelimitedFileEventPublisher(tmp_path / "events.tsv", name="audit")
+    channel = discorder.ChannelEventPublisher(name="mine")
+
+    def add() -> None:
+        tracker.add_publisher(file, required=True, events=EventSelection(exclude=("TYPING_START",)))
+        tracker.add_publisher(channel, overflow="block", events="MESSAGE_CREATE")
+        assert {"audit", "mine"} <= {publisher.name for publisher in tracker.publishers}
+        with pytest.raises(ValueError, match="already"):
+            tracker.add_publisher(discorder.ChannelEventPublisher(name="mine"))
+        with pytest.raises(ConfigError, match="contradicts required"):
+            tracker.add_publisher(file, name="again", required=True, overflow="drop_newest")
+        with pytest.raises(ValueError, match="drop_everything"):
+            tracker.add_publisher(file, name="again", overflow="drop_everything")
+
+    await asyncio.to_thread(add)
+    assert (await channel.get()).type == "MESSAGE_CREATE"
+    assert {health.name for health in tracker.publisher_health if health.required} == {"audit"}
+    await asyncio.to_thread(tracker.remove_publisher, "mine")
+    await discorder.shutdown(tracker)
+    await plane
+    rows = (tmp_path / "events.tsv").read_text().splitlines()
+    assert rows
+    assert not any(row.startswith("TYPING_START") for row in rows)
 
 
 async def test_the_ref_is_unset_filled_and_told_of_the_end(sim: Simulator) -> None:
