@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from discorder.publishers.zeromq import ZmqPublisher
     from discorder.rest import BotClient
     from discorder.stats import GatewayStats
-    from discorder.subscriber import CurveKeys, Gap, GapKind, subscribe
+    from discorder.subscriber import CurveKeys, Decoded, Gap, GapKind, subscribe
     from discorder.tracker import GatewayTracker, get_status
     from discorder.wire import Event, session_label, shard_of_guild
 
@@ -32,6 +32,7 @@ _HOMES = {
     "CommandRefused": "errors",
     "Commands": "commands",
     "CurveKeys": "subscriber",
+    "Decoded": "subscriber",
     "DelimitedFileEventPublisher": "publishers.delimited_file",
     "DiscorderError": "errors",
     "Event": "wire",
@@ -62,6 +63,7 @@ __all__ = [
     "CommandRefused",
     "Commands",
     "CurveKeys",
+    "Decoded",
     "DelimitedFileEventPublisher",
     "DiscorderError",
     "Event",

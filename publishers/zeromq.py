@@ -194,7 +194,7 @@ class ZmqPublisher:
             topic = event.type.encode()
             send(topic, _FIRST_FRAME)
             send(document, _LAST_FRAME)
-            keep(event, topic, now)
+            keep(event, topic, document, now)
         self._batches += 1
         if self._batches % DRAIN_EVERY == 0:
             self._drain_subscriptions()

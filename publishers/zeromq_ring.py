@@ -78,6 +78,7 @@ class Ring:
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
         self._logs: dict[int, ShardLog] = {}
+        self._by_shard: dict[tuple[int, int], ShardLog] = {}
         self._order: deque[ShardLog] = deque()  # whose entry is the oldest, the next oldest, …
         self._bytes = 0
 
@@ -90,25 +91,26 @@ class Ring:
         """What they take."""
         return self._bytes
 
-    def append(self, event: Event, topic: bytes, now: float) -> None:
-        """Keep the document of ``event``; what was kept before is ignored. Age is looked at by `trim` alone."""
-        log = self._logs.get(event.shard[0])
-        if log is None or log.shard != event.shard:
-            log = self._new_log(event.shard)
-        if event.seq is None:
-            self._note_hole(log, event)
-        document = event.document
-        if log.append(event, topic, document, now):
-            self._order.append(log)
-            self._bytes += len(document) + ENTRY_OVERHEAD
-            while self._bytes > self._max_bytes:
-                self._give_up_oldest()
+    def append(self, event: Event, topic: bytes, document: bytes, now: float) -> None:
+        """Keep ``document``, that of ``event``; what was kept before is ignored. Age is looked at by `trim` alone."""
+        log, seq = self._by_shard.get(event.shard), event.seq
+        run = None if log is None else log.run
+        # The usual case comes first and calls nothing: this is on the way of every event.
+        if log is not None and run is not None and seq is not None and run.session == event.session and seq > run.last:
+            run.last = run.types[event.type] = seq
+            log.entries.append((seq, topic, document, now))
+        elif not self._append_another(event, topic, document, now):
+            return
+        else:
+            log = self._by_shard[event.shard]
+        self._order.append(log)
+        self._bytes += len(document) + ENTRY_OVERHEAD
+        while self._bytes > self._max_bytes:
+            self._give_up_oldest()
 
     def begin(self, shard: tuple[int, int], session: str, seq: int) -> None:
         """A session of an earlier process goes on: what will come of it is everything after ``seq``."""
-        log = self._logs.get(shard[0])
-        if log is None or log.shard != shard:
-            log = self._new_log(shard)
+        log = self._by_shard.get(shard) or self._new_log(shard)
         log.begin_run(session, seq)
 
     def trim(self, now: float) -> None:
@@ -136,8 +138,18 @@ class Ring:
 
     def _new_log(self, shard: tuple[int, int]) -> ShardLog:
         """A shard's first event; or the layout has changed, and what was is over."""
-        log = self._logs[shard[0]] = ShardLog(shard)
+        before = self._logs.get(shard[0])
+        if before is not None:
+            del self._by_shard[before.shard]
+        log = self._logs[shard[0]] = self._by_shard[shard] = ShardLog(shard)
         return log
+
+    def _append_another(self, event: Event, topic: bytes, document: bytes, now: float) -> bool:
+        """A new shard, a new session, or a record; False where nothing is to be kept."""
+        log = self._by_shard.get(event.shard) or self._new_log(event.shard)
+        if event.seq is None:
+            self._note_hole(log, event)
+        return log.append(event, topic, document, now)
 
     def _give_up_oldest(self) -> None:
         entry = self._order.popleft().give_up_oldest()
@@ -150,11 +162,11 @@ class ShardLog:
     def __init__(self, shard: tuple[int, int]) -> None:
         self.shard = shard
         self.runs: list[Run] = []
-        self._run: Run | None = None  # the last of them
-        self._entries: list[
+        self.run: Run | None = None  # the last of them
+        self.entries: list[
             tuple[int, bytes, bytes, float] | None
         ] = []  # `Entry`, but plain: making those costs twice as much
-        self._base = 0  # place of self._entries[0]
+        self._base = 0  # place of self.entries[0]
         self._gone = 0  # how many at its beginning are given up
 
     @property
@@ -165,7 +177,7 @@ class ShardLog:
     @property
     def end(self) -> int:
         """The place after the newest."""
-        return self._base + len(self._entries)
+        return self._base + len(self.entries)
 
     @property
     def oldest(self) -> Entry:
@@ -179,7 +191,7 @@ class ShardLog:
         return Position(self.shard, run.session, run.since, run.last, run.types)
 
     def __getitem__(self, place: int) -> Entry:
-        entry = self._entries[place - self._base]
+        entry = self.entries[place - self._base]
         if entry is None:
             msg = f"place {place} is given up"
             raise IndexError(msg)
@@ -188,7 +200,7 @@ class ShardLog:
     def append(self, event: Event, topic: bytes, document: bytes, now: float) -> bool:
         """Keep it; False for one that was here before, and for a record before the first event."""
         seq, session = event.seq, event.session
-        run = self._run
+        run = self.run
         if seq is None or session is None:
             if run is None:
                 return False
@@ -199,17 +211,17 @@ class ShardLog:
             elif seq <= run.last:
                 return False
             run.last = run.types[event.type] = seq
-        self._entries.append((seq, topic, document, now))
+        self.entries.append((seq, topic, document, now))
         return True
 
     def begin_run(self, session: str, seq: int) -> None:
         """See `Ring.begin`."""
-        if self._run is None or self._run.session != session:
+        if self.run is None or self.run.session != session:
             self._new_run(session, seq + 1)
 
     def note_hole(self, session: str, upto: int) -> None:
         """Events of ``session`` up to ``upto`` were dropped before they came here: what lies before cannot be vouched for."""
-        run = self._run
+        run = self.run
         if run is None or run.session != session:
             run = self._new_run(session, upto)
         run.since = max(run.since, upto)
@@ -219,14 +231,14 @@ class ShardLog:
     def give_up_oldest(self) -> Entry:
         """Forget the oldest entry, and a session that is over and of which nothing is left."""
         entry = self.oldest
-        self._entries[self._gone] = None
+        self.entries[self._gone] = None
         self._gone += 1
         while len(self.runs) > 1 and self.runs[1].first <= self.begin:
             del self.runs[0]
         run = self.runs[0]
         run.kept = max(run.kept, entry.seq if self.begin > run.first else run.kept)
-        if self._gone >= COMPACT_AT and self._gone * 2 >= len(self._entries):
-            del self._entries[: self._gone]
+        if self._gone >= COMPACT_AT and self._gone * 2 >= len(self.entries):
+            del self.entries[: self._gone]
             self._base, self._gone = self.begin, 0
         return entry
 
@@ -238,7 +250,7 @@ class ShardLog:
                 stop = self.runs[index + 1].first if index + 1 < len(self.runs) else self.end
                 low, high = max(run.first, self.begin), max(stop, self.begin)
                 base = self._base
-                return base + bisect_right(self._entries, after, low - base, high - base, key=_seq), index
+                return base + bisect_right(self.entries, after, low - base, high - base, key=_seq), index
         return None
 
     def unbroken_from(self, index: int) -> Place:
@@ -251,7 +263,7 @@ class ShardLog:
         # What came before its first event here is not known, but for READY, which is the first of all.
         run = Run(session, self.end, begun=seq - 1, since=seq - 1, kept=seq - 1, last=seq - 1)
         self.runs.append(run)
-        self._run = run
+        self.run = run
         return run
 
 

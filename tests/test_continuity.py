@@ -260,7 +260,7 @@ class World:
         self._bus(Event(kind, SHARD, seq, prev, session, MOMENT, b"{}"), arrives=arrives)
 
     def _bus(self, event: Event, *, arrives: bool) -> None:
-        self._ring.append(event, event.type.encode(), 0.0)
+        self._ring.append(event, event.type.encode(), event.document, 0.0)
         self._arrive(decode_document(event.document), arrives=arrives)
 
     def _arrive(self, message: ReceivedEvent, *, arrives: bool) -> None:

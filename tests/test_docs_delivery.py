@@ -120,7 +120,7 @@ class Bus:
         self._publish(Event(name, (0, 1), self._seq, prev, self.session, _moment(), b"{}"))
 
     def _publish(self, event: Event) -> None:
-        self._ring.append(event, event.type.encode(), 0.0)
+        self._ring.append(event, event.type.encode(), event.document, 0.0)
         self.documents.append(json.loads(event.document))
 
 

@@ -135,7 +135,7 @@ async def test_the_last_event_of_its_type_is_missed_too(bus: ZmqPublisher, sourc
         bus.publish_nowait(source.events(1))
         assert await take(events, 1) == [1]
         (unheard,) = source.events(1)
-        bus._ring.append(unheard, unheard.type.encode(), 0.0)  # noqa: SLF001  # as if the pipe had dropped it
+        bus._ring.append(unheard, unheard.type.encode(), unheard.document, 0.0)  # noqa: SLF001  # as if the pipe had dropped it
         assert await take(events, 1) == [2]
 
 

@@ -103,7 +103,7 @@ def event(seq: int, prev: int | None, kind: str = "MESSAGE_CREATE") -> Event:
 async def lose(bus: ZmqPublisher, events: Sequence[Event]) -> None:
     """As if they had been sent and a pipe had been full."""
     for one in events:
-        bus._ring.append(one, one.type.encode(), 0.0)  # noqa: SLF001
+        bus._ring.append(one, one.type.encode(), one.document, 0.0)  # noqa: SLF001
 
 
 async def subscribed(bus: ZmqPublisher) -> None:

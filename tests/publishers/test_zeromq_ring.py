@@ -21,7 +21,7 @@ LARGE = 1 << 40
 
 
 def append(ring: Ring, event: Event, now: float = 0.0) -> None:
-    ring.append(event, event.type.encode(), now)
+    ring.append(event, event.type.encode(), event.document, now)
 
 
 def drained(replay: Replay) -> Iterator[Entry]:
