@@ -273,6 +273,28 @@ async def test_a_stored_session_that_no_longer_fits_is_told_once(
         await stage.stop()
 
 
+async def test_a_stored_session_that_no_longer_fits_is_not_lost_until_the_next_one_begins(
+    sim: Simulator, start_stage: StartStage, store: str
+) -> None:
+    """A start that comes to nothing leaves it where it is: with the old settings it can still be resumed."""
+    clock = FakeClock()
+    first = start_stage(sim, store, "gateway.shards=1", clock=clock)
+    await first.ready()
+    await first.stop()
+    await sim.refuse_upgrades(503)
+    listener = Listener()
+    second = start_stage(
+        sim, store, "gateway.shards=1", 'gateway.intents=["guilds"]', clock=clock, publishers=[listener]
+    )
+    await second.until(lambda: listener.records)
+    await second.stop()
+    assert listener.gaps == []
+    await sim.heal()
+    third = start_stage(sim, store, "gateway.shards=1", clock=clock)
+    await third.ready(within=60.0)
+    assert (sim.identifies, sim.resumed) == (1, 1)
+
+
 def all_ready(stage: Stage) -> bool:
     """Whether the tracker is there, and each shard of it has been Ready."""
     try:

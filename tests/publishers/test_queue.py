@@ -63,6 +63,7 @@ def test_a_run_of_drops_leaves_one_gap_at_its_place(overflow: Overflow, left: li
     queue = full(overflow, range(1, 5))
     assert queue.extend([event(n) for n in range(5, 9)]) == 4
     assert (queue.events, len(queue)) == (3, 4), "a gap takes no room from events"
+    assert queue.gaps == 1
     taken = queue.take(100, 1_000)
     assert shown(taken) == left
     assert (queue.events, queue.bytes, len(queue)) == (0, 0, 0)
