@@ -15,8 +15,10 @@ import discorder
 from discorder import BotClient, serve_in_background
 from discorder.clock import FakeClock, SystemClock
 from discorder.errors import (
+    Closed,
     CommandRateLimited,
     CommandRefused,
+    FatalCloseError,
     InvalidCommand,
     NoSuchShard,
     NotRunning,
@@ -350,6 +352,22 @@ async def test_a_write_that_fails_is_the_end_of_its_connection_and_not_of_the_co
     second.feed(second.dispatched("RESUMED"))
     await stage.until(sending.done)
     assert others(second) == [{"number": 0}]
+
+
+async def test_the_cause_of_a_command_that_meets_a_closed_socket_is_what_the_processor_reads(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """4004 is still to be read from a socket that cannot be written to any more: it is fatal, not a lost command."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.write_error = Closed(None, "network")
+    sending = asyncio.ensure_future(stage.tracker.send(44, {"number": 0}))
+    await stage.fake.advance(1.0)
+    assert stage.tracker.state is State.READY
+    line.lose(4004)
+    assert isinstance(await stage.end(), FatalCloseError)
+    with pytest.raises(ShardNotReady, match="shard 0 has ended"):
+        await sending
 
 
 # ---------------------------------------------------------------- shards
