@@ -127,11 +127,13 @@ async def test_chunks_are_put_in_order_and_those_of_others_are_left_alone(
         line.dispatched("GUILD_MEMBERS_CHUNK", {"nonce": nonce, "chunk_index": "first"}),
         line.dispatched("GUILD_MEMBERS_CHUNK", {"members": []}),
         line.dispatched("RATE_LIMITED", {"opcode": 8, "retry_after": 5.0, "meta": {"guild_id": "1"}}),
+        line.dispatched("RATE_LIMITED", {"opcode": 31, "retry_after": 5.0, "meta": {"nonce": nonce}}),
         line.dispatched("GUILD_MEMBERS_CHUNK", chunk(nonce, 0, 2)),
     )
     await stage.until(request.done)
     assert ids(request.result()) == ["0", "1"]
     assert request.result().presences == ({"status": "idle"},)
+    assert len(line.ops(Op.REQUEST_GUILD_MEMBERS)) == 1
     assert stage.tracker.state is State.READY
 
 
@@ -224,16 +226,38 @@ async def test_a_new_session_is_asked_anew(start_memory_stage: StartMemoryStage)
     assert ids(request.result()) == ["0"]
 
 
-async def test_nobody_looks_at_events_once_the_last_request_is_closed(start_memory_stage: StartMemoryStage) -> None:
-    """A cancelled request leaves nothing behind: a chunk that comes late is an event like any other."""
+async def test_two_requests_are_collected_side_by_side(start_memory_stage: StartMemoryStage) -> None:
+    """The first to be complete takes nothing from the other."""
+    stage = start_memory_stage(INTENTS)
+    line = await stage.identified()
+    first = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD))
+    of_first = await asked(stage, line)
+    second = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD, user_ids=[1]))
+    of_second = await asked(stage, line, times=2)
+    assert of_first != of_second
+    line.feed(line.dispatched("GUILD_MEMBERS_CHUNK", chunk(of_first, 0, 1)))
+    await stage.until(first.done)
+    line.feed(line.dispatched("GUILD_MEMBERS_CHUNK", chunk(of_second, 7, 1)))
+    await stage.until(second.done)
+    assert (ids(first.result()), ids(second.result())) == (["0"], ["7"])
+
+
+async def test_nobody_looks_at_events_once_the_last_request_is_closed(
+    start_memory_stage: StartMemoryStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While one is open an answer that cannot be read is a warning; afterwards it is an event like any other."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
     request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD))
-    nonce = await asked(stage, line)
+    await asked(stage, line)
+    line.feed(line.dispatched("RATE_LIMITED", {"opcode": "eight"}))
+    await stage.until(lambda: stage.recorder.events[-1].type == "RATE_LIMITED")
+    assert "An answer to a request for members cannot be read" in capsys.readouterr().err
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
-    line.feed(line.dispatched("GUILD_MEMBERS_CHUNK", chunk(nonce, 0, 1)))
-    await stage.until(lambda: stage.recorder.events[-1].type == "GUILD_MEMBERS_CHUNK")
+    line.feed(line.dispatched("RATE_LIMITED", {"opcode": "eight"}), line.dispatched("MESSAGE_CREATE"))
+    await stage.until(lambda: stage.recorder.events[-1].type == "MESSAGE_CREATE")
+    assert "cannot be read" not in capsys.readouterr().err
     assert stage.tracker.state is State.READY
 
 

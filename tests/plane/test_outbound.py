@@ -72,6 +72,31 @@ async def test_a_presence_reaches_discord_and_is_counted(
 # ---------------------------------------------------------------- limits
 
 
+async def test_beats_that_the_server_asks_for_take_from_the_commands_once_the_reserve_is_used_up(
+    start_simulator: Start, start_stage: StartStage, clock: FakeClock
+) -> None:
+    """Thirty op 1 are answered at once; Discord counts the answers, and so do we."""
+    sim = await start_simulator(clock=clock)
+    stage = start_stage(sim, clock=clock)
+    tracker = await stage.ready()
+
+    async def ask_for_a_beat() -> None:
+        beats = tracker.stats.heartbeat_sent_count
+        await sim.send_op(Op.HEARTBEAT)
+        await stage.until(lambda: tracker.stats.heartbeat_sent_count > beats)
+
+    for _ in range(30):
+        await ask_for_a_beat()
+    sends = [asyncio.ensure_future(tracker.update_voice_state(sim.guild_ids[0], None)) for _ in range(120)]
+    await stage.until(lambda: len(ops(sim, Op.VOICE_STATE_UPDATE)) >= 85)
+    for _ in range(40):
+        await stage.pass_time()
+    assert len(ops(sim, Op.VOICE_STATE_UPDATE)) == 120 - 31  # IDENTIFY is counted too
+    assert sim.violations == []
+    for send in sends:
+        send.cancel()
+
+
 async def test_presences_wait_for_their_own_limit_and_hold_up_nothing_else(
     start_simulator: Start, start_stage: StartStage, clock: FakeClock
 ) -> None:
