@@ -1,0 +1,95 @@
+"""What docs/bus.md says of the protocol is what the code does: every request, every error, every number."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import tomli
+
+from discorder import errors, replays, subscriber
+from discorder.config import load_config
+from discorder.outbound import COMMANDS
+from discorder.publishers import zeromq, zeromq_requests, zeromq_router
+from discorder.publishers.zeromq_keys import generate
+from discorder.shard_continuity import HELD_BYTES, HELD_EVENTS
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "bus.md").read_text()
+
+
+def first_column(heading: str) -> set[str]:
+    """The words in the first column of the table whose heading begins with this."""
+    return {match[1] for match in re.finditer(r"^\| `(\w+)`", table(heading), re.MULTILINE)}
+
+
+def table(heading: str) -> str:
+    """The rows of the table whose heading begins with this."""
+    return re.split(rf"\n\| {heading} \|.*\n\|---.*\n", TEXT, maxsplit=1)[1].split("\n\n", 1)[0]
+
+
+def test_every_request_is_there_with_its_keys() -> None:
+    kinds = get_args(zeromq_requests.Request)
+    assert first_column("`op`") == {kind.__struct_config__.tag for kind in kinds}
+    rows = table("`op`")
+    for kind in kinds:
+        for field in set(kind.__struct_fields__) - {"v", "id"}:
+            assert f"`{field}`" in rows, f"{kind.__name__}.{field}"
+
+
+def test_every_command_is_there() -> None:
+    assert first_column("`command`") == set(COMMANDS)
+
+
+def test_every_error_is_there() -> None:
+    sources = [Path(zeromq_router.__file__), Path(zeromq_requests.__file__), Path(errors.__file__)]
+    code = "".join(source.read_text() for source in sources)
+    words = set(re.findall(r'(?:id_frame, |error: str = |error=|super\(\).__init__\()"([a-z_]+)"', code))
+    assert first_column("`error`") == words - {
+        "no_answer"
+    }  # the bot's own end, or after members: not an answer of the bus
+
+
+@pytest.mark.parametrize(
+    ("phrase", "value"),
+    [
+        ("at most 64 KiB", zeromq_requests.MAX_REQUEST_BYTES == 64 * 1024),
+        (
+            "more than 8 replays of one client, 256 in all",
+            (zeromq_router.STREAMS_PER_CLIENT, zeromq_router.STREAMS) == (8, 256),
+        ),
+        ("or 64 commands on their way", zeromq_router.COMMANDS == 64),
+        ("At most 32 messages wait for one client", zeromq_router.CLIENT_HWM == 32),
+        (
+            "`ring_bytes`, 64 MiB; `ring_seconds`, 10 minutes",
+            (zeromq.RING_BYTES, zeromq.RING_SECONDS) == (64 << 20, 600),
+        ),
+        ("up to 10,000 messages wait in its socket", subscriber.RECEIVE_HWM == 10_000),
+        ("up to 10,000 events or 64 MiB", (HELD_EVENTS, HELD_BYTES) == (10_000, 64 << 20)),
+        ("for six seconds", replays.GIVE_UP == 6.0),
+        ("for half a minute", replays.SILENCE == 30.0),
+        ("once a second", (subscriber.SAVE_EVERY, zeromq.TELL_EVERY) == (1.0, 1.0)),
+    ],
+)
+def test_the_numbers_are_those_of_the_code(phrase: str, value: bool) -> None:
+    assert phrase in TEXT
+    assert value, phrase
+
+
+def test_the_configuration_with_keys_loads(tmp_path: Path) -> None:
+    block = TEXT.split("2. ```toml\n", 1)[1].split("   ```", 1)[0]
+    _, _, public = generate(tmp_path / "bot")
+    file = tmp_path / "discorder.toml"
+    file.write_text(block.replace("…", public))
+    assert tomli.loads(file.read_text())["publishers"]["zmq"]["curve_clients"] == [public]
+    ((publisher, _),) = load_config(file).build_publishers()
+    assert publisher.name == "zmq"
+
+
+def test_every_link_leads_to_a_file() -> None:
+    links = re.findall(r"\]\(([^)#]+?)\)", TEXT + (ROOT / "examples" / "README.md").read_text())
+    assert links
+    for link in links:
+        assert (ROOT / "docs" / link).exists() or (ROOT / "examples" / link).exists(), link
