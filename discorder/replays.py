@@ -84,9 +84,11 @@ class Replays:
             self.continuity.replay = True
         self._count_shards(now)
         flows: list[Flow] = []
-        for shard in list(asks)[:AT_ONCE]:
+        for shard in list(asks):
             request = self._requests.setdefault(shard, _Request(now, now))
-            if now >= request.due:
+            if request.id is None and self._under_way >= AT_ONCE:
+                request.began = now  # it waits for others, not for an answer
+            elif now >= request.due:
                 flows += self._send(shard, request, now)
         return flows
 
@@ -94,12 +96,17 @@ class Replays:
         """Seconds until `tend` has something to do; None: nothing by itself."""
         if self.idle:
             return None
-        times = [request.due for request in self._requests.values()]
+        room = self._under_way < AT_ONCE
+        times = [request.due for request in self._requests.values() if room or request.id is not None]
         if not self.continuity.replay:
             times.append(self._silent_until)
         if self._census.wanted:
             times.append(self._census.due)
         return max(0.0, min(times) - now) if times else None
+
+    @property
+    def _under_way(self) -> int:
+        return sum(request.id is not None for request in self._requests.values())
 
     def _send(self, shard: Shard, request: _Request, now: float) -> list[Flow]:
         """Ask, or ask again: an answer that stopped coming will not come any more."""

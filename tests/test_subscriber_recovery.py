@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from discorder import replays
-from discorder.places import Gap
+from discorder.cursor import dump
+from discorder.places import Gap, Saved
 from discorder.publishers.zeromq import ZmqPublisher
 from discorder.subscriber import Decoded, Subscription, subscribe
 from discorder.wire import Event, ReceivedEvent
@@ -27,8 +28,9 @@ LARGE = b'"' + b"x" * 20_000 + b'"'
 class Source:
     """A session that numbers its events and knows what came before each."""
 
-    def __init__(self, session: str = "0123456789abcdef") -> None:
+    def __init__(self, session: str = "0123456789abcdef", shard: tuple[int, int] = (0, 1)) -> None:
         self.session = session
+        self.shard = shard
         self.seq = 0
         self._previous: dict[str, int | None] = {}
 
@@ -37,7 +39,7 @@ class Source:
         for _ in range(count):
             self.seq += 1
             prev = self._previous.get(kind, 0)
-            made.append(Event(kind, (0, 1), self.seq, prev, self.session, MOMENT, data))
+            made.append(Event(kind, self.shard, self.seq, prev, self.session, MOMENT, data))
             self._previous[kind] = self.seq
         return made
 
@@ -205,6 +207,17 @@ async def test_a_bot_that_was_away_for_longer_than_the_ring_is_told(source: Sour
     first = min(one for one in seen if isinstance(one, int))
     assert seen == [*range(first, 103), (2, first - 1)]
     await bus.close()
+
+
+async def test_shards_that_do_not_answer_hold_up_none_that_does(bus: ZmqPublisher, tmp_path: Path) -> None:
+    """The cursor knows twelve shards; this control plane has published of the last two only."""
+    cursor = tmp_path / "cursor"
+    places = tuple(Saved((shard, 12), f"session {shard}", 1) for shard in range(12))
+    cursor.write_bytes(dump(places))
+    for shard in (10, 11):
+        bus.publish_nowait(Source(f"session {shard}", (shard, 12)).events(3))
+    async with subscribe(reach(bus), cursor=cursor) as events:
+        assert sorted(await take(events, 4)) == [2, 2, 3, 3]
 
 
 async def test_a_cursor_of_the_bots_own(bus: ZmqPublisher, source: Source) -> None:
