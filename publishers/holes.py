@@ -148,6 +148,19 @@ class Line:
             if kept(item):
                 self.append(item)
 
+    def merge_holes(self) -> None:
+        """Make one of all runs of a session, at the place of the first. It then spans events that were not dropped as well."""
+        before, self._items = self._items, deque()
+        self._open.clear()
+        first: dict[tuple[int, str], Hole] = {}
+        for item in before:
+            if isinstance(item, Hole):
+                hole = first.setdefault((item.shard[0], item.session), item)
+                if hole is not item:
+                    hole.absorb(item)
+                    continue
+            self._items.append(item)
+
     def clear(self) -> None:
         """Forget everything."""
         self._items.clear()

@@ -33,7 +33,7 @@ class BoundedQueue:
 
     One event always fits into an empty queue, however large it is: otherwise it could never be delivered. The control plane's
     records take no room and are not dropped by the policy. They have a bound of their own, `MAX_RECORDS`: beyond it the oldest go
-    that are no gaps, since the log has them too; and gaps only where there is nothing else.
+    that are no gaps, since the log has them too; then all gaps of a session become one; and only then the oldest gaps go.
     """
 
     def __init__(self, owner: str, overflow: Overflow, *, max_events: int, max_bytes: int) -> None:
@@ -175,13 +175,17 @@ class BoundedQueue:
     def _bound_records(self) -> None:
         if len(self) - self.events <= MAX_RECORDS:
             return
-        for expendable in (_is_news, _is_no_event):
-            surplus = len(self) - self.events - THINNED_TO
-            if surplus > 0:
-                self._thin_out(expendable, surplus)
+        self._thin_out(_is_news)
+        if len(self) - self.events > THINNED_TO:
+            self._before.merge_holes()
+            self._line.merge_holes()
+        self._thin_out(_is_no_event)
 
-    def _thin_out(self, expendable: Callable[[Item], bool], surplus: int) -> None:
-        """Leave out the oldest ``surplus`` of what is ``expendable``."""
+    def _thin_out(self, expendable: Callable[[Item], bool]) -> None:
+        """Leave out the oldest of what is ``expendable``, as far as there is too much."""
+        surplus = len(self) - self.events - THINNED_TO
+        if surplus <= 0:
+            return
 
         def is_kept(item: Item) -> bool:
             nonlocal surplus

@@ -163,6 +163,25 @@ def test_records_are_bounded_and_it_is_the_gaps_that_stay(overflow: Overflow) ->
     assert newest["generation"] == 4_999, "of the states the oldest go"
 
 
+def test_too_many_gaps_of_a_session_become_one_that_spans_what_lies_between() -> None:
+    """A queue that is full in bytes takes the small events and none of the large ones: run after run of one."""
+    queue = BoundedQueue("sink", Overflow.DROP_NEWEST, max_events=10_000, max_bytes=100_000)
+    large = b"x" * 90_000
+    queue.extend([dispatch(1, large)])
+    for seq in range(2, 4_000, 2):
+        queue.extend([dispatch(seq, large), dispatch(seq + 1, b"{}")])
+        assert len(queue) - queue.events <= MAX_RECORDS
+    shapes = shown(queue.take(20_000, 10_000_000))
+    told = {n for one in shapes if isinstance(one, tuple) for n in range(one[1], one[2] + 1)}
+    arrived = {one for one in shapes if isinstance(one, int)}
+    assert arrived == {1, *range(3, 4_000, 2)}
+    assert told >= set(range(2, 4_000, 2)), "each event is there, or a gap tells of it"
+
+
+def dispatch(seq: int, data: bytes) -> Event:
+    return Event("MESSAGE_CREATE", (0, 2), seq, None, SESSION, START, data)
+
+
 def test_even_gaps_are_bounded_when_there_is_nothing_else() -> None:
     queue = full(Overflow.BLOCK, [1, 2, 3])
     for _ in range(2 * MAX_RECORDS):
