@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sqlite3
 import sys
 import tempfile
@@ -208,20 +207,21 @@ async def test_25_the_store_is_damaged_or_newer(
     assert kept.read_bytes() == before
 
 
-async def test_25_the_store_is_damaged_in_use(
+async def test_25_a_damaged_file_is_put_in_the_place_of_the_store(
     case: Case, sim: Simulator, start_stage: StartStage, tmp_path: Path
 ) -> None:
-    """Another program overwrites it: set aside, and a new one holds the session, which the next life resumes."""
+    """While it runs, as by a restored backup: set aside, and a new one holds the session, which the next life resumes."""
     path = tmp_path / "sessions.sqlite3"
     stage = start_stage(sim, f"session.store={path}")
     tracker = await stage.ready()
     await stage.until(lambda: "  store: ok" in repr(tracker))
     lives = [stage.recorder]
     fault = Fault(case, sim, stage, lives)
-    with path.open("r+b") as file:
-        file.write(os.urandom(path.stat().st_size))
+    restored = tmp_path / "restored"
+    make_damaged(restored)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    restored.replace(path)
     await say(sim)
     await stage.until(lambda: "  store: set aside" in repr(tracker))
     assert diagnose(tracker).healthy
