@@ -129,6 +129,8 @@ class Strikes:
 
     def _sleep(self, life: Life, seconds: float) -> None:
         process = life.process
+        if process.frozen_until > self._loop.time():
+            return  # it sleeps already
         self._loop.suspend(process, seconds)
 
         def wake() -> None:
