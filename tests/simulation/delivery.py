@@ -19,6 +19,7 @@ from tests.simulation.sinks import FILTER, Book, Page, Sink
 
 Place = tuple[str, int]  # label of a session, seq
 
+GAP = "DISCORDER_GAP"
 LONG_AFTER = 400.0  # seconds; no fault of a sink lasts longer
 SETTLED_FOR = 10.0  # seconds without an event after which everything must have been delivered and stored
 
@@ -53,6 +54,8 @@ class Delivery:
         self._once_and_in_order(life, book, place)
         if book.sink.required:
             self._without_hole(book, session, event.seq)
+            page = book.page(session.label)
+            page.opener = page.opener or process
 
     def _as_given(self, book: Book, session: Session, event: Event, seq: int) -> None:
         given = session.given[seq - 1]
@@ -138,6 +141,31 @@ class Delivery:
                     self._violate(
                         f"{book.sink.name}: lost {session.label} {due}, which was received and could have been kept"
                     )
+
+    def announced(self, host: Host) -> None:
+        """At the end of a run: what was lost with a session was told to every required sink, before the next READY."""
+        for session, following in self._successions(host):
+            opener = next((life for life in self._lives.values() if following.label in life.opened), None)
+            if opener is None or session.label not in opener.known:
+                continue  # who opened the next session knew nothing of this one
+            for book in required(host):
+                if book.page(following.label).opener is not opener.process:
+                    continue  # its word ended with the process, on the way to the sink
+                due = next_wanted(book.sink, session, book.page(session.label))
+                told = any(record.session == session.label and record.type == GAP for record in book.records)
+                if due <= session.seq and not told:
+                    self._violate(
+                        f"{book.sink.name}: lost {session.label} {due} … {session.seq}, and no gap record says so"
+                    )
+
+    def _successions(self, host: Host) -> Iterable[tuple[Session, Session]]:
+        last: dict[int, Session] = {}
+        for session in self._gateway.sessions:
+            if session.owner == host.name:
+                before = last.get(session.shard[0])
+                if before is not None:
+                    yield before, session
+                last[session.shard[0]] = session
 
     def _surely_received(self, session: Session) -> int:
         """The last seq that came to a process which ended gracefully, long after, and was never congested in this session."""

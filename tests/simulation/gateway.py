@@ -117,10 +117,11 @@ class Gateway:
     def close(self, link: Link, code: int | None) -> None:
         """Close with ``code``."""
         caller = self.callers.pop(link, None)
-        if caller is not None:
-            self._detach(caller)
-            if code in SESSION_ENDING:
-                self._end_sessions_of(caller, f"closed with {code}")
+        if caller is None:  # not accepted yet, or over
+            return
+        self._detach(caller)
+        if code in SESSION_ENDING:
+            self._end_sessions_of(caller, f"closed with {code}")
         link.server_closes(code)
 
     def _end_sessions_of(self, caller: Caller, why: str) -> None:

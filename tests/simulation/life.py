@@ -44,6 +44,7 @@ class Wire:
     unanswered_since: float | None = None
     silent_since: float | None = None  # the first beat after the last frame
     closing_at: float | None = None
+    beat_wanted_at: float | None = None  # op 1 came
     told: str = ""  # the first thing that came and ends the connection
 
 
@@ -77,6 +78,9 @@ class Life:
     refusals: dict[str, list[float]] = field(default_factory=dict)
     steps: dict[int, Transition] = field(default_factory=dict)  # the last one seen of each shard
     ready_since: dict[int, float] = field(default_factory=dict)
+    held_off: dict[int, tuple[float, Book, int]] = field(
+        default_factory=dict
+    )  # congested when, by whom, what it had accepted
 
     @property
     def running(self) -> bool:

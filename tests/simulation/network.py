@@ -55,6 +55,8 @@ class Watch(Protocol):
 
     def handed(self, link: Link, batch: list[bytes]) -> None: ...
 
+    def closing(self, link: Link) -> None: ...
+
     def closed(self, link: Link, code: int | None) -> None: ...
 
 
@@ -160,6 +162,7 @@ class Link:
             self._over(code)
             return
         self.stage = Stage.CLOSING
+        self._network.watch.closing(self)
         self._up(lambda: self._close_arrives(code))
         self._wake()
         while not self._close_answered and self.stage is Stage.CLOSING:

@@ -62,7 +62,7 @@ def make_plan(seed: int, days: float, *, gap: float | None = None) -> Plan:
     """The plan of ``seed``: ``days`` long, a fault every ``gap`` seconds on average (None: that is drawn too)."""
     rng = random.Random(f"plan {seed}")
     measures = _measures(rng, days)
-    chosen = gap if gap is not None else rng.choice((60.0, 150.0, 400.0)) if days < 1 else rng.choice((900.0, HOUR))
+    chosen = gap if gap is not None else rng.choice((25.0, 60.0, 200.0)) if days < 1 else rng.choice((900.0, HOUR))
     seconds = days * DAY
     faults: list[Fault] = []
     at = rng.expovariate(1 / chosen)
@@ -80,8 +80,8 @@ def _measures(rng: random.Random, days: float) -> Measures:
         max_concurrency=rng.choice((1, 1, 2)),
         interval=rng.choice((10.0, 41.25)) if days < 1 else 41.25,
         ttl=rng.choice((90.0, 240.0)),
-        replay_buffer=rng.choice((40, 400)),
-        event_gap=rng.choice((0.5, 3.0, 20.0)) if days < 1 else 30.0,
+        replay_buffer=rng.choice((40, 400, 5000)),
+        event_gap=rng.choice((1.0, 4.0, 20.0)) if days < 1 else 30.0,
         start_total=rng.choice((1000, 1000, 1000, 30)),
         queue=rng.choice((4, 60)),
         latency=rng.choice((0.001, 0.04, 0.3)),

@@ -25,6 +25,7 @@ SLACK = 1e-6
 LEAST_PAUSE = 0.25
 SLOT_SPACING = 5.25
 REFUSALS, REFUSED_FOR = 3, 180.0
+HOLD_OFF = 45.0
 COMMITTED_WITHIN = 0.1  # seconds until a READY that came must be on a sound disk
 
 
@@ -63,7 +64,17 @@ class Referee:
             self._violate(
                 f"shard {shard}: redialled after {moment - ended_at:.3f} s, not before {pause:g} s is allowed"
             )
+        self._check_hold_off(life, shard)
         life.wires[shard] = Wire(link, moment)
+
+    def _check_hold_off(self, life: Life, shard: int) -> None:
+        """After congestion the shard waits for room in the queue, or for `HOLD_OFF` seconds."""
+        held = life.held_off.pop(shard, None)
+        if held is not None:
+            at, book, accepted = held
+            waited = life.monotonic() - at
+            if waited < HOLD_OFF - SLACK and book.accepted == accepted:
+                self._violate(f"shard {shard}: redialled {waited:.1f} s after {book.sink.name} was full, and still is")
 
     def opened(self, link: Link) -> None:
         self._note(link.process.name, f"shard {link.shard} is connected")
@@ -93,7 +104,7 @@ class Referee:
         if seq != expected and (seq is not None or wire.asked_at is not None):  # None: the session was given up
             self._violate(f"shard {shard}: a heartbeat says {seq}, the last seq received is {expected}")
         self._beat_in_time(life, wire)
-        wire.last_beat_at = now
+        wire.last_beat_at, wire.beat_wanted_at = now, None
         wire.unanswered_since = now if wire.unanswered_since is None else wire.unanswered_since
         wire.silent_since = now if wire.silent_since is None else wire.silent_since
 
@@ -108,7 +119,8 @@ class Referee:
         bucket, now = link.shard % self._gateway.measures.max_concurrency, life.loop.time()
         before = life.host.identify_sent.get(bucket, float("-inf"))
         life.host.identify_sent[bucket] = now
-        if now - before < SLOT_SPACING - SLACK and life.host.wall_jumped_at < before:
+        known = life.host.wall_jumped_at < before and life.host.disk.troubled_at < before - 1.0
+        if now - before < SLOT_SPACING - SLACK and (known or before > life.started_at):
             self._violate(f"shard {link.shard}: IDENTIFYs of bucket {bucket} are {now - before:.3f} s apart")
 
     def handed(self, link: Link, batch: list[bytes]) -> None:
@@ -138,6 +150,8 @@ class Referee:
             wire.hello_at = life.monotonic()
         elif op == Op.HEARTBEAT_ACK:
             wire.unanswered_since = None
+        elif op == Op.HEARTBEAT:
+            wire.beat_wanted_at = wire.beat_wanted_at or life.monotonic()
         elif op in {Op.RECONNECT, Op.INVALID_SESSION} and not wire.told:
             wire.told = "op 9 false" if op == Op.INVALID_SESSION and message["d"] is False else f"op {op}"
             self._note(life.process.name, f"shard {wire.link.shard} is told {wire.told}")
@@ -159,6 +173,10 @@ class Referee:
 
     def _session_on(self, wire: Wire) -> Session | None:
         return wire.link.session
+
+    def closing(self, link: Link) -> None:
+        life = self._lives[link.process]
+        life.wires[link.shard].closing_at = life.monotonic()
 
     def closed(self, link: Link, code: int | None) -> None:
         life = self._lives[link.process]

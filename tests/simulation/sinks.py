@@ -35,9 +35,10 @@ class Sink(Enum):
 
 @dataclass
 class Page:
-    """What a sink has of one session. ``top``: everything that it wants up to here is accepted."""
+    """What a sink has of one session. ``top``: everything that it wants up to here is accepted. ``opener`` brought the first."""
 
     top: int = 0
+    opener: Process | None = None
 
 
 @dataclass

@@ -109,7 +109,7 @@ class Strikes:
     def _strike_process(self, fault: Fault) -> None:
         kind, life = fault.kind, self.life
         if kind is Kind.BURST:
-            for number in range(250):
+            for number in range((250, 3000)[fault.variant]):
                 self._gateway.publish(fault.shard, TYPES[number % len(TYPES)])
         elif kind is Kind.WALL_JUMP:
             self._main.wall.offset += (3600.0, -3600.0)[fault.variant]

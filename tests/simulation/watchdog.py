@@ -18,6 +18,7 @@ from tests.simulation.sinks import Sink
 
 EVERY = 5.0
 LATE = 1.5  # seconds granted on top of every bound
+STABLE = 125.0  # seconds in Ready after which back-off has begun anew
 READY_WITHIN_BY_RESUME = 120.0
 READY_WITHIN_BY_IDENTIFY = 800.0
 HELD = 2_000 + 256  # events beside a queue: the hold buffer and the batch in hand
@@ -97,6 +98,7 @@ class Watchdog:
             (wire.unanswered_since, 1.5 * interval, "has an unanswered heartbeat"),
             (wire.silent_since, 0.5 * interval, "has heard nothing since a heartbeat"),
             (wire.closing_at, 1.0, "closes"),
+            (None if wire.link.full else wire.beat_wanted_at, 0.5, "was asked for a beat and does not send it,"),
         ):
             if since is not None and now - since > bound + LATE:
                 self._violate(f"shard {shard}: {what} for {now - since:.1f} s, {bound:g} s are allowed")
@@ -134,6 +136,22 @@ class Watchdog:
                 bound += HELD * len(life.tracker.shards)
             if health.queued_events > bound:
                 self._violate(f"publisher {health.name} holds {health.queued_events} events, {bound} are allowed")
+
+    def still_full(self, life: Life, sink: Sink) -> bool:
+        """The sink has no room right now."""
+        queues = () if life.tracker is None else life.tracker.publisher_health
+        return any(
+            one.name == sink.name.lower() and one.queued_events >= self._gateway.measures.queue for one in queues
+        )
+
+    def expect_back(self, life: Life, shard: int) -> float | None:
+        """Seconds within which ``shard`` must be Ready again after an interruption now: None when much else was wrong of late."""
+        now = self._gateway.loop.time()
+        since = life.ready_since.get(shard, now)
+        if not self.clear or now - since < STABLE or now - self.trouble_until < STABLE:
+            return None
+        refused = self._weather.fault(Kind.REFUSE_RESUME, shard, now) is not None
+        return 15.0 if refused else 4.0 + 24 * self._gateway.measures.latency
 
     @property
     def clear(self) -> bool:

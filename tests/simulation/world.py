@@ -13,7 +13,7 @@ from discorder.shard_tracker import ShardTracker, Transition
 from discorder.statemachine import State
 from discorder.statemachine.triggers import Name
 from tests.simulation.delivery import Delivery, repeating
-from tests.simulation.faults import Fault, Kind, Weather
+from tests.simulation.faults import CLOSE_CODES, Fault, Kind, Weather
 from tests.simulation.gateway import Gateway
 from tests.simulation.hosting import Hosting
 from tests.simulation.life import Life
@@ -22,6 +22,7 @@ from tests.simulation.network import Network
 from tests.simulation.plan import DAY, Plan
 from tests.simulation.referee import Referee
 from tests.simulation.session import TYPES
+from tests.simulation.sinks import Sink
 from tests.simulation.strikes import Strikes
 from tests.simulation.trace import Trace
 from tests.simulation.watchdog import EVERY, Watchdog
@@ -32,6 +33,7 @@ QUIET = 30.0  # and without an event
 NIGHT_GAP = 60.0  # seconds between two events when nothing has been wrong for so long
 ENDS_WITHIN = 10.0
 DOWN = "down"
+SIMPLE = frozenset({Kind.RESET, Kind.RECONNECT, Kind.INVALID_RESUMABLE, Kind.CLOSE, Kind.TRUNCATED})
 RESTART_WITHIN = 3.0
 
 
@@ -130,6 +132,7 @@ class World:
         self._until(self._loop.time() + ENDS_WITHIN)
         if not self._violation:
             self._delivery.finished(self._main)
+            self._delivery.announced(self._main)
 
     # ---------------------------------------------------------------- whenever nothing is left to run
 
@@ -148,8 +151,16 @@ class World:
             self._restart_in(self._rng.uniform(0.05, RESTART_WITHIN) if life.stop_at is not None else 20.0)
 
     def _moved(self, life: Life, shard: ShardTracker, step: Transition) -> None:
+        if step.target is not State.READY:
+            life.ready_since.pop(shard.shard_id, None)
+        elif step.source is not State.READY:
+            life.ready_since[shard.shard_id] = self._loop.time()
         if step.trigger is Name.CONGESTED and (wire := life.wires.get(shard.shard_id)) and wire.link.session:
             life.congested.add(wire.link.session.label)
+            sink = Sink[(step.cause or "").rpartition(": ")[2].upper()]  # the cause names the publisher
+            if self._watchdog.still_full(life, sink):
+                book = life.host.books[sink]
+                life.held_off[shard.shard_id] = (life.monotonic(), book, book.accepted)
         if life is not self._strikes.life:
             return
         for aimed in [one for one in self._aimed if one[1].aim is step.target and one[1].shard == shard.shard_id]:
@@ -182,9 +193,26 @@ class World:
     def _strike(self, fault: Fault) -> None:
         state = self._state(fault.shard)
         self._struck[fault.kind, state] += 1
+        if fault.kind in SIMPLE and not (fault.kind is Kind.CLOSE and CLOSE_CODES[fault.variant] in {4007, 4008, 4009}):
+            self._expect_back(fault.shard)
         self._note("world", f"{fault} (in {state})")
         self._trouble(fault.seconds)
         self._strikes.strike(fault)
+
+    def _expect_back(self, shard: int) -> None:
+        life, struck = self._strikes.life, self._struck.total()
+        seconds = None if life is None else self._watchdog.expect_back(life, shard)
+        if life is None or seconds is None:
+            return
+
+        def look() -> None:
+            undisturbed = self._struck.total() == struck and not self._aimed and life.running and life.stop_at is None
+            if undisturbed and shard not in life.ready_since:
+                self._violate(
+                    f"shard {shard}: not Ready {seconds:g} s after a simple interruption, with all else in order"
+                )
+
+        self._at(self._loop.time() + seconds, look)
 
     def _trouble(self, seconds: float) -> None:
         self._watchdog.trouble_until = max(self._watchdog.trouble_until, self._loop.time() + seconds)
