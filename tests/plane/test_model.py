@@ -199,8 +199,11 @@ class DriverModel(RuleBasedStateMachine):
     def save(self, session: Session) -> None:
         self.kept = session
 
-    def forget(self) -> None:
+    def drop(self) -> None:
         self.kept = None
+
+    def finish(self) -> None:
+        """The driver has ended."""
 
     def _dial(self) -> WorldLine:
         assert all(line.closed for line in self.lines), "two sockets"
