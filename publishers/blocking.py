@@ -127,15 +127,17 @@ class BlockingLane(Lane):
         self._congested(shard)
 
     def connection_opened(self, shard: int) -> None:
-        """A new connection of ``shard``: it replays from the mark, so events are welcome again."""
+        """A new connection of ``shard``: it replays from the mark, so events are welcome again.
+
+        What is held is in time again from the first event on: a connection that brings none yet cannot be closed for it, and a
+        publisher that shut itself then would stay shut for as long as that connection lives.
+        """
         intake = self._intakes.get(shard)
         if intake is None:
             return
         intake.shut = False
         intake.congested_at = None
         self._disarm(shard)
-        if len(intake):
-            self._arm(shard, intake)
 
     def may_open(self, shard: int) -> bool:
         """False while ``shard`` was congested by this publisher, which is still busy with it, for at most ``hold_off``."""

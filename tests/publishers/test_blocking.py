@@ -208,6 +208,23 @@ async def test_a_hold_that_lasts_too_long_is_congestion(
     assert stuck.seqs == list(range(1, 70))
 
 
+async def test_a_hold_is_not_too_long_for_a_connection_that_has_brought_nothing_yet(
+    shard: ShardDelivery, stuck: Sink, congested: list[str], clock: FakeClock
+) -> None:
+    """While it is dialled nobody can act on the report, and whoever is shut then would refuse the whole replay."""
+    shard.hand_over(events(range(1, 50)))
+    await clock.advance(5.0)
+    shard.connection_opened()
+    await clock.advance(30.0)
+    assert congested == []
+    shard.hand_over(events(range(50, 60)))
+    assert shard.resume_seq(SESSION, 59) == 59
+    await clock.advance(9.9)
+    assert congested == []
+    await clock.advance(0.2)
+    assert congested == ["sink"]
+
+
 async def test_a_congested_publisher_that_drains_lets_the_shard_reconnect_at_once(
     shard: ShardDelivery, stuck: Sink, congested: list[str], clock: FakeClock
 ) -> None:
