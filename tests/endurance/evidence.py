@@ -73,9 +73,11 @@ def compare(sent: Iterable[SentDocument], lives: Sequence[Sequence[Row]], *, dis
             last[row.session] = row.seq
             newest[row.session] = max(row.seq, newest.get(row.session, 0))
     unknown = {session_label(session) for session in disowned}
-    for session, seq in sorted(documents.keys() - found):
+    tops = [_tops(rows) for rows in lives]
+    for session, seq in documents.keys() - found:
         if session not in unknown:
-            account.missing[_life_that_skipped(lives, session, seq)] += 1
+            skipped = (life for life, top in enumerate(tops) if top.get(session, 0) > seq)
+            account.missing[next(skipped, len(lives) - 1)] += 1
     return account
 
 
@@ -95,11 +97,12 @@ def _check_place(account: Account, life: int, row: Row, last: int | None, newest
         account.faults.append(f"{where} comes after {last}")
 
 
-def _life_that_skipped(lives: Sequence[Sequence[Row]], session: str, seq: int) -> int:
-    for life, rows in enumerate(lives):
-        if any(row.session == session and row.seq > seq for row in rows):
-            return life
-    return len(lives) - 1
+def _tops(rows: Sequence[Row]) -> dict[str, int]:
+    """The highest number of each session in one life."""
+    tops: dict[str, int] = {}
+    for row in rows:
+        tops[row.session] = max(row.seq, tops.get(row.session, 0))
+    return tops
 
 
 # ------------------------------------------------------------------------------------------------ files

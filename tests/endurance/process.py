@@ -106,7 +106,10 @@ class ChildProcess:
 
 
 class PlaneProcess(ChildProcess):
-    """A control plane: the same store and the same file in every life. ``folder`` must exist; ``bus``: an address to bind."""
+    """A control plane: the same store and the same file in every life. ``folder`` must exist.
+
+    ``bus``: an address to bind; ``more``: lines for the table of the file.
+    """
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class PlaneProcess(ChildProcess):
         rotate_bytes: int = 0,
         api: str | None = None,
         bus: str | None = None,
+        more: str = "",
     ) -> None:
         super().__init__(folder / "plane.log", {"DISCORD_BOT_TOKEN": sim.token, "NO_COLOR": "1"})
         self.audit = folder / "audit.tsv"
@@ -126,7 +130,7 @@ class PlaneProcess(ChildProcess):
         text = CONFIG.format(
             folder=folder, api=api or sim.api_url, shards=shards, compress=compress, rotate_bytes=rotate_bytes
         )
-        self._config.write_text(text if bus is None else text + BUS.format(address=bus))
+        self._config.write_text(text + more + ("" if bus is None else BUS.format(address=bus)))
 
     async def start(self, arguments: Sequence[str] = SERVE) -> None:
         """Begin another life; ``-c`` and the configuration follow ``arguments``."""

@@ -62,9 +62,10 @@ async def _tell(seed: int, number: int) -> Story:
     return await tell(
         KILLS_PER_STORY,
         drawn(rng, [*names[turn:], *names[:turn]][: KILLS_PER_STORY + 2]),
-        compress=rng.choice(("zlib-stream", "zstd-stream", "payload", "none")),
+        compress=rng.choice(("zlib-stream", "zstd-stream", "payload")),
         zlib_split=rng.choice((1, 3)),
         rotate_bytes=rng.choice((50_000, 100_000, 400_000)),
+        slow_disk=number % 5 == 4,
     )
 
 

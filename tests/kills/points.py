@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import signal
 import threading
 import time
@@ -118,6 +119,20 @@ def each(*arms: Arm) -> Arm:
             one(strike)
 
     return arm
+
+
+SLOW = (0.0, 0.005, 0.02, 0.4)  # seconds that a slow disk takes for a batch, one of them drawn by lot
+
+
+def slow_disk() -> None:
+    """Let the file take its time, so that the publisher is congested again and again. No point: it kills nobody."""
+    original = Appender.append
+
+    def append(self: Appender, lines: bytes) -> None:
+        time.sleep(random.choice(SLOW))
+        original(self, lines)
+
+    Appender.append = append  # type: ignore[method-assign]
 
 
 def torn(strike: Strike) -> None:

@@ -24,6 +24,8 @@ OUTSIDE_SHARE = 0.1  # of the moments that are drawn
 REACHED_WITHIN = (
     90.0  # seconds: a ticket that died with its process holds its bucket for 15, and the machine may be busy
 )
+SERVE = ("-m", "tests.kills.child")
+TINY_QUEUE = "max_events = 10\nblock_timeout = 0.3\nhold_off = 1.0\n"
 CAUGHT_UP_WITHIN = 90.0
 JUST_BEFORE = 60  # events since READY: 0.3 s, for a machine that is busy with other tests
 WORKS_BEFORE_STOP = 0.4  # seconds of events before a life is asked to stop
@@ -66,18 +68,29 @@ Choose = Callable[[bool], Moment]  # whether the next life must identify, to the
 
 
 async def tell(
-    count: int, choose: Choose, *, compress: str = "auto", zlib_split: int = 1, rotate_bytes: int = 0
+    count: int,
+    choose: Choose,
+    *,
+    compress: str = "auto",
+    zlib_split: int = 1,
+    rotate_bytes: int = 0,
+    slow_disk: bool = False,
 ) -> Story:
-    """Live and be killed ``count`` times, and live once more to a graceful end."""
+    """Live and be killed ``count`` times, and live once more to a graceful end.
+
+    ``slow_disk``: the file cannot keep up and its queue is tiny, so that connections are closed for congestion all the time.
+    """
     story = Story()
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         folder = Path(name)
         async with Simulator(
             guilds=1, rate=RATE, zlib_split=zlib_split, keep_documents=True, heartbeat_interval_ms=10_000
         ) as sim:
-            plane = PlaneProcess(folder, sim, compress=compress, rotate_bytes=rotate_bytes)
+            more = TINY_QUEUE if slow_disk else ""
+            plane = PlaneProcess(folder, sim, compress=compress, rotate_bytes=rotate_bytes, more=more)
+            serve = (*SERVE, "--slow-disk") if slow_disk else SERVE
             try:
-                await _live(story, count, choose, plane, sim)
+                await _live(story, count, choose, plane, sim, serve)
             except TimeoutError:
                 story.faults.append("a process did not do in time what it had to")
             finally:
@@ -87,19 +100,21 @@ async def tell(
     return story
 
 
-async def _live(story: Story, count: int, choose: Choose, plane: PlaneProcess, sim: Simulator) -> None:
+async def _live(
+    story: Story, count: int, choose: Choose, plane: PlaneProcess, sim: Simulator, serve: Sequence[str]
+) -> None:
     ends: list[int] = []
     for _ in range(count):
         identifies = sim.identifies
         kill = Kill(choose(not _is_session_stored(plane.store)))
-        await _die(story, kill.moment, plane, sim)
+        await _die(story, kill.moment, plane, sim, serve)
         if story.kills:
             story.kills[-1].identifies = sim.identifies - identifies
         kill.excused = _may_lose_session(plane, sim)
         story.kills.append(kill)
         ends.append(count_lines(plane.audit))
     identifies = sim.identifies
-    await plane.start()
+    await plane.start(serve)
     account = await _catch_up(story, plane, sim, ends)
     story.kills[-1].identifies = sim.identifies - identifies
     if (code := await plane.stop()) != 0:
@@ -107,13 +122,13 @@ async def _live(story: Story, count: int, choose: Choose, plane: PlaneProcess, s
     _judge(story, account, sim)
 
 
-async def _die(story: Story, moment: Moment, plane: PlaneProcess, sim: Simulator) -> None:
+async def _die(story: Story, moment: Moment, plane: PlaneProcess, sim: Simulator, serve: Sequence[str]) -> None:
     if moment.point == OUTSIDE:
-        await plane.start()
+        await plane.start(serve)
         await asyncio.sleep(moment.delay)
         code = await plane.kill()
     else:
-        await plane.start(("-m", "tests.kills.child", moment.point, str(moment.passes), f"{moment.delay * 1000:.1f}"))
+        await plane.start((*serve, "--at", moment.point, str(moment.passes), f"{moment.delay * 1000:.1f}"))
         if POINTS[moment.point].life is Life.STOPPING:
             await _work_a_little(plane, sim)
             plane.ask_to_stop()

@@ -66,6 +66,14 @@ async def test_twenty_kills_cost_no_event_and_no_identify() -> None:
     assert sum(kill.duplicates for kill in kills) > 0, "nothing was replayed: the kills came at no bad moment"
 
 
+@pytest.mark.system
+async def test_a_kill_while_the_disk_is_slow_costs_nothing_either() -> None:
+    """The queue is full, the connection is closed for congestion again and again, and its replay begins where the file is."""
+    moments = [Moment("READY stored"), Moment("in the file, not yet accepted", 12)]
+    story = await tell(len(moments), in_turn(moments), compress="zlib-stream", slow_disk=True)
+    assert not story.faults, report([story])
+
+
 def report(stories: list[Story]) -> str:
     """What a failure shows."""
     faults = [f"{fault}\n{story.log}" for story in stories for fault in story.faults]
