@@ -1,6 +1,6 @@
 """`discorder serve` that kills itself: ``python -m tests.kills.child [--at POINT PASSES DELAY_MS] [--slow-disk] -c FILE``.
 
-Everything but the trap and the disk is the real command. SIGKILL cannot be caught: what is seen afterwards is what a crash leaves.
+Everything but the trap and the disk is the real command. SIGKILL cannot be caught: what is left is what a crash leaves.
 """
 
 from __future__ import annotations
