@@ -248,10 +248,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """asyncio's handles tell their loop; here a cancelled one is found when its turn comes."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        process = _process.get()
-        task = context.get("task") or context.get("future")
-        if process is None and isinstance(task, VirtualTask):
-            process = task.process
+        source = context.get("handle") or context.get("task") or context.get("future")
+        process = source.process if isinstance(source, _Call | VirtualTask) else _process.get()
         if process is not None and process.alive:
             process.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
 

@@ -66,12 +66,6 @@ MUTATIONS = (
         "if False:",
     ),
     Mutation(
-        "driver: stop waits in line, and time stands still in Stopping",
-        "statemachine/states.py",
-        "Deadline(0.5, Keeper.DRIVER",
-        "Deadline(60.0, Keeper.DRIVER",
-    ),
-    Mutation(
         "checkpoint too early: what was received counts as delivered",
         "publishers/delivery.py",
         "lane.delivered(shard) if lane.required else lane.mark(shard)",

@@ -98,7 +98,11 @@ class Watchdog:
             (wire.unanswered_since, 1.5 * interval, "has an unanswered heartbeat"),
             (wire.silent_since, 0.5 * interval, "has heard nothing since a heartbeat"),
             (wire.closing_at, 1.0, "closes"),
-            (None if wire.link.full else wire.beat_wanted_at, 0.5, "was asked for a beat and does not send it,"),
+            (
+                None if wire.link.full or wire.told else wire.beat_wanted_at,
+                0.5,
+                "was asked for a beat and does not send it,",
+            ),
         ):
             if since is not None and now - since > bound + LATE:
                 self._violate(f"shard {shard}: {what} for {now - since:.1f} s, {bound:g} s are allowed")

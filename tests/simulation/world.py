@@ -196,7 +196,8 @@ class World:
         if fault.kind in SIMPLE and not (fault.kind is Kind.CLOSE and CLOSE_CODES[fault.variant] in {4007, 4008, 4009}):
             self._expect_back(fault.shard)
         self._note("world", f"{fault} (in {state})")
-        self._trouble(fault.seconds)
+        if fault.kind is not Kind.REFUSE_RESUME:  # the main host is there, so nobody may notice
+            self._trouble(fault.seconds)
         self._strikes.strike(fault)
 
     def _expect_back(self, shard: int) -> None:
