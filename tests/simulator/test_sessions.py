@@ -343,6 +343,7 @@ async def test_resumes_can_be_refused_as_the_client_sees_it(
         assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
     else:
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 0 if code == 1005 else code)
+    await client.close()
     await sim.heal()
     client = await make_client(sim).dial()
     await client.resume(session, first.seq)
