@@ -58,6 +58,10 @@ class Continuity:
             yield from self._end_other_layouts(event.shard[1])
         yield from self._shard(event.shard).live(event)
 
+    def replay_begins(self, shard: Shard) -> None:
+        """What is wanted of ``shard`` is asked for, or asked for once more: of an earlier answer only its parts are known."""
+        self._shard(shard).replay_begins()
+
     def replayed(self, shard: Shard, event: ReceivedEvent) -> Iterator[Item]:
         """The same for a part of a replay of ``shard``."""
         if event.shard == shard:

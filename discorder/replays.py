@@ -117,6 +117,7 @@ class Replays:
         wanted = None if types is None else [*types, GAP_RECORD]
         request.id = self.dealer.ask("replay", shard=shard[0], session=ask.session, after=ask.after, types=wanted)
         request.due = now + (TRY_AGAIN if request.id is None else FIRST_PART)
+        self.continuity.replay_begins(shard)
         self.sent = True
         return []
 

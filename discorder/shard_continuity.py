@@ -261,7 +261,7 @@ class ShardContinuity:
     def _change_session(self, session: str, cause: str) -> Iterator[Item]:
         """What Discord would have sent between two sessions is lost, and the control plane has said so or will not."""
         if not any(kind is GapKind.SESSION for kind, _ in self._told):
-            self._told_all = True
+            self._told_all |= self.asked is not None and self.asked.session == self._proof.session
             yield self._gap(GapKind.SESSION, self._proof.upto + 1, None, cause)
         self._told.clear()
         self._past.append(self._proof.session or "")
@@ -279,6 +279,10 @@ class ShardContinuity:
         )
 
     # ---------------------------------------------------------------- replay
+
+    def replay_begins(self) -> None:
+        """See `Continuity.replay_begins`. What the end of an answer that was cut off would have told must be told anew."""
+        self._told_all = False
 
     def replayed(self, event: ReceivedEvent) -> Iterator[Item]:
         """See `Continuity.replayed`."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from discorder.continuity import Continuity
@@ -289,6 +289,7 @@ class World:
             log = self._ring.log(shard[0])
             if log is None or not log.runs:
                 continue
+            self.bot.replay_begins(shard)
             replay = Replay(log, None if ask.session is None else Place(ask.session, ask.after), None)
             for _ in range(parts):
                 entry = replay.look()
@@ -388,6 +389,24 @@ def play(world: World, steps: Sequence[tuple[Any, ...]]) -> None:
     world.settle()
 
 
+@example(
+    steps=[
+        *(("dispatch", "A", False), ("dispatch", "A", True), ("lose", False, True), ("answer", 2)),
+        *(("lose", False, False), ("dispatch", "A", False)),
+    ],
+    types=(),
+    ring=4,
+    stride=1,
+)  # the second change of sessions does not tell of what the first one left behind
+@example(
+    steps=[
+        *(("lose", False, False), ("dispatch", "A", True), ("lose", False, False)),
+        *(("answer", 1), ("dispatch", "A", False), ("answer", 1)),
+    ],
+    types=(),
+    ring=4,
+    stride=1,
+)  # an answer that was cut off would have told of what was missing in the middle
 @settings(max_examples=400, deadline=None)
 @given(STEPS, st.sampled_from([(), ("A",), ("A", "B")]), st.sampled_from([1, 4, 1_000]), st.sampled_from([1, 3]))
 def test_every_event_is_handed_on_or_covered_by_a_gap(
