@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from discorder.statemachine.states import DEADLINES, FINAL, INITIAL, LIVE, State
-from discorder.statemachine.table import CELLS, EXCLUSIVE, ROWS, Action, Cell, Guard, Row
+from discorder.statemachine.states import DEADLINES, FINAL, INITIAL, LIVE, MEANINGS, RUNS, Deadline, State
+from discorder.statemachine.table import CELLS, EXCLUSIVE, GUARD_MEANINGS, ROWS, Action, Cell, Guard, Row
 from discorder.statemachine.triggers import Name
 
 Cells = Mapping[tuple[State, Name], Cell]
@@ -23,7 +23,9 @@ NEEDS_NO_DEADLINE = {
 }
 
 
-def check_table(rows: Sequence[Row] = ROWS, cells: Cells = CELLS) -> list[str]:
+def check_table(
+    rows: Sequence[Row] = ROWS, cells: Cells = CELLS, deadlines: Mapping[State, Deadline] = DEADLINES
+) -> list[str]:
     """Every finding of every check."""
     checks = (
         check_totality,
@@ -31,10 +33,13 @@ def check_table(rows: Sequence[Row] = ROWS, cells: Cells = CELLS) -> list[str]:
         check_reachability,
         check_stop,
         check_final,
-        check_deadlines,
+        check_guards,
+        check_targets,
         check_usage,
+        check_descriptions,
     )
-    return [finding for check in checks for finding in check(rows, cells)]
+    findings = [finding for check in checks for finding in check(rows, cells)]
+    return findings + check_deadlines(rows, deadlines)
 
 
 def valuations(guards: Sequence[Guard]) -> Iterator[dict[Guard, bool]]:
@@ -116,16 +121,38 @@ def check_final(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
     return [f"{FINAL} x {row.trigger}: a row leaves the final state" for row in rows if FINAL in row.sources]
 
 
-def check_deadlines(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+def check_deadlines(rows: Sequence[Row], deadlines: Mapping[State, Deadline]) -> list[str]:
     """A state with a deadline has a row for `timeout`; one without says why it needs none."""
     findings = []
     for state in State:
         handled = any(row.trigger is Name.TIMEOUT and state in row.sources for row in rows)
-        if state in DEADLINES and not handled:
+        if state in deadlines and not handled:
             findings.append(f"{state} has a deadline but no row for timeout")
-        if state not in DEADLINES and state not in NEEDS_NO_DEADLINE:
+        if state not in deadlines and state not in NEEDS_NO_DEADLINE:
             findings.append(f"{state} has no deadline, and nothing says why it needs none")
     return findings
+
+
+def check_guards(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """No row asks for what cannot be: a guard and its contrary, or two guards that exclude each other."""
+    findings = []
+    for row in rows:
+        guards = sorted({*row.when, *row.unless})
+        if not any(enabled(row, valuation) for valuation in valuations(guards)):
+            names = ", ".join([*row.when, *(f"not {guard}" for guard in row.unless)])
+            findings.append(
+                f"{', '.join(row.sources)} x {row.trigger}: a dead row, its guards contradict each other: {names}"
+            )
+    return findings
+
+
+def check_targets(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """A row that stays says so by None; one that names its own source would begin the state anew, deadline and all."""
+    return [
+        f"{row.target} x {row.trigger}: a row leads to the state it comes from; to stay, write None"
+        for row in rows
+        if row.target in row.sources
+    ]
 
 
 def check_usage(rows: Sequence[Row], cells: Cells) -> list[str]:
@@ -138,3 +165,14 @@ def check_usage(rows: Sequence[Row], cells: Cells) -> list[str]:
     findings += [f"guard {guard} is in no row" for guard in Guard if guard not in used_guards]
     findings += [f"a row of {row.trigger} gives no reason" for row in rows if not row.why]
     return findings + [f"{state} x {name} gives no reason" for (state, name), cell in cells.items() if not cell.why]
+
+
+def check_descriptions(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """What a reader is told of each state and guard, and which tasks run in each state."""
+    findings = [f"state {state} has no meaning; add it to MEANINGS" for state in State if state not in MEANINGS]
+    findings += [
+        f"state {state} does not say which tasks run in it; add it to RUNS" for state in State if state not in RUNS
+    ]
+    return findings + [
+        f"guard {guard} has no meaning; add it to GUARD_MEANINGS" for guard in Guard if guard not in GUARD_MEANINGS
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.stage", "tests.commandline", "tests.faults.table", "tests.serving"]
+pytest_plugins = ["tests.stage", "tests.rings", "tests.commandline", "tests.faults.table", "tests.serving"]
 
 
 @pytest.fixture

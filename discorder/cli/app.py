@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from discorder.cli import budget, check_config, demo, diagram, init, keygen, replay, send, serve, simulate, tail
+from discorder.cli import budget, check_config, demo, diagram, init, keygen, replay, send, serve, simulate, tail, verify
 
 app = typer.Typer(
     name="discorder",
@@ -29,6 +29,7 @@ app.command("tail")(tail.tail)
 app.add_typer(send.send, name="send")
 app.command("keygen")(keygen.keygen)
 app.command("replay")(replay.replay)
+app.command("verify")(verify.verify)
 app.command("diagram")(diagram.diagram)
 app.command("init")(init.init)
 app.command("check-config")(check_config.check_config)

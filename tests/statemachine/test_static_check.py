@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from discorder.statemachine import State
+from discorder.statemachine import RUNS, State, check
 from discorder.statemachine.check import check_table
-from discorder.statemachine.table import CELLS, ROWS, Action, Cell, Guard, Kind, Row
+from discorder.statemachine.states import DEADLINES, MEANINGS
+from discorder.statemachine.table import CELLS, GUARD_MEANINGS, ROWS, Action, Cell, Guard, Kind, Row
 from discorder.statemachine.triggers import Name
 
 
@@ -124,3 +125,42 @@ def test_a_missing_reason_is_noticed() -> None:
     assert check_table([replace(ROWS[0], why=""), *ROWS[1:]]) == ["a row of start gives no reason"]
     cells = {**CELLS, (State.READY, Name.HELLO): Cell(Kind.REJECT, "")}
     assert check_table(ROWS, cells) == ["Ready x hello gives no reason"]
+
+
+def test_a_row_whose_guards_contradict_each_other_is_noticed() -> None:
+    """It is never enabled: two causes at once, or a guard and its contrary."""
+    fatal = row_of(State.UNHEALTHY, Name.DIAGNOSED, Guard.FATAL)
+    for when, unless, names in (
+        ((Guard.FATAL, Guard.PLANNED), (), "fatal, planned"),
+        ((Guard.FATAL,), (Guard.FATAL,), "fatal, not fatal"),
+    ):
+        dead = replace(fatal, when=when, unless=unless)
+        assert f"Unhealthy x diagnosed: a dead row, its guards contradict each other: {names}" in check_table(
+            [*ROWS, dead]
+        )
+
+
+def test_a_row_that_leads_to_its_own_source_is_noticed() -> None:
+    """It would begin the state anew, deadline and all; whoever wants to stay says so."""
+    stable = row_of(State.READY, Name.STABLE)
+    rows = [replace(row, target=State.READY) if row is stable else row for row in ROWS]
+    assert check_table(rows) == ["Ready x stable: a row leads to the state it comes from; to stay, write None"]
+
+
+@pytest.mark.parametrize("state", DEADLINES)
+def test_a_lost_deadline_is_noticed(state: State) -> None:
+    """No state that waits for somebody waits for ever."""
+    rest = {other: deadline for other, deadline in DEADLINES.items() if other is not state}
+    assert check_table(deadlines=rest) == [f"{state} has no deadline, and nothing says why it needs none"]
+
+
+def test_a_state_or_a_guard_without_a_description_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newcomer is told where to add it."""
+    monkeypatch.setattr(check, "MEANINGS", {s: text for s, text in MEANINGS.items() if s is not State.READY})
+    monkeypatch.setattr(check, "RUNS", {s: tasks for s, tasks in RUNS.items() if s is not State.READY})
+    monkeypatch.setattr(check, "GUARD_MEANINGS", {g: t for g, t in GUARD_MEANINGS.items() if g is not Guard.FATAL})
+    assert check_table() == [
+        "state Ready has no meaning; add it to MEANINGS",
+        "state Ready does not say which tasks run in it; add it to RUNS",
+        "guard fatal has no meaning; add it to GUARD_MEANINGS",
+    ]

@@ -1,0 +1,112 @@
+"""What the proofs say, line by line as they come: for `discorder verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from discorder.proofs.compiled import Compiled
+from discorder.proofs.completeness import check_meanings, check_origins, dead_rows
+from discorder.proofs.liveness import LIVENESS
+from discorder.proofs.search import Found, search
+from discorder.proofs.small_world import THE_TABLE, SmallWorld, Table, small_world
+from discorder.proofs.spin import Verified, missing_tools, verify
+from discorder.proofs.traces import read_traces
+from discorder.proofs.transcript import setting, transcript
+from discorder.proofs.validation import trace_checker
+from discorder.statemachine.check import check_table
+from discorder.statemachine.states import State
+from discorder.statemachine.triggers import Name
+
+SPINS_AT_ONCE = 2  # each takes a core and a few hundred MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """``sound`` False: what it tells must not be."""
+
+    text: str
+    sound: bool = True
+
+
+def proofs(table: Table = THE_TABLE, *, liveness: bool) -> Iterator[Line]:
+    """The static check, the search, and with ``liveness`` spin. What comes later is left out where an earlier one fails."""
+    findings = [*check_table(table.rows, table.cells, table.deadlines), *check_meanings(), *check_origins(table)]
+    yield from _findings("static", findings)
+    if findings:
+        return
+    pairs = sum(len(row.sources) for row in table.rows)
+    yield Line(
+        f"static    holds: {len(State)} states × {len(Name)} triggers; {pairs} rows, {len(table.cells)} other cells"
+    )
+    world = small_world(table)
+    found = search(world)
+    yield from _searched(world, found)
+    if found.counterexample is None and liveness:
+        yield from _lively(world)
+
+
+def traces(paths: Sequence[Path]) -> Iterator[Line]:
+    """Each run in ``paths``: possible, or the first step that is not. Raises `UnusableFile`."""
+    for path in paths:
+        for trace in read_traces(path):
+            broken = trace_checker().check(trace)
+            text = (
+                f"{path}: {trace.name}: {len(trace.steps)} transitions, all possible" if broken is None else str(broken)
+            )
+            yield Line(text, sound=broken is None)
+
+
+def _findings(layer: str, findings: Sequence[str]) -> Iterator[Line]:
+    for finding in findings:
+        yield Line(f"{layer:<9} {finding}", sound=False)
+
+
+def _searched(world: SmallWorld, found: Found) -> Iterator[Line]:
+    seen = f"{found.states:,} states, {found.steps:,} steps, at most {found.depth} deep, {found.seconds:.1f} s"
+    wrong = found.counterexample
+    if wrong is not None:
+        compiled = Compiled(world)
+        yield Line(f"search    violated: {wrong.broken.value} ({wrong.broken.name}); {seen}", sound=False)
+        yield Line(f"  with {setting(compiled, wrong.beginning)}", sound=False)
+        for text in transcript(compiled, wrong.beginning, wrong.steps):
+            yield Line(text, sound=False)
+        return
+    dead = dead_rows(world, found)
+    yield from _findings("search", dead)
+    if not dead:
+        yield Line(f"search    holds: {seen}")
+
+
+def _lively(world: SmallWorld) -> Iterator[Line]:
+    missing = missing_tools()
+    if missing:
+        yield Line(f"liveness  needs {' and '.join(missing)}: apt-get install spin gcc", sound=False)
+        return
+    with ThreadPoolExecutor(SPINS_AT_ONCE) as pool:
+        for verified in pool.map(lambda check: verify(world, check), LIVENESS):
+            yield from _verified(verified)
+
+
+def _verified(verified: Verified) -> Iterator[Line]:
+    check, run = verified.check, verified.run
+    seen = f"{verified.states:,} states, {verified.memory_mib:.0f} MiB, {verified.seconds:.1f} s"
+    if run is None:
+        yield Line(f"liveness  holds: {check.says} ({check.name}); {seen}")
+        return
+    compiled = Compiled(verified.world)
+    yield Line(f"liveness  violated: {check.says} ({check.name}); {seen}", sound=False)
+    yield Line(f"  with {setting(compiled, run.beginning)}", sound=False)
+    turn = len(run.steps) if run.cycle is None else run.cycle
+    for text in transcript(compiled, run.beginning, run.steps[:turn]):
+        yield Line(text, sound=False)
+    if run.cycle is None:
+        return
+    there = run.steps[turn - 1][1] if turn else run.beginning
+    yield Line(
+        "      and then, again and again:" if run.steps[turn:] else "      and then nothing more happens", sound=False
+    )
+    for text in transcript(compiled, there, run.steps[turn:], first=turn + 1):
+        yield Line(text, sound=False)

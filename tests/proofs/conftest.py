@@ -1,0 +1,50 @@
+"""The table as it is and broken copies of it, each in the small world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from discorder.proofs.compiled import Compiled
+from discorder.proofs.small_world import THE_TABLE, SmallWorld, Table, small_world
+from discorder.statemachine import State
+from discorder.statemachine.table import Action, Row
+from discorder.statemachine.triggers import Name
+
+Break = Callable[..., Table]
+
+
+@pytest.fixture(scope="session")
+def world() -> SmallWorld:
+    """The world of the real table."""
+    return small_world()
+
+
+@pytest.fixture(scope="session")
+def compiled(world: SmallWorld) -> Compiled:
+    """The same, to be walked."""
+    return Compiled(world)
+
+
+@pytest.fixture
+def broken() -> Break:
+    """A copy of the table in which the row of a pair is different."""
+
+    def change(source: State, trigger: Name, **changes: object) -> Table:
+        row = next(row for row in THE_TABLE.rows if source in row.sources and row.trigger is trigger)
+        instead = replace(row, **changes)  # type: ignore[arg-type]
+        return replace(THE_TABLE, rows=[instead if other is row else other for other in THE_TABLE.rows])
+
+    return change
+
+
+def without(row_actions: tuple[Action, ...], action: Action) -> tuple[Action, ...]:
+    """The actions without one."""
+    return tuple(other for other in row_actions if other is not action)
+
+
+def row_of(source: State, trigger: Name) -> Row:
+    """The first row of a pair."""
+    return next(row for row in THE_TABLE.rows if source in row.sources and row.trigger is trigger)

@@ -1,0 +1,59 @@
+"""What the table has and the small world does not know is named, with the file in which to say it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from discorder.proofs import actions, completeness
+from discorder.proofs.completeness import check_meanings, check_origins, dead_rows
+from discorder.proofs.search import Found
+from discorder.proofs.small_world import SmallWorld
+from discorder.proofs.surroundings import surroundings
+from discorder.statemachine import State
+from discorder.statemachine.table import Action, Guard
+from discorder.statemachine.triggers import Name
+
+
+def test_the_world_knows_all_of_the_table() -> None:
+    """Every action, guard and trigger."""
+    assert check_meanings() == []
+    assert check_origins() == []
+
+
+def test_an_action_and_a_guard_without_a_meaning_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one is added there."""
+    acts = {action: effects for action, effects in actions.ACTIONS.items() if action is not Action.CLIMB}
+    guards = {guard: condition for guard, condition in actions.GUARDS.items() if guard is not Guard.PARKED}
+    monkeypatch.setattr(completeness, "ACTIONS", acts)
+    monkeypatch.setattr(completeness, "GUARDS", guards)
+    assert check_meanings() == [
+        "action climb means nothing in the small world; say what it does in discorder/proofs/actions.py",
+        "guard parked means nothing in the small world; say when it holds in discorder/proofs/actions.py",
+    ]
+
+
+def test_a_trigger_that_nobody_posts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its step no row of it would ever be taken, and every property would hold."""
+
+    def deaf(*arguments: Any) -> Any:
+        return (step for step in original(*arguments) if "is congested" not in step.says)
+
+    original = surroundings
+    monkeypatch.setattr(completeness, "surroundings", deaf)
+    assert check_origins() == [
+        "trigger congested is posted by nobody in the small world; "
+        "add the step that does it to discorder/proofs/surroundings.py"
+    ]
+
+
+def test_a_row_that_is_never_enabled_is_named(world: SmallWorld) -> None:
+    """Statically nothing may be wrong with it; but no shard ever comes there."""
+    congested = {n for n, move in enumerate(world.moves) if move is not None and move.trigger is Name.CONGESTED}
+    found = Found(1, 1, 1, 0.0, taken=frozenset(range(len(world.steps))) - congested)
+    assert dead_rows(world, found) == [
+        f"{state} x congested: a dead row, it is never enabled in the small world "
+        "(a publisher that must not lose is full: Discord's replay buffer is the spool)"
+        for state in (State.RESUMING, State.READY)
+    ]

@@ -1,0 +1,23 @@
+"""A plugin for pytest that puts a mutant in place of the table, before any test is collected. For `make mutants` only."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from discorder.statemachine import life_cycle
+from tests.table_mutants.mutants import MUTANT_VARIABLE, mutants
+
+
+def pytest_configure() -> None:
+    """Whoever has the table has the mutant now, and the machine is built from it anew."""
+    mutant = list(mutants())[int(os.environ[MUTANT_VARIABLE])]
+    _replace("ROWS", tuple(mutant.table.rows))
+    _replace("DEADLINES", mutant.table.deadlines)
+    _replace("LIFE_CYCLE", life_cycle.build_machine())
+
+
+def _replace(name: str, value: object) -> None:
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("discorder.statemachine") and hasattr(module, name):
+            setattr(module, name, value)
