@@ -226,8 +226,15 @@ def _any_number(counter: Variable, *states: State) -> tuple[Step, ...]:
     )
 
 
-OTHER_NUMBERS: tuple[Step, ...] = (
+_BY_OTHERS = Step(
+    Actor.FAULTS, "another shard congests a publisher", CONGESTED.is_(NO), (CONGESTED.becomes(YES),), Duty.MAY
+)
+
+ONLY_IN_TRACES: tuple[Step, ...] = (
     *_any_number(ATTEMPTS, State.UNHEALTHY),
     *_any_number(SUSPICION, State.RESUMING),
+    _BY_OTHERS,
 )
-"""Added for traces: the world counts to two where a real shard counts to `max_attempts`, and to three refusals in 180 s."""
+"""Added for traces: the world counts to two where a real shard counts to `max_attempts`, and to three refusals in 180 s; and
+it is alone, where a real shard shares the publishers with others.
+"""

@@ -13,7 +13,7 @@ from functools import cache
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.facts import STATE
 from discorder.proofs.small_world import THE_TABLE, Move, Table, small_world, with_steps, without_properties
-from discorder.proofs.surroundings import OTHER_NUMBERS
+from discorder.proofs.surroundings import ONLY_IN_TRACES
 from discorder.proofs.traces import Trace, TraceStep
 from discorder.proofs.transcript import described
 from discorder.statemachine.states import INITIAL
@@ -55,7 +55,7 @@ class TraceChecker:
 
     def __init__(self, table: Table = THE_TABLE) -> None:
         self._table = table
-        self._world = without_properties(with_steps(small_world(table), *OTHER_NUMBERS), frozenset())
+        self._world = without_properties(with_steps(small_world(table), *ONLY_IN_TRACES), frozenset())
         self._compiled = Compiled(self._world)
         self._beginning = frozenset(self._compiled.beginnings())
         self._known: dict[Belief, dict[Move, Belief]] = {}
