@@ -11,8 +11,9 @@ from discorder.proofs.traces import trace_of
 from discorder.proofs.validation import trace_checker
 from discorder.shard_tracker import ShardTracker
 
-
-MANY = 32  # rings that are checked of one test; a test that plays hundreds of runs has some checked from all along its way
+MANY = (
+    32  # rings that are checked of one test; a test that plays hundreds of runs has some checked from all along its way
+)
 
 
 @pytest.fixture(autouse=True)
