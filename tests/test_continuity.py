@@ -106,6 +106,30 @@ def test_a_position_tells_of_a_lost_event_that_no_other_follows() -> None:
     assert continuity.asks == {SHARD: Ask(SHARD, "s", 20)}
 
 
+def test_a_position_that_vouches_for_less_than_is_missing_proves_nothing() -> None:
+    """A new process knows what came after the place where it resumed, and nothing of what lay before."""
+    continuity = started("A")
+    assert seen(continuity.live(position(12, 12))) == []
+    assert continuity.asks == {SHARD: Ask(SHARD, "s", 10)}
+
+
+def test_the_next_number_proves_nothing_to_who_wants_some_types_only() -> None:
+    continuity = new("A", saved=(Saved(SHARD, "s", 9),))
+    assert seen(continuity.replay_ended(SHARD, end(9))) == []
+    assert seen(continuity.live(event(10, None))) == []
+    assert SHARD in continuity.asks
+
+
+def test_a_cursor_stays_where_a_replay_began_until_it_is_known_what_the_replay_lacked() -> None:
+    continuity = new("A", saved=(Saved(SHARD, "s", 10),))
+    assert seen(continuity.replayed(SHARD, event(12, 9))) == [12]
+    assert continuity.place(SHARD) == Saved(SHARD, "s", 10, {"A": 12})
+    assert seen(continuity.replayed(SHARD, event(1, 0, session="t"))) == [("session", 11, None), 1]
+    assert continuity.place(SHARD) == Saved(SHARD, "s", 10)
+    assert seen(continuity.replay_ended(SHARD, end(1, session="t"))) == []
+    assert continuity.place(SHARD) == Saved(SHARD, "t", 1)
+
+
 def test_a_restarted_plane_that_resumes_gives_no_gap_to_who_has_everything() -> None:
     """It cannot say what preceded its first events. All types: the numbers prove it. Some: what was told before does."""
     everything = started()

@@ -160,6 +160,15 @@ def test_what_a_queue_dropped_before_it_came_here_is_a_hole(ring: Ring, make_eve
     assert (position.since, position.last, position.types) == (8, 9, {"MESSAGE_CREATE": 9})
 
 
+def test_a_hole_in_a_later_session_is_told_to_who_comes_from_an_earlier_one(ring: Ring, make_event: MakeEvent) -> None:
+    append(ring, make_event(1, session="a"))
+    append(ring, make_event(1, session="b"))
+    append(ring, gap(GapKind.PUBLISHER, "b", 2, 5))
+    append(ring, make_event(6, session="b"))
+    found = replay(ring, "a", 1)
+    assert (found.complete, found.since) == (False, ("b", 5))
+
+
 def test_the_same_event_is_kept_once(ring: Ring, make_event: MakeEvent) -> None:
     for seq in (1, 2, 1, 2, 3):
         append(ring, make_event(seq))
