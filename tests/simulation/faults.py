@@ -125,7 +125,7 @@ NATURES: dict[Kind, Nature] = {
     Kind.ASK_BEAT: Nature("op 1: a beat at once", ""),
     Kind.READY_SLOW: Nature("READY takes 10 to 50 s", "", (30, 300)),
     Kind.READY_NEVER: Nature("IDENTIFY is not answered", "2", (10, 100), weight=2),
-    Kind.IDENTIFY_INVALID: Nature("IDENTIFY is answered by op 9", "6", (2, 30), 2),
+    Kind.IDENTIFY_INVALID: Nature("IDENTIFY is answered by op 9", "6", (2, 300), 2),
     Kind.RESUME_INVALID: Nature("RESUME is answered by op 9 false: the session is gone", "6", (1, 10), weight=2),
     Kind.RESUME_AGAIN: Nature("RESUME is answered by op 9 true", "5, 6", (2, 40)),
     Kind.RESUME_CLOSED: Nature("RESUME is answered by a close", "19", (5, 600), 3),

@@ -24,6 +24,7 @@ class Host:
     disk: Disk
     books: dict[Sink, Book]
     identify_sent: dict[int, float] = field(default_factory=dict)
+    identified_at: list[float] = field(default_factory=list)
     wall_jumped_at: float = float("-inf")
     starts: int = 0
 

@@ -82,7 +82,7 @@ def _measures(rng: random.Random, days: float) -> Measures:
         ttl=rng.choice((90.0, 240.0)),
         replay_buffer=rng.choice((40, 400, 5000)),
         event_gap=rng.choice((1.0, 4.0, 20.0)) if days < 1 else 30.0,
-        start_total=rng.choice((1000, 1000, 1000, 30)),
+        start_total=rng.choice((1000, 1000, 1000, 30, 10)),
         queue=rng.choice((4, 60)),
         latency=rng.choice((0.001, 0.04, 0.3)),
     )

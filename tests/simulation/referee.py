@@ -26,6 +26,8 @@ LEAST_PAUSE = 0.25
 SLOT_SPACING = 5.25
 REFUSALS, REFUSED_FOR = 3, 180.0
 HOLD_OFF = 45.0
+KEPT = 100_000.0  # seconds for which an IDENTIFY is remembered here
+PAID_FOR = 86_000.0  # seconds for which a debit is surely still in the ledger
 COMMITTED_WITHIN = 0.1  # seconds until a READY that came must be on a sound disk
 
 
@@ -97,6 +99,7 @@ class Referee:
         elif op == Op.IDENTIFY:
             life.beats[link.shard] = None
             self._check_spacing(life, link)
+            self._check_paid(life, link)
 
     def _beat_sent(self, life: Life, wire: Wire, seq: int | None) -> None:
         now, shard = life.monotonic(), wire.link.shard
@@ -114,6 +117,15 @@ class Referee:
             late = life.monotonic() - since - self._gateway.measures.interval
             if late > 0.5:
                 self._violate(f"shard {wire.link.shard}: a heartbeat is {late:.1f} s late")
+
+    def _check_paid(self, life: Life, link: Link) -> None:
+        """Before an IDENTIFY goes out its debit is on the disk."""
+        host, now = life.host, life.loop.time()
+        host.identified_at = [*(at for at in host.identified_at if at > now - KEPT), now]
+        sent = [at for at in host.identified_at if at > now - PAID_FOR]
+        paid = len(host.disk.book.ledger.debits)
+        if max(host.disk.troubled_at, host.wall_jumped_at) < sent[0] - PAID_FOR and paid < len(sent):
+            self._violate(f"shard {link.shard}: {len(sent)} IDENTIFYs in a day, {paid} are in the ledger")
 
     def _check_spacing(self, life: Life, link: Link) -> None:
         bucket, now = link.shard % self._gateway.measures.max_concurrency, life.loop.time()

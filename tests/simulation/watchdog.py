@@ -12,12 +12,15 @@ from discorder.statemachine import RUNS, State
 from discorder.statemachine.table import ROWS
 from tests.simulation.faults import Kind, Weather
 from tests.simulation.gateway import Gateway
-from tests.simulation.life import Life, Wire
+from tests.simulation.life import Host, Life, Wire
 from tests.simulation.network import Stage
+from tests.simulation.plan import DAY
 from tests.simulation.sinks import Sink
 
 EVERY = 5.0
 LATE = 1.5  # seconds granted on top of every bound
+CLOCK_WAS_SET = 10_000.0  # the same, when the ages of debits are wrong by up to two hours
+SETTLING = 700.0  # seconds after a debit has expired until the shard that waited for it is up
 STABLE = 125.0  # seconds in Ready after which back-off has begun anew
 READY_WITHIN_BY_RESUME = 120.0
 READY_WITHIN_BY_IDENTIFY = 800.0
@@ -122,12 +125,18 @@ class Watchdog:
         for shard in life.tracker.shards:
             known = any(s.label in life.known for s in self._gateway.living(shard.shard_id, life.host.name))
             bound = READY_WITHIN_BY_RESUME if known else READY_WITHIN_BY_IDENTIFY
-            if shard.state is not State.READY and calm > bound and not self._budget_is_spent(shard):
+            if shard.state is not State.READY and calm > bound and not self.budget_is_spent(life.host):
                 self._violate(f"shard {shard.shard_id}: {shard.state} although nothing has been wrong for {calm:.0f} s")
 
-    def _budget_is_spent(self, shard: ShardTracker) -> bool:
-        total = self._gateway.measures.start_total
-        return self._gateway.remaining <= max(-(-total // 10), self._gateway.measures.shards)
+    def budget_is_spent(self, host: Host) -> bool:
+        """By Discord's count, or by the host's own of the last day: whichever is lower binds."""
+        measures, now = self._gateway.measures, self._gateway.loop.time()
+        spendable = measures.start_total - max(-(-measures.start_total // 10), measures.shards)
+        slack = SETTLING if host.wall_jumped_at < 0 else CLOCK_WAS_SET
+        spent = sum(at > now - DAY - slack for at in host.identified_at)
+        by_discord = measures.start_total - self._gateway.remaining
+        unsent = host.starts  # a process that is killed may have paid for one that it did not send
+        return max(by_discord, spent) + unsent >= spendable
 
     def _bounded(self, life: Life) -> None:
         assert life.tracker is not None

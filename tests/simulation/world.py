@@ -29,6 +29,7 @@ from tests.simulation.watchdog import EVERY, Watchdog
 
 AIM_FOR = 60.0  # seconds that a fault waits for the state that it aims at
 CALM = 900.0  # seconds without a fault at the end, after the last one is over
+PARKED_LONGEST = 12_000.0  # beyond a day, when the clock was set
 QUIET = 30.0  # and without an event
 NIGHT_GAP = 60.0  # seconds between two events when nothing has been wrong for so long
 ENDS_WITHIN = 10.0
@@ -110,8 +111,8 @@ class World:
         self._look()
         self._until(plan.seconds)
         self._until(max(loop.time(), self._watchdog.trouble_until) + CALM)
-        if self._gateway.remaining <= plan.measures.start_total // 5:  # parked until Discord gives new IDENTIFYs
-            self._until(self._gateway.reset_at + DAY + CALM)
+        if self._watchdog.budget_is_spent(self._main):  # parked until there are new IDENTIFYs
+            self._until(self._gateway.reset_at + DAY + PARKED_LONGEST)
         self._talking = False
         self._until(loop.time() + QUIET)
         self._end()
