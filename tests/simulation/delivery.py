@@ -34,6 +34,7 @@ class Delivery:
         self._lives = lives
         self._violate = violate
         self._repeating = frozenset(repeating)
+        self._saved: set[str] = set()
 
     # ---------------------------------------------------------------- a publisher accepts
 
@@ -88,10 +89,15 @@ class Delivery:
 
     # ---------------------------------------------------------------- the store
 
-    def saved(self, process: Process, stored: StoredSession) -> None:
-        """A checkpoint must not run ahead of a required sink: what lies below it is never asked for again."""
+    def saved(self, process: Process, stored: StoredSession, now: bool) -> None:
+        """A new session is stored at once. A checkpoint must not run ahead of a required sink: what lies below it is never
+        asked for again.
+        """
         life = self._lives[process]
         session = self._gateway.by_label[session_label(stored.session_id)]
+        if session.label not in self._saved and not now:
+            self._violate(f"session {session.label} is new, and is not stored at once")
+        self._saved.add(session.label)
         for book in required(life.host):
             due = next_wanted(book.sink, session, book.page(session.label))
             if stored.seq >= due:

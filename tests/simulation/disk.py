@@ -33,7 +33,7 @@ class Disk:
         self.book = Book()
         self.owners: dict[Shard, Process] = {}
         self.troubled_at = float("-inf")
-        self.saved: Callable[[Process, StoredSession], None] = lambda _, __: None  # told of every save
+        self.saved: Callable[[Process, StoredSession, bool], None] = lambda _, __, ___: None  # told of every save
         self._rng = rng
         self._weather = weather
         self._outside = loop.outside
@@ -113,7 +113,7 @@ class DiskStore:
         return sorted(kept.values(), key=layout_order)
 
     def save(self, session: StoredSession, *, now: bool = False) -> None:
-        self._disk.saved(self._process, session)
+        self._disk.saved(self._process, session, now)
         self._put(session.shard, session, WRITE_EVERY if not now else 0.0)
 
     def forget(self, shard_id: int, shard_count: int) -> None:

@@ -120,8 +120,10 @@ NATURES: dict[Kind, Nature] = {
     Kind.INVALID: Nature("op 9 false: the session is gone", "5, 6"),
     Kind.INVALID_FIRST: Nature("op 9 before Hello", "21", (2, 20)),
     Kind.CLOSE: Nature("the gateway closes", "8", variants=len(CLOSE_CODES), weight=12),
-    Kind.CLOSE_FATAL: Nature("the gateway closes for good; an operator starts anew", "7", variants=len(FATAL_CODES)),
-    Kind.NO_ACK: Nature("heartbeats are not acknowledged on this connection", "3"),
+    Kind.CLOSE_FATAL: Nature(
+        "the gateway closes for good; an operator starts anew", "7", variants=len(FATAL_CODES), weight=8
+    ),
+    Kind.NO_ACK: Nature("heartbeats are not acknowledged on this connection", "3", weight=10),
     Kind.ASK_BEAT: Nature("op 1: a beat at once", ""),
     Kind.READY_SLOW: Nature("READY takes 10 to 50 s", "", (30, 300)),
     Kind.READY_NEVER: Nature("IDENTIFY is not answered", "2", (10, 100), weight=2),

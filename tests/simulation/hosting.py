@@ -89,7 +89,7 @@ class Hosting:
         self._graveyard: list[VirtualTask] = []
         self._base = load_config(None, self._settings())
         self.judge: Judge
-        self.saved: Callable[[Process, StoredSession], None]
+        self.saved: Callable[[Process, StoredSession, bool], None]
         self.found: Callable[[Life, list[StoredSession]], None]
 
     def _settings(self) -> list[str]:
