@@ -33,15 +33,8 @@ TESTS = "tests/statemachine"
 _NO_SESSION = "explained: no session is held in Identifying; the row says what op 9 means wherever it comes"
 
 EXPLAINED: dict[str, str] = {
-    "action dropped: Identifying × slot_refused → Unhealthy: release_slot": (
-        "explained: a refusal has ended the request, nothing is left to release; the action is idempotent, and every row "
-        "that gives up in Identifying has it"
-    ),
     "action dropped: Identifying × invalid_session → Unhealthy: drop_session": _NO_SESSION,
     "action dropped: Identifying × invalid_resumable → Unhealthy: drop_session": _NO_SESSION,
-    "action dropped: Unhealthy × diagnosed [fatal] → Exited: abort_socket": (
-        "explained: only the gateway's close frame is fatal, and it leaves no socket; every row into Exited aborts"
-    ),
 }
 
 
