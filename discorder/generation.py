@@ -71,6 +71,7 @@ class Generation:
         self._writes: set[asyncio.Task[None]] = set()
         self._task_ended = asyncio.Event()
         self._winding_up = False
+        self._signalled = False  # the processor posted a trigger that the driver has not had a turn for
 
     # ---------------------------------------------------------------- told by the driver
 
@@ -196,7 +197,7 @@ class Generation:
             msg = f"no connection within {DIAL_SECONDS:g} s"
             raise ConnectFailed(msg) from None
         heartbeat = self.heartbeat
-        callbacks = Callbacks(self._post, self._hello, heartbeat.acknowledged, heartbeat.ask)
+        callbacks = Callbacks(self._signal, self._hello, heartbeat.acknowledged, heartbeat.ask)
         while True:
             batch = await self.transport.receive()
             if asyncio.current_task() in self._dismissed:  # it ignored its cancellation: this socket is an old one
@@ -204,6 +205,13 @@ class Generation:
                 return
             heartbeat.frame()
             self._reception.take(batch, callbacks)
+            if self._signalled:  # the driver's turn, so that READY is stored before the burst behind it is read
+                self._signalled = False
+                await self._clock.sleep(0)
+
+    def _signal(self, what: trigger.Trigger) -> None:
+        self._signalled = True
+        self._post(what)
 
     def _hello(self, interval: float) -> None:
         self.heartbeat.hello(interval)

@@ -25,6 +25,7 @@ class _Order:
     """A change that was asked for, and who waits for its result."""
 
     change: Change[Any]
+    durable: bool
     answer: asyncio.Future[Any]
 
 
@@ -38,10 +39,10 @@ class Bookkeeper:
         self._owed: list[Callable[[Book], Book]] = []  # what the store has not got yet, in order
         self._writing: asyncio.Task[None] | None = None
 
-    async def change(self, change: Change[T]) -> T:
-        """Change the store's book; on return it has reached the disk. Raises StoreUnavailable: nothing was changed then."""
+    async def change(self, change: Change[T], *, durable: bool = True) -> T:
+        """Change the store's book; see `SessionStore.transact`. Raises StoreUnavailable: nothing was changed then."""
         loop = asyncio.get_running_loop()
-        order = _Order(change, loop.create_future())
+        order = _Order(change, durable, loop.create_future())
         self._orders.append(order)
         if self._writing is None:
             self._writing = loop.create_task(self._write(), name="identify-book")
@@ -49,9 +50,12 @@ class Bookkeeper:
         return result
 
     async def record(self, change: Callable[[Book], Book]) -> None:
-        """Make a change that must not get lost: the store gets it later if it cannot be used now."""
+        """Make a change that must not get lost: the store gets it later if it cannot be used now.
+
+        It does not wait for the disk: it was paid for before, and READY, which is stored next, must not stand behind it.
+        """
         try:
-            await self.change(lambda book: (change(book), None))
+            await self.change(lambda book: (change(book), None), durable=False)
         except StoreUnavailable:
             self.book = change(self.book)
             self.owe(change)
@@ -66,7 +70,7 @@ class Bookkeeper:
             while self._orders:
                 orders, self._orders = self._orders, []
                 try:
-                    results = await self._transact([order.change for order in orders])
+                    results = await self._transact(orders)
                 except Exception as error:  # noqa: BLE001  # it belongs to those who asked
                     for order in orders:
                         if not order.answer.done():
@@ -78,7 +82,7 @@ class Bookkeeper:
         finally:
             self._writing = None
 
-    async def _transact(self, changes: list[Change[Any]]) -> list[Any]:
+    async def _transact(self, orders: list[_Order]) -> list[Any]:
         owed, known = tuple(self._owed), self.book
 
         def whole(book: Book) -> tuple[Book, tuple[Book, list[Any]]]:
@@ -86,11 +90,11 @@ class Bookkeeper:
             for debt in owed:
                 book = debt(book)
             results = []
-            for change in changes:
-                book, result = change(book)
+            for order in orders:
+                book, result = order.change(book)
                 results.append(result)
             return book, (book, results)
 
-        self.book, results = await self._store.transact(whole)
+        self.book, results = await self._store.transact(whole, durable=any(order.durable for order in orders))
         del self._owed[: len(owed)]
         return results

@@ -124,9 +124,9 @@ class Database:
             else:
                 self._written[shard] = session
 
-    def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
-        """Apply ``change`` to the book; committed with synchronous=FULL, so it has reached the disk on return."""
-        with self._closing_damage(), self._transaction(busy_ms=LEDGER_BUSY_MS, durable=True) as connection:
+    def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool) -> T:
+        """Apply ``change`` to the book; ``durable``: committed with synchronous=FULL, so it has reached the disk on return."""
+        with self._closing_damage(), self._transaction(busy_ms=LEDGER_BUSY_MS, durable=durable) as connection:
             before = select_book(connection, self._bot)
             after, result = change(before)
             write_book(connection, self._bot, before, after)

@@ -142,14 +142,14 @@ class SqliteSessionStore:
                 if not await self._write_pending():
                     return
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
         if self._closed or self._health.state is StoreState.UNUSABLE:
             raise StoreUnavailable(self._health.reason or "the session store is closed")
 
         def on_thread() -> T:
             if not self._database.is_current:
                 self._reopen()
-            return self._database.transact(change)
+            return self._database.transact(change, durable=durable)
 
         try:
             result = await self._on_thread(on_thread)

@@ -126,8 +126,8 @@ class SessionStore(Protocol):
         """Return once everything saved so far was written, or the try has failed (`health` tells)."""
         ...
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
-        """Apply a pure function to the book, alone and durably: on return the new book has reached the disk.
+    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
+        """Apply a pure function to the book, alone: on return the new book survives this process, if ``durable`` the machine too.
 
         ``change`` may run on another thread. Raises StoreUnavailable, and then nothing was changed.
         """
@@ -174,7 +174,7 @@ class MemorySessionStore:
     async def flush(self) -> None:
         """Nothing is pending."""
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:  # noqa: ARG002
         if self._closed:
             msg = "the session store is closed"
             raise StoreUnavailable(msg)

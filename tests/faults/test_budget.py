@@ -62,11 +62,11 @@ class Mortal:
         if self._lives:
             await self._inner.flush()
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
         if not self._lives:
             msg = "the process has crashed"
             raise StoreUnavailable(msg)
-        return await self._inner.transact(change)
+        return await self._inner.transact(change, durable=durable)
 
     async def close(self) -> None:
         await self._inner.close()

@@ -44,11 +44,11 @@ class BrokenStore(MemorySessionStore):
 
     broken = False
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
         if self.broken:
             msg = "disk full"
             raise StoreUnavailable(msg)
-        return await super().transact(change)
+        return await super().transact(change, durable=durable)
 
 
 @pytest.fixture
@@ -552,10 +552,10 @@ class SlowStore(MemorySessionStore):
 
     transactions = 0
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
         self.transactions += 1
         await asyncio.sleep(0)
-        return await super().transact(change)
+        return await super().transact(change, durable=durable)
 
 
 async def test_a_round_of_buckets_is_paid_for_in_one_transaction(clock: FakeClock) -> None:
@@ -621,7 +621,7 @@ async def test_a_gate_that_fails_by_itself_says_so(clock: FakeClock, capsys: pyt
     """Nobody waits for the note that an IDENTIFY was sent; its failure must not vanish all the same."""
 
     class Mistaken(MemorySessionStore):
-        async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+        async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
             msg = "a mistake in the store"
             raise RuntimeError(msg)
 

@@ -125,7 +125,7 @@ class DiskStore:
                 if not await self._write():
                     return
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]]) -> T:
+    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
         if self._closed:
             msg = "the session store is closed"
             raise StoreUnavailable(msg)
