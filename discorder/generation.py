@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from discorder.clock import Clock, within
 from discorder.doctor import Doctor
-from discorder.errors import Closed, ConnectFailed, FatalCloseError, TaskDied
+from discorder.errors import Closed, ConnectFailed, FatalCloseError, ProtocolBreach, TaskDied
 from discorder.heartbeat import Heartbeat
 from discorder.logs import logger
 from discorder.outbox import Outbox
@@ -157,7 +157,7 @@ class Generation:
             return  # the doctor after its last visit, the master with nothing left to wait for
         self._log_stopped(name, repr(error))
         self._tracker.failures[name] = error
-        self._post(_as_trigger(name, error))
+        self._post(_as_trigger(name, error, before_hello=self._tracker.pulse is None))
 
     def _written(self, task: asyncio.Task[None]) -> None:
         self._writes.discard(task)
@@ -228,9 +228,14 @@ class Generation:
         await self.transport.connect(url)
 
 
-def _as_trigger(name: Task, error: BaseException) -> trigger.Trigger:
-    """What the end of a task means to the machine."""
-    if name is Task.PROCESSOR and isinstance(error, ConnectFailed):
+def _as_trigger(name: Task, error: BaseException, *, before_hello: bool) -> trigger.Trigger:
+    """What the end of a task means to the machine.
+
+    A host that speaks nonsense where Hello is due is no better than one that refuses: the other host gets its turn.
+    """
+    if name is Task.PROCESSOR and (
+        isinstance(error, ConnectFailed) or (isinstance(error, ProtocolBreach) and before_hello)
+    ):
         return trigger.ConnectFailed(error)
     if name is Task.PROCESSOR and isinstance(error, Closed):
         row = classify(error.code)

@@ -64,7 +64,7 @@ class Keeper:
         clock: Clock,
     ) -> None:
         self._store = store
-        self._shard = shard
+        self.shard = shard
         self._reception = reception
         self._delivery = delivery
         self._intents = intents
@@ -90,7 +90,7 @@ class Keeper:
     def finish(self) -> None:
         """The shard has ended, and has told of a session that it dropped."""
         if self._dropped:
-            self._store.forget(*self._shard)
+            self._store.forget(*self.shard)
 
     def checkpoint(self) -> None:
         """Write the delivered sequence if it has moved; the store does it in its own time."""
@@ -105,7 +105,7 @@ class Keeper:
     def _write(self, session: Session, seq: int, *, now: bool) -> None:
         """``seq`` 0: what is stored with the session, READY, is still to be delivered."""
         self._stored_seq = seq
-        shard_id, shard_count = self._shard
+        shard_id, shard_count = self.shard
         self._store.save(
             StoredSession(
                 shard_id=shard_id,
@@ -200,6 +200,17 @@ class Sessions:
         )
         self._keepers.append(keeper)
         return keeper
+
+    async def forget_what_never_began(self, layout: Layout | None) -> None:
+        """A goodbye came before the shards of ``layout`` had drivers: what is stored of them is not to be resumed either.
+
+        There is no socket to say it on; Discord lets such a session expire.
+        """
+        begun = {keeper.shard for keeper in self._keepers}
+        for session in await self._store.load_all():
+            ours = layout is None or (session.shard_count == layout[1] and session.shard_id in layout[0])
+            if ours and session.shard not in begun:
+                self._store.forget(*session.shard)
 
     def set_limits(self, info: GatewayInfo, shard_count: int) -> None:
         """A look-up has answered: IDENTIFYs can be paid for."""

@@ -146,7 +146,7 @@ class Outbox:
         """There may be something to send. The pump is a task only while something waits and a session is there."""
         if self._write is None or not self._queue:
             return
-        if self._pump is not None and self._alarm is not None:
+        if self._pump is not None and self._alarm is not None and not self._pump.done():  # a done one hears no alarm
             self._alarm.ring()
             return
         alarm = self._alarm = Alarm(self._clock)

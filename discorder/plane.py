@@ -13,7 +13,7 @@ from discorder.assembly import Assembly, Surroundings, configured_layout, make_t
 from discorder.config import Config
 from discorder.desk import PlaneDesk
 from discorder.driver import ShardDriver
-from discorder.errors import DiscorderError
+from discorder.errors import ConfigError, DiscorderError
 from discorder.keeping import NO_CLAIM, Claim, Sessions
 from discorder.lifeline import Lifeline, finish_gracefully
 from discorder.logs import logger
@@ -101,6 +101,12 @@ class ControlPlane:
 
     async def _open_sessions(self) -> Sessions:
         around, config, token = self._around, self._config, self._client.token
+        if self._claim != NO_CLAIM and not config.session.store:
+            msg = (
+                "taking over and waiting need a session store: the processes that share one know of each other by it; "
+                'set [session] store (it is ""), or start without --take-over and --wait'
+            )
+            raise ConfigError(msg)
         bot = bot_key(token.reveal())  # no frame keeps the token itself in a variable: error reporters show them
         return Sessions(
             around.store or await open_store(config.session.store, bot=bot, clock=around.clock),
@@ -134,6 +140,8 @@ class ControlPlane:
             if filled is not None:
                 filled(tracker)
             await self._supervise(tracker)
+            if self._stop_asked:
+                await sessions.forget_what_never_began(self._layout)
         finally:
             self._start_up.close()
             await self._drain()

@@ -151,7 +151,7 @@ class IdentifyGate:
         if before:
             return Later(left)
         try:
-            answer = await within(self._clock, left, self._take(request, bucket))
+            answer = await self._take(request, bucket, left)
         except TimeoutError:
             return self._send_away(request.shard_id, bucket, ahead)
         return Later(min(answer.seconds, POLL)) if isinstance(answer, Later) else answer
@@ -172,12 +172,16 @@ class IdentifyGate:
 
     # --- paying ---------------------------------------------------------------------------------------------------------
 
-    async def _take(self, request: Request, bucket: int) -> Ticket | Refusal | Later:
-        """`_pay`, in a task of its own: who is cancelled meanwhile gives back what it paid for."""
+    async def _take(self, request: Request, bucket: int, seconds: float) -> Ticket | Refusal | Later:
+        """`_pay`, in a task of its own: who is cancelled meanwhile, or out of time, gives back what it paid for.
+
+        Raises TimeoutError after ``seconds``. No task stands between here and the caller of `admit`: a cancellation in the very
+        turn in which the ticket comes would lose it there.
+        """
         paying = self._spawn(self._pay(request, bucket))
         try:
-            return await asyncio.shield(paying)
-        except asyncio.CancelledError:
+            return await within(self._clock, seconds, asyncio.shield(paying))
+        except (TimeoutError, asyncio.CancelledError):
             request.withdrawn = True
             paying.add_done_callback(_give_back)
             raise

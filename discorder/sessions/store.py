@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from discorder.errors import StoreUnavailable
+from discorder.logs import logger
 from discorder.sessions.book import Book
 
 T = TypeVar("T")
@@ -154,8 +155,16 @@ class MemorySessionStore:
     async def open(self) -> None:
         """Nothing to open."""
 
-    async def hold(self, shards: Iterable[Shard], *, take_over: bool = False, patience: float = 0.0) -> None:
-        """Nobody else can see this store."""
+    async def hold(
+        self,
+        shards: Iterable[Shard],  # noqa: ARG002  # nobody contests them
+        *,
+        take_over: bool = False,
+        patience: float = 0.0,
+    ) -> None:
+        """Nobody else can see this store, so that nobody can be waited for or asked."""
+        if take_over or patience > 0:
+            logger.warning("Nobody can be asked to hand over, or waited for", reason=self._health.reason)
 
     async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
         return fitting(self._sessions.values(), shard_count, intents)

@@ -57,6 +57,50 @@ async def test_an_unreachable_api_under_fail_on_error(discorder: Callable[..., A
     check(await discorder("serve", *arguments, token="MTIz.some.token"), 69, api)
 
 
+def sets(*settings: str) -> list[str]:
+    return [word for setting in (*settings, FREE_PORT) for word in ("--set", setting)]
+
+
+async def test_attempts_that_are_used_up(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
+    """The API answers, the gateway does not: after the second failure in a row."""
+    await sim.refuse_upgrades(503)
+    settings = sets(f"gateway.api={sim.api_url}", "gateway.max_attempts=2")
+    check(await discorder("serve", *settings, token=sim.token), 69, "gave up after 2", "503")
+    assert sim.refused_upgrades == 2
+
+
+async def test_a_budget_that_is_spent_under_fail_on_error(discorder: Callable[..., Awaitable[Any]]) -> None:
+    """It says until when, and no IDENTIFY was sent."""
+    async with Simulator(guilds=1, session_start_remaining=50) as sim:
+        settings = sets(f"gateway.api={sim.api_url}", "gateway.fail_on_error=true")
+        check(await discorder("serve", *settings, token=sim.token), 75, "identify budget is spent", "is allowed at")
+        assert sim.identifies == 0
+
+
+async def test_a_failure_under_fail_on_error(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
+    """The failure itself, in one line."""
+    await sim.refuse_upgrades(503)
+    settings = sets(f"gateway.api={sim.api_url}", "gateway.fail_on_error=true")
+    check(await discorder("serve", *settings, token=sim.token), 76, "503")
+    assert sim.refused_upgrades == 1
+
+
+async def test_a_store_that_cannot_be_made(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
+    settings = sets(f"gateway.api={sim.api_url}", "session.store=/proc/nowhere/sessions.sqlite3")
+    check(await discorder("serve", *settings, token=sim.token), 74, "/proc/nowhere", "[session] store")
+    assert sim.connects == 0
+
+
+@pytest.mark.parametrize("claim", [["--take-over"], ["--wait", "5"]], ids=["take over", "wait"])
+async def test_a_claim_without_a_store_to_share(
+    discorder: Callable[..., Awaitable[Any]], sim: Simulator, claim: list[str]
+) -> None:
+    """Without a store no process knows of another: better told than done in silence."""
+    settings = sets(f"gateway.api={sim.api_url}", "session.store=")
+    check(await discorder("serve", *claim, *settings, token=sim.token), 78, "[session] store", "--take-over")
+    assert sim.connects == 0
+
+
 async def test_wrong_usage(discorder: Callable[..., Awaitable[Any]]) -> None:
     check(await discorder("serve", "--record-raw"), 2, "--record")
     check(await discorder("no-such-command"), 2)

@@ -13,9 +13,10 @@ import pytest
 
 from discorder import diagnose, shutdown
 from discorder.clock import SystemClock
+from discorder.sessions import bot_key, read_store
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.wire import Event
+from discorder.wire import Event, session_label
 from tests.faults import places
 from tests.faults.places import Reach
 from tests.faults.table import Case
@@ -104,11 +105,12 @@ async def test_16_shutdown_in_every_state_leaves_nothing_behind(
     sim = await start_sim(reach, clock=SystemClock(), identify_spacing=0.0)
     usage = Usage()
     stage = await reach(sim, start_for_real)
-    sessions = list(sim.sessions)
+    sessions, identifies = list(sim.sessions), sim.identifies
     began = time.monotonic()
     await shutdown(stage.tracker)
     await stage.task
-    case.note(recovery=time.monotonic() - began, identifies=0)
+    case.note(recovery=time.monotonic() - began, identifies=sim.identifies - identifies)
+    assert sim.identifies == identifies
     assert time.monotonic() - began < 1.0
     assert stage.tracker.state is State.EXITED
     await sim.heal()
@@ -173,11 +175,12 @@ async def test_16_shutdown_in_every_state_with_hung_publishers(
 
     sim = await start_sim(reach)
     stage = await reach(sim, start)
-    sessions = list(sim.sessions)
+    sessions, identifies = list(sim.sessions), sim.identifies
     began = stage.clock.monotonic()
     ending = asyncio.ensure_future(shutdown(stage.tracker))
     await stage.until(lambda: stage.tracker.state is State.EXITED, while_running=False)
-    case.note(recovery=stage.clock.monotonic() - began, identifies=0)
+    case.note(recovery=stage.clock.monotonic() - began, identifies=sim.identifies - identifies)
+    assert sim.identifies == identifies
     assert stage.clock.monotonic() - began < 1.0
     await stage.until(ending.done, while_running=False)
     assert stage.clock.monotonic() - began < 1.3
@@ -198,6 +201,29 @@ async def test_16_goodbye_ends_the_session(
     assert stage.tracker.session is None
     if reach is places.in_ready:
         assert sim.sessions == []
+
+
+@pytest.mark.parametrize("goodbye", [False, True], ids=["handing over", "goodbye"])
+@pytest.mark.parametrize("reach", PLACES.values(), ids=PLACES.keys())
+async def test_16_handing_over_keeps_the_stored_session_and_a_goodbye_removes_it(
+    case: Case, start_sim: Start, start_stage: StartStage, tmp_path: Path, reach: Reach, goodbye: bool
+) -> None:
+    """In every state. A stop that was asked for already stays what it was; a close that is under way cannot be unsaid."""
+
+    def start(sim: Simulator, *settings: str, **around: Any) -> Stage:
+        return start_stage(sim, f"session.store={tmp_path / 'sessions.sqlite3'}", *settings, **around)
+
+    sim = await start_sim(reach)
+    stage = await reach(sim, start)
+    held, too_late = stage.tracker.session_label, reach in {places.in_unhealthy, places.in_stopping}
+    await stage.stop(goodbye=goodbye)
+    stored = read_store(tmp_path / "sessions.sqlite3", bot_key(sim.token)).sessions
+    keeps = held is not None and (not goodbye or reach is places.in_stopping)
+    assert [session_label(session.session_id) for session in stored] == ([held] if keeps else [])
+    await sim.heal()
+    await sim.wait_for(lambda: len(sim.closes) == sim.connects)
+    ended = [close.code for close in sim.closes if close.by == "client" and close.code in {1000, 1001}]
+    assert ended == ([1000] if goodbye and not too_late and reach not in WITHOUT_A_SOCKET else [])
 
 
 async def test_16_shutdown_before_the_look_up_has_answered(

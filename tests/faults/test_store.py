@@ -121,7 +121,7 @@ async def test_25_the_disk_is_full(case: Case, cripple: Cripple, real: Simulator
     log = await plane.end()
     assert log.count("The session store fails; the session runs on") == 1
     assert real.identifies == 1
-    case.note(identifies=0)
+    case.note(identifies=real.identifies - 1)
 
 
 @pytest.mark.system
@@ -138,7 +138,7 @@ async def test_25_the_disk_is_full_at_start(case: Case, cripple: Cripple, real: 
     await second.reports("store: ok")
     await second.end()
     assert (real.identifies, real.resumed) == (1, 2)
-    case.note(identifies=0)
+    case.note(identifies=real.identifies - 1)
 
 
 @pytest.mark.system
@@ -161,7 +161,7 @@ async def test_25_the_store_is_read_only(case: Case, cripple: Cripple, real: Sim
         file.chmod(0o755)
     warm_up = 1  # `crippled` lives once without a store before it gives up its rights
     assert (real.identifies, real.resumed) == (1 + warm_up, 2)
-    case.note(identifies=0)
+    case.note(identifies=real.identifies - 1 - warm_up)
 
 
 def make_newer(path: Path) -> None:

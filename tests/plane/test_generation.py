@@ -243,6 +243,23 @@ async def test_a_resume_that_is_interrupted_is_tried_again(
     assert not third.ops(Op.IDENTIFY)
 
 
+async def test_a_session_that_replays_is_not_refused_however_often_its_replay_is_cut(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """One event on each of nine connections over four minutes: a server that accepts the session, on a bad line."""
+    stage = start_memory_stage()
+    (await stage.identified()).lose()
+    for number in range(2, 11):
+        line = await stage.resuming(number)
+        line.feed(line.dispatched("MESSAGE_CREATE"))
+        await stage.fake.advance(29.0)
+        assert stage.tracker.state is State.RESUMING
+        line.lose()
+    assert (await stage.resuming(11)).ops(Op.RESUME)[0]["seq"] == 10
+    assert stage.fake.monotonic() > 180.0
+    assert stage.tracker.stats.identify_count == 1
+
+
 async def test_a_replay_may_contain_the_resumed_of_an_earlier_resume(start_memory_stage: StartMemoryStage) -> None:
     """It has a sequence of its own, so it is replayed like any other event; that does not end the connection."""
     stage = start_memory_stage()
@@ -383,6 +400,23 @@ async def test_a_dial_that_hangs_is_given_up_after_ten_seconds(
     assert stage.fake.monotonic() - began == pytest.approx(10.0, abs=0.2)
     assert "no connection within 10 s" in (stage.tracker.shards[0].cause or "")
     await stage.line(2)
+
+
+@pytest.mark.parametrize("nonsense", [b"garbage", b'{"op":0,"t":"READY","s":1,"d":{}}', b'{"op":10,"d":{}}'])
+async def test_a_resume_host_that_speaks_nonsense_before_hello_gives_way_to_the_main_host(
+    start_memory_stage: StartMemoryStage, nonsense: bytes
+) -> None:
+    """As one that refuses or is silent does; the session is kept, and goes on there."""
+    stage = start_memory_stage()
+    line = await stage.identified()
+    line.lose()
+    second = await stage.line(2)
+    second.feed(nonsense)
+    third = await stage.resuming(3)
+    assert ["resume.test" in second.url, "main.test" in third.url] == [True, True]
+    third.feed(third.dispatched("RESUMED"))
+    await stage.ready(generation=3)
+    assert stage.tracker.stats.identify_count == 1
 
 
 async def test_the_second_connection_goes_to_the_resume_host_and_asks_for_what_the_first_did(

@@ -13,7 +13,7 @@ import pytest
 
 import discorder
 from discorder import BotClient, serve_in_background
-from discorder.clock import FakeClock, SystemClock
+from discorder.clock import FakeClock, SystemClock, settle_loop
 from discorder.errors import (
     Closed,
     CommandRateLimited,
@@ -27,8 +27,11 @@ from discorder.errors import (
 )
 from discorder.members import GuildMembers
 from discorder.outbound import COMMANDS
+from discorder.outbox import Outbox
 from discorder.simulator import Simulator
 from discorder.statemachine import State
+from discorder.statemachine.send_window import PLAIN
+from discorder.stats import GatewayStats
 from discorder.wire import Op, shard_of_guild
 
 if TYPE_CHECKING:
@@ -217,6 +220,29 @@ async def test_a_command_that_may_not_wait_is_refused_with_the_time_to_wait(
         await stage.result(stage.tracker.set_presence(timeout=5.0))
     await stage.result(stage.tracker.set_presence(timeout=20.0))
     assert (stage.tracker.stats.command_sent_count, stage.tracker.stats.command_refused_count) == (6, 2)
+
+
+async def test_a_command_that_follows_in_the_very_turn_in_which_the_one_before_was_sent_goes_out(
+    clock: FakeClock,
+) -> None:
+    """The pump has just run dry and its end is not noticed yet: somebody must pump all the same."""
+    outbox = Outbox(0, clock, GatewayStats(start_time=clock.now()))
+    written: list[bytes] = []
+
+    async def write(frame: bytes) -> None:
+        written.append(frame)
+
+    outbox.open(write, lambda _: None, new_session=True)
+
+    async def send_all() -> None:
+        for frame in (b"first", b"second", b"third"):
+            await outbox.send(frame, PLAIN)
+
+    sending = asyncio.ensure_future(send_all())
+    await settle_loop()
+    assert written == [b"first", b"second", b"third"]
+    await sending
+    outbox.close()
 
 
 async def test_the_queue_is_bounded(start_memory_stage: StartMemoryStage) -> None:

@@ -14,6 +14,10 @@ import pytest
 
 from discorder import shutdown
 from discorder.clock import FakeClock, SystemClock
+from discorder.config import Log
+from discorder.logs import configure_logs
+from discorder.rest import GatewayInfo
+from discorder.sessions import MemorySessionStore
 from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.wire import Event, Op, session_label
@@ -76,6 +80,37 @@ async def test_after_a_goodbye_the_next_life_identifies(sim: Simulator, start_st
     second = start_stage(sim, store, clock=clock)
     await second.ready(within=60.0)
     assert (sim.identifies, sim.resumes) == (2, 0)
+
+
+@pytest.mark.parametrize("shards", ['"auto"', "1"])
+async def test_a_goodbye_before_the_first_dial_forgets_what_is_stored(
+    sim: Simulator, start_stage: StartStage, store: str, shards: str
+) -> None:
+    """While the gateway is looked up there is no socket to say it on; whether the layout is known by then or not."""
+    clock = FakeClock()
+    first = start_stage(sim, store, clock=clock)
+    await first.ready()
+    await first.stop()
+
+    async def never() -> GatewayInfo:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    second = start_stage(sim, store, f"gateway.shards={shards}", clock=clock, look_up=never)
+    second.ref.on_fill = lambda tracker: tracker.plane.stop(goodbye=True)
+    assert await second.end() is None
+    third = start_stage(sim, store, clock=clock)
+    await third.ready(within=60.0)
+    assert (sim.identifies, sim.resumes) == (2, 0)
+
+
+async def test_who_is_to_hand_over_is_not_asked_where_sessions_are_in_memory(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where "auto" has found no place for a store, the start goes on and says so."""
+    with configure_logs(Log(), console=True):
+        await MemorySessionStore("the disk is away").hold([(0, 1)], take_over=True)
+    assert "Nobody can be asked to hand over" in capsys.readouterr().err
 
 
 async def test_with_other_intents_the_next_life_identifies(sim: Simulator, start_stage: StartStage, store: str) -> None:

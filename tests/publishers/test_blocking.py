@@ -241,6 +241,22 @@ async def test_a_congested_publisher_that_drains_lets_the_shard_reconnect_at_onc
     assert shard.resume_seq(SESSION, 31) == 31
 
 
+async def test_what_is_held_while_a_session_is_opened_shuts_nobody_out(
+    shard: ShardDelivery, stuck: Sink, congested: list[str], clock: FakeClock
+) -> None:
+    """Dialling and waiting for an identify slot may take a minute, and nobody heeds congestion there: READY must get in."""
+    shard.hand_over(events(range(1, 50)))
+    shard.connection_opened()
+    await clock.advance(60.0)
+    assert congested == []
+    shard.hand_over([*events([1], kind="READY", session=NEXT_SESSION), *events([2], session=NEXT_SESSION)])
+    assert shard.resume_seq(NEXT_SESSION, 99) == 2
+    await clock.advance(10.1)
+    assert congested == ["sink"], "from the first event on, the time counts as ever"
+    await mend(stuck, clock)
+    assert stuck.seqs == [*range(1, 50), 1, 2]
+
+
 @pytest.mark.parametrize(("size", "fitting"), [(2, HOLD_EVENTS), (HOLD_BYTES // 4, 4)])
 async def test_a_hold_that_is_full_is_congestion_at_once(
     fan_out: FanOut, shard: ShardDelivery, stuck: Sink, congested: list[str], size: int, fitting: int

@@ -10,6 +10,7 @@ import pytest
 
 from discorder.errors import HTTPError, RateLimited, TooManyInvalidRequests
 from discorder.rest import BotClient, RateLimitMode
+from discorder.rest.answer import Answer
 from discorder.rest.budget import INVALID_STOP
 
 
@@ -244,6 +245,19 @@ async def test_too_many_invalid_requests_stop_everything_well_before_the_ban(
     assert caught.value.retry_after == pytest.approx(590.0)
     await server.clock.advance(590.0)
     await client.request("GET", "/users/@me")
+
+
+@pytest.mark.parametrize(
+    ("status", "scope", "counts"),
+    [
+        *((401, "", True), (403, "", True), (429, "user", True), (429, "global", True), (429, "", True)),
+        *((429, "shared", False), (404, "", False), (400, "", False), (500, "", False), (200, "", False)),
+    ],
+)
+def test_what_counts_on_the_way_to_a_ban(status: int, scope: str, counts: bool) -> None:
+    """gateway-protocol.md §15: 401, 403 and 429, unless somebody else used up what all share."""
+    headers = {"X-RateLimit-Scope": scope} if scope else {}
+    assert Answer(status, "", headers, b"{}").is_invalid is counts
 
 
 async def test_idle_buckets_are_forgotten(client: BotClient, server: Any) -> None:

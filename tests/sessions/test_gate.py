@@ -19,7 +19,9 @@ from discorder.logs import configure_logs
 from discorder.sessions import (
     SPACING,
     Book,
+    Debit,
     IdentifyGate,
+    Ledger,
     MemorySessionStore,
     Refusal,
     RefusalCause,
@@ -206,6 +208,22 @@ async def test_a_request_that_is_cancelled_while_it_pays_costs_nothing(
     await gate.close()
 
 
+@pytest.mark.parametrize("turns", range(16))
+async def test_a_request_that_is_cancelled_in_any_turn_of_the_loop_costs_nothing(
+    gate: IdentifyGate, store: BrokenStore, turns: int
+) -> None:
+    """In the very turn in which the ticket comes, too: whoever asked does not have it yet, and nobody else could refund it."""
+    await gate.flush()
+    asking = asyncio.create_task(gate.admit(0))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    cancelled = asking.cancel()
+    (answer,) = await asyncio.gather(asking, return_exceptions=True)
+    await gate.flush()
+    assert isinstance(answer, asyncio.CancelledError) == cancelled
+    assert len((await stored(store)).ledger.debits) == (not cancelled)
+
+
 async def test_a_refund_counts_once_and_frees_the_bucket(gate: IdentifyGate, store: BrokenStore) -> None:
     first = await ticket(gate, 0)
     first.refund()
@@ -362,6 +380,21 @@ async def test_before_it_refuses_it_asks_whether_that_is_still_true(clock: FakeC
     gate.set_limits(limit(100))
     await clock.advance(31)
     await ticket(gate)
+
+
+async def test_it_asks_too_where_only_the_store_shows_that_others_have_spent_what_was_left(
+    clock: FakeClock, store: BrokenStore
+) -> None:
+    """By its own book it had no reason to; Discord may have begun another day since."""
+    discord = Discord(1000)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(110))
+    await clock.advance(40)
+    now = clock.now().timestamp()
+    spent = {f"of another process {number}": Debit(now) for number in range(10)}
+    await store.transact(lambda book: (Book(Ledger(book.ledger.look_up, spent), book.slots), None))
+    await ticket(gate)
+    assert discord.asked == 1
 
 
 async def test_a_faster_fall_of_the_budget_is_noticed(clock: FakeClock, store: BrokenStore) -> None:

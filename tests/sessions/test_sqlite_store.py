@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,32 @@ def seq_in_file(path: Path) -> int | None:
     with closing(sqlite3.connect(path)) as connection:
         row = connection.execute("SELECT seq FROM session").fetchone()
     return None if row is None else int(row[0])
+
+
+async def test_a_debit_is_on_the_disk_when_it_is_granted_and_readers_hold_up_nobody(
+    make_store: MakeStore, make_session: MakeSession, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """synchronous=FULL for the ledger: a host that loses its power must not pay twice. The file is in WAL mode."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr("discorder.sessions.database.sqlite3.connect", noted)
+    store = await make_store()
+    store.save(make_session(), now=True)
+    await store.flush()
+    (synchronous,) = await store.transact(
+        lambda book: (
+            book,
+            opened[-1].execute("PRAGMA synchronous").fetchone(),
+        )  # on the store's thread, in its transaction
+    )
+    assert synchronous == 2, "FULL"
+    with closing(connect(path)) as reader:
+        assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 async def test_a_new_store_is_readable_by_its_owner_only(

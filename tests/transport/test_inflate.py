@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -136,6 +137,20 @@ async def test_a_bomb_is_not_inflated(mode: str) -> None:
     assert len(bomb) < 100_000
     with pytest.raises(ProtocolBreach, match="larger than 1000000 bytes"):
         await InflatingTransport(Wire([bomb]), mode, limit=1_000_000).receive()
+
+
+@pytest.mark.parametrize("mode", list(STREAMS))
+async def test_a_bomb_takes_no_more_memory_than_the_limit(mode: str) -> None:
+    """To inflate it first and measure it then would be too late."""
+    transport = InflatingTransport(Wire([STREAMS[mode]()(b"0" * 64_000_000)]), mode, limit=1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolBreach, match="larger than"):
+            await transport.receive()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000
 
 
 @pytest.mark.parametrize("mode", list(STREAMS))
