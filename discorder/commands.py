@@ -47,6 +47,7 @@ class Commands:
     ) -> None:
         check_address(address)
         self._timeout = timeout
+        self._keys = keys
         self._context = zmq.Context()
         try:
             self._dealer = Dealer(self._context, router or replay_address(address), keys)
@@ -124,7 +125,8 @@ class Commands:
                     answer = await self._answer(await self._sent(op, fields))
             except TimeoutError:
                 where = f"{self._dealer.address} within {self._timeout:g} s"
-                msg = f"no answer from {where}; does the control plane run, with replay on?"
+                key = "" if self._keys is None else ", and is this client's key in its curve_clients"
+                msg = f"no answer from {where}; does the control plane run, with replay on{key}?"
                 raise CommandRefused("no_answer", msg) from None
         if not answer.get("ok"):
             reason = str(answer.get("error"))

@@ -43,10 +43,10 @@ class CurveKeys:
         try:
             public, secret = zmq.auth.load_certificate(self.secret_file)
         except OSError as error:
-            msg = f"{self.secret_file} cannot be read: {error}"
+            msg = f"{self.secret_file} is no key file that can be read ({error}); discorder keygen NAME writes one"
             raise ValueError(msg) from error
         if secret is None:
-            msg = f"{self.secret_file} holds no secret key"
+            msg = f"{self.secret_file} holds no secret key; name the file that ends in .key_secret"
             raise ValueError(msg)
         sock.set(zmq.CURVE_SERVERKEY, self.server_key.encode())
         sock.set(zmq.CURVE_PUBLICKEY, public)

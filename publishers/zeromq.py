@@ -42,6 +42,11 @@ TELL_AGAIN_EVERY = 10  # times as long for one that does not: the last telling m
 _FIRST_FRAME = int(zmq.SNDMORE) | int(zmq.DONTWAIT)
 _LAST_FRAME = int(zmq.DONTWAIT)
 
+_SUBSCRIPTION_CHANGE = {
+    b"\1": 1,
+    b"\0": -1,
+}  # by the first byte of a message; what else a subscriber sends means nothing
+
 
 class ZmqOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of a ``zmq`` publisher's table."""
@@ -205,6 +210,7 @@ class ZmqPublisher:
         while True:
             await self._clock.sleep(TELL_EVERY)
             turn += 1
+            self._drain_subscriptions()  # on a quiet bus nobody else does
             self._tell(again=turn % TELL_AGAIN_EVERY == 0)
 
     def _tell(self, *, again: bool) -> None:
@@ -242,8 +248,7 @@ class ZmqPublisher:
             return
         with contextlib.suppress(zmq.Again):  # how ZeroMQ says that there are no more
             while True:
-                # The first byte is 1 for a new subscription, 0 for the end of one.
-                self._subscriptions += 1 if self._sockets.bus.recv(zmq.DONTWAIT)[:1] == b"\1" else -1
+                self._subscriptions += _SUBSCRIPTION_CHANGE.get(self._sockets.bus.recv(zmq.DONTWAIT)[:1], 0)
 
     def _refuse(self, _frame: bytes, _flags: int) -> None:
         msg = f"publisher {self.name} is not open"

@@ -20,6 +20,7 @@ from discorder.wire import replay_address
 
 AUTO = "auto"
 OFF = ""
+MAX_SUBSCRIPTION_BYTES = 4_096  # of what a subscriber sends: the names of events
 PORT_PAIRS_TRIED = 20  # until the system gives a port whose neighbour is free as well
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -98,6 +99,7 @@ def open_sockets(context: Context, binds: Sequence[str], replay: str, hwm: int, 
                 security.protect(sock)
                 sock.set(zmq.IPV6, int(any("[" in endpoint for endpoint in (*binds, replay))))
         bus.set(zmq.SNDHWM, hwm)
+        bus.set(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
         bus.set(zmq.XPUB_VERBOSER, 1)  # every subscription and its end, not only the first and last of a topic
         endpoints = [bind(bus, endpoint, f"{security.key}.bind") for endpoint in binds]
         address = OFF

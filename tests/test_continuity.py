@@ -288,7 +288,9 @@ class World:
         self._arrive(decode_document(event.document), arrives=arrives)
 
     def _arrive(self, message: ReceivedEvent, *, arrives: bool) -> None:
-        if arrives:
+        if arrives and self.bot.accept(message):  # as a subscription does
+            self.items[-1].append(message)
+        elif arrives:
             self.items[-1].extend(self.bot.live(message))
         else:
             self.losses += 1

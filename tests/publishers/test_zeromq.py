@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import zmq
 
+from discorder.clock import FakeClock
 from discorder.errors import AddressInUse, ConfigError, PublisherError
 from discorder.publishers.zeromq import ZmqPublisher
 from discorder.wire import Event, decode_document, decode_envelope
@@ -86,6 +87,34 @@ async def test_every_subscription_of_every_subscriber_is_counted_until_it_ends(
     await subscribed(publisher, 2)
     first.close(linger=0)
     await subscribed(publisher, 1)
+
+
+async def test_what_a_subscriber_sends_is_bounded_and_read_even_when_no_event_comes(make_event: MakeEvent) -> None:
+    """A huge subscription costs who sends it the connection, and nobody else anything; what is no subscription counts as none."""
+    clock = FakeClock()
+    bus = ZmqPublisher("tcp://127.0.0.1:0", clock=clock)
+    await bus.open()
+    context = zmq.Context()
+    try:
+        flood, greedy, reader = (context.socket(kind) for kind in (zmq.XSUB, zmq.XSUB, zmq.SUB))
+        for sock in (flood, greedy, reader):
+            sock.connect(bus.endpoints[0])
+        flood.send(b"\1A")
+        flood.send(b"hello")
+        greedy.send(b"\1" + b"x" * 5_000)
+        reader.subscribe("B")
+        reader.set(zmq.RCVTIMEO, 10_000)
+        await subscribed(bus, 2)
+        flood.send(b"\1C")
+        async with asyncio.timeout(10):
+            while bus._subscriptions != 3:  # noqa: SLF001  # without asking, which would read
+                await clock.advance(1.0)
+                await asyncio.sleep(0.005)
+        bus.publish_nowait([make_event(1, "B")])
+        assert (await asyncio.to_thread(reader.recv_multipart))[0] == b"B"
+    finally:
+        await bus.close()
+        context.destroy(linger=0)
 
 
 async def test_several_endpoints_and_ipc(tmp_path: Path, connect: Connect, make_event: MakeEvent) -> None:

@@ -159,7 +159,7 @@ def test_keys_are_never_written_over(tmp_path: Path) -> None:
 def test_a_bot_is_told_what_is_wrong_with_its_keys(keys: Path) -> None:
     with pytest.raises(ValueError, match="40 characters; this has 5"):
         subscribe(keys=CurveKeys("short", keys / "bot.key_secret"))
-    with pytest.raises(ValueError, match="missing cannot be read"):
+    with pytest.raises(ValueError, match=r"missing is no key file .* discorder keygen NAME writes one"):
         subscribe(keys=CurveKeys(public(keys, "bus"), keys / "missing"))
     with pytest.raises(ValueError, match=r"bot\.key holds no secret key"):
         subscribe(keys=CurveKeys(public(keys, "bus"), keys / "bot.key"))
