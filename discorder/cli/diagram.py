@@ -1,7 +1,8 @@
-"""`discorder diagram`: the pictures of the life cycle, drawn from the table."""
+"""`discorder diagram`: the pictures of the life cycle, of runs of the machine, and of the package."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +10,31 @@ from typing import Annotated
 import typer
 
 from discorder.errors import UnusableFile
-from discorder.pictures import PictureFormat, check_all, render, write_all
+from discorder.pictures import PictureFormat, Subject, Trail, Visit, check_all, render, write_all
+from discorder.statemachine import State
+
+_SILENT = ("publishers={}", "log.level=critical")  # only the steps are wanted of a replay
 
 
 def diagram(
-    format: Annotated[PictureFormat, typer.Option("--format", help="What to draw.")] = PictureFormat.SVG,  # noqa: A002
+    subject: Annotated[Subject, typer.Argument(help="What to draw.")] = Subject.LIFE_CYCLE,
+    format: Annotated[PictureFormat, typer.Option("--format", help="How to draw it.")] = PictureFormat.SVG,  # noqa: A002
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", metavar="F", help="A file; or a folder, for the whole set that the project keeps."
         ),
     ] = None,
+    highlight: Annotated[
+        State | None, typer.Option("--highlight", help="Mark this state in the picture of the life cycle.")
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace", metavar="FILE", help="Draw the path that this recorded session took through the life cycle."
+        ),
+    ] = None,
+    shard: Annotated[int, typer.Option(min=0, help="Whose path, where several shards were recorded.")] = 0,
     check: Annotated[
         bool,
         typer.Option(
@@ -27,13 +42,33 @@ def diagram(
         ),
     ] = False,
 ) -> None:
-    """Draw the life cycle of a session from the transition table: the state diagram, or its tables as Markdown."""
+    """Draw the life cycle of a session from the transition table, sequence diagrams from runs of the machine, or the package."""
     if check:
         _check(Path("diagrams") if output is None else output)
     elif output is not None and output.is_dir():
         write_all(output)
+    elif subject is not Subject.LIFE_CYCLE and (highlight is not None or trace is not None):
+        msg = f"--highlight and --trace belong to the picture of the life cycle, not to {subject}"
+        raise typer.BadParameter(msg)
     else:
-        _write(render(format), output)
+        trail = None if trace is None else _trail(trace, shard)
+        _write(render(subject, format, highlight, trail), output)
+
+
+def _trail(recorded: Path, shard: int) -> Trail:
+    """The steps of ``shard`` when the session in ``recorded`` is played through the whole control plane."""
+    from discorder.config import load_config  # noqa: PLC0415  # a picture without a trace needs no control plane
+    from discorder.replaying import replay  # noqa: PLC0415
+    from discorder.transport import Recording  # noqa: PLC0415
+
+    recording = Recording.load(recorded)
+    replayed = asyncio.run(replay(recording, load_config(None, _SILENT)))
+    trackers = {tracker.shard_id: tracker for tracker in replayed.tracker.shards}
+    if shard not in trackers:
+        msg = f"{recorded} has no shard {shard}; there are: {', '.join(map(str, trackers))}"
+        raise typer.BadParameter(msg)
+    steps = [Visit(step.source, step.trigger, step.target) for step in trackers[shard].transitions]
+    return Trail(recorded.name, steps)
 
 
 def _check(folder: Path) -> None:

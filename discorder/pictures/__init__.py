@@ -1,5 +1,6 @@
-"""Pictures and tables of the life cycle, generated from `statemachine/table.py` and from nothing else."""
+"""Pictures and tables, generated: from the transition table, from runs of the machine, and from the imports of the package."""
 
-from discorder.pictures.render import COMMITTED, PictureFormat, check_all, render, write_all
+from discorder.pictures.render import COMMITTED, PictureFormat, Subject, check_all, render, write_all
+from discorder.pictures.trail import Trail, Visit
 
-__all__ = ["COMMITTED", "PictureFormat", "check_all", "render", "write_all"]
+__all__ = ["COMMITTED", "PictureFormat", "Subject", "Trail", "Visit", "check_all", "render", "write_all"]

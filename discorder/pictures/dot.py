@@ -15,11 +15,13 @@ from discorder.pictures.palette import (
     LIVE_BORDER,
     LIVE_BOX,
     MUTED,
+    RULE,
     TEXT,
     TONE_INKS,
     state_inks,
 )
 from discorder.pictures.scene import LIVE_TITLE, TONES, Arrow, Box, Line, Scene, Tone, build_scene, words
+from discorder.pictures.trail import Trail
 from discorder.statemachine.states import FINAL, INITIAL, LIVE, State
 
 FONT = "Helvetica"
@@ -34,14 +36,18 @@ digraph life_cycle {{
 """
 
 
-def dot(highlight: State | None = None) -> str:
-    """The picture as DOT text, with ``highlight`` marked as the current state."""
+def dot(highlight: State | None = None, trail: Trail | None = None) -> str:
+    """The picture as DOT text, with ``highlight`` marked as the current state.
+
+    With ``trail`` what it did not touch is faded, its steps are numbered, and its end is marked.
+    """
     scene = build_scene()
-    boxes = {box.state: box for box in scene.boxes}
-    live = "\n".join("  " + _node(boxes[state], highlight) for state in boxes if state in LIVE)
-    others = "\n".join(_node(boxes[state], highlight) for state in boxes if state not in LIVE)
-    edges = "\n".join(_edge(arrow) for arrow in scene.arrows)
-    return f"{_HEAD}{_cluster(live)}\n{others}\n{_initial_dot()}\n{edges}\n{_legend(scene)}\n}}\n"
+    current = trail.end if trail is not None and highlight is None else highlight
+    boxes = {box.state: _node(box, current, trail) for box in scene.boxes}
+    live = "\n".join(f"  {node}" for state, node in boxes.items() if state in LIVE)
+    others = "\n".join(node for state, node in boxes.items() if state not in LIVE)
+    edges = "\n".join(_edge(arrow, trail) for arrow in scene.arrows)
+    return f"{_HEAD}{_cluster(live)}\n{others}\n{_initial_dot()}\n{edges}\n{_legend(scene, trail)}\n}}\n"
 
 
 def _cluster(content: str) -> str:
@@ -64,8 +70,9 @@ def _initial_dot() -> str:
 # -------------------------------------------------------------------------------------------------- boxes
 
 
-def _node(box: Box, highlight: State | None) -> str:
-    fill, border = state_inks(box.state)
+def _node(box: Box, highlight: State | None, trail: Trail | None) -> str:
+    untouched = trail is not None and not trail.touches(box.state)
+    fill, border = (CARD, RULE) if untouched else state_inks(box.state)
     current = box.state is highlight
     attributes = {
         "id": f"state-{box.state.value}",
@@ -76,10 +83,10 @@ def _node(box: Box, highlight: State | None) -> str:
     }
     if box.state is FINAL:
         attributes["peripheries"] = "2"
-    return f"  {box.state.value} [{_attributes(attributes)}, label=<{_box_label(box)}>]"
+    return f"  {box.state.value} [{_attributes(attributes)}, label=<{_box_label(box, trail)}>]"
 
 
-def _box_label(box: Box) -> str:
+def _box_label(box: Box, trail: Trail | None) -> str:
     parts = [f'<font point-size="18"><b>{box.state.value}</b></font>']
     parts += [_small(escape(line)) for line in textwrap.wrap(box.meaning, MEANING_WIDTH)]
     rows = [f"<tr><td>{part}</td></tr>" for part in parts]
@@ -88,8 +95,14 @@ def _box_label(box: Box) -> str:
     for inner in box.inner:
         guards = f" [{inner.guards}]" if inner.guards else ""
         said = f"{', '.join(inner.triggers)}{guards} / {', '.join(words(action) for action in inner.actions)}"
-        rows.append(f'<tr><td><font point-size="11"><i>{escape(said)}</i></font></td></tr>')
+        numbers = "" if trail is None else trail.within(box.state, inner.triggers)
+        rows.append(f'<tr><td><font point-size="11">{_steps(numbers)}<i>{escape(said)}</i></font></td></tr>')
     return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{"".join(rows)}</table>'
+
+
+def _steps(numbers: str) -> str:
+    """The numbers of a trail's steps, before what they did."""
+    return f'<font color="{TEXT.light}"><b>{numbers}</b></font>  ' if numbers else ""
 
 
 def _small(text: str) -> str:
@@ -99,8 +112,9 @@ def _small(text: str) -> str:
 # -------------------------------------------------------------------------------------------------- arrows
 
 
-def _edge(arrow: Arrow) -> str:
-    ink = TONE_INKS[arrow.tone].light
+def _edge(arrow: Arrow, trail: Trail | None) -> str:
+    used = None if trail is None else trail.triggers_along(arrow)
+    ink = (RULE if used is not None and not used else TONE_INKS[arrow.tone]).light
     attributes = {
         "id": f"edge-{arrow.key}",
         "class": arrow.tone.value,
@@ -115,12 +129,20 @@ def _edge(arrow: Arrow) -> str:
     if arrow.from_live_box:
         attributes["ltail"] = "cluster_live"
     source = State.READY if arrow.from_live_box else arrow.sources[0]
-    label = _edge_label(arrow.lines)
+    label = _edge_label(arrow, trail)
     return f"  {source.value} -> {arrow.target.value} [{_attributes(attributes)}, label=<{label}>]"
 
 
-def _edge_label(lines: tuple[Line, ...]) -> str:
-    rows = "".join(f'<tr><td width="5"></td><td align="left">{_line(line)}</td></tr>' for line in lines)
+def _edge_label(arrow: Arrow, trail: Trail | None) -> str:
+    lines = [_line(line) for line in arrow.lines]
+    if trail is not None:
+        used = trail.triggers_along(arrow)
+        lines = [
+            said if line.trigger in used else f'<font color="{RULE.light}">{line.trigger}</font>'
+            for line, said in zip(arrow.lines, lines, strict=True)
+        ]
+        lines[0] = _steps(trail.along(arrow)) + lines[0]
+    rows = "".join(f'<tr><td width="5"></td><td align="left">{line}</td></tr>' for line in lines)
     return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>'
 
 
@@ -132,14 +154,17 @@ def _line(line: Line) -> str:
     return f"{said} {_small(escape(line.where))}" if line.where else said
 
 
-def _legend(scene: Scene) -> str:
+def _legend(scene: Scene, trail: Trail | None) -> str:
     used = {arrow.tone for arrow in scene.arrows}
     entries = "".join(
         f'<td><font color="{TONE_INKS[tone].light}"><b>{escape(said)}</b></font></td>'
         for tone, said in TONES.items()
         if tone in used
     )
-    note = f'<tr><td colspan="{len(used)}">{_small("numbered guards: the first that holds decides")}</td></tr>'
+    said = "numbered guards: the first that holds decides"
+    if trail is not None:
+        said = f"the way of {trail.title}: {len(trail.visits)} steps, their numbers in bold"
+    note = f'<tr><td colspan="{len(used)}">{_small(escape(said))}</td></tr>'
     table = f'<table border="0" cellborder="0" cellspacing="8" cellpadding="1"><tr>{entries}</tr>{note}</table>'
     return f"  labelloc=b; label=<{table}>"
 

@@ -18,6 +18,9 @@ _HEAD = """\
 Generated from `statemachine/table.py`; do not edit. `make diagrams` draws it anew.
 
 ![state diagram](life-cycle.svg)
+
+The same as a grid: [every state and trigger](grid.svg). Runs of the machine: [start](sequence-start.svg),
+[resume](sequence-resume.svg), [zombie](sequence-zombie.svg), [op 9](sequence-op-9.svg), [shutdown](sequence-shutdown.svg).
 """
 
 

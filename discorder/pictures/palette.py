@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from discorder.pictures.scene import Tone
 from discorder.statemachine.states import LIVE, State
 
-SVG_CLASS = "discorder-life-cycle"  # every rule of the sheet is below it: inlined in a page it touches nothing else
+SVG_CLASS = "discorder-picture"  # every rule of the sheet is below it: inlined in a page it touches nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ CARD = Ink("#ffffff", "#0d1117")
 TEXT = Ink("#1f2328", "#e6edf3")
 MUTED = Ink("#59636e", "#9aa4af")
 BORDER = Ink("#6e7781", "#7d8590")
+RULE = Ink("#d8dee4", "#30363d")
 BOX = Ink("#f6f8fa", "#161b22")
 LIVE_BOX = Ink("#f1f8f4", "#0f1c17")
 LIVE_BORDER = Ink("#94c9a4", "#2b5a3a")
@@ -53,7 +54,7 @@ _SPECIAL: Mapping[State, tuple[Ink, Ink]] = {
 }
 
 _INKS = (
-    *(CARD, TEXT, MUTED, BORDER, BOX, LIVE_BOX, LIVE_BORDER, LIVE_STATE),
+    *(CARD, TEXT, MUTED, BORDER, RULE, BOX, LIVE_BOX, LIVE_BORDER, LIVE_STATE),
     *(READY_BOX, UNHEALTHY_BOX, RESTARTING_BOX, CURRENT),
     *TONE_INKS.values(),
 )

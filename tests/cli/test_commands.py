@@ -16,6 +16,7 @@ import pytest
 from discorder.simulator import Simulator
 
 pytestmark = pytest.mark.system
+SESSIONS = Path(__file__).resolve().parents[1] / "sessions"
 FREE_PORT = "publishers.zmq.bind=tcp://127.0.0.1:0"
 Command = Callable[..., Awaitable[Any]]
 
@@ -179,6 +180,25 @@ async def test_diagram_checks_a_folder(discorder: Command, tmp_path: Path) -> No
     outcome = await discorder("diagram", "--check")
     assert outcome.code == 1
     assert "life-cycle.md" in outcome.err
+
+
+async def test_diagram_draws_the_path_of_a_recorded_session(discorder: Command, tmp_path: Path) -> None:
+    """Replayed through the control plane; nothing of the replay is printed."""
+    recording = SESSIONS / "resume-host-refuses.jsonl"
+    outcome = await discorder("diagram", "--trace", str(recording), "-o", "path.svg")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    drawn = (tmp_path / "path.svg").read_text()
+    assert "the way of resume-host-refuses.jsonl: 14 steps" in drawn
+    missing = await discorder("diagram", "--trace", str(recording), "--shard", "7")
+    assert missing.code == 2
+    assert "has no shard 7; there are: 0" in re.sub(r"[\s│]+", " ", missing.err)
+
+
+async def test_diagram_highlights_a_state_of_the_life_cycle_only(discorder: Command) -> None:
+    drawn = await discorder("diagram", "--highlight", "Restarting")
+    assert (drawn.code, drawn.out.count('state current"')) == (0, 1)
+    assert (await discorder("diagram", "grid", "--highlight", "Ready")).code == 2
+    assert (await discorder("diagram", "--highlight", "Asleep")).code == 2
 
 
 async def test_help_names_every_command(discorder: Command) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from discorder.errors import PictureError
-from discorder.pictures import COMMITTED, PictureFormat, check_all, render, write_all
-from discorder.pictures.render import RENDERER, find_renderer
+from discorder.pictures import COMMITTED, PictureFormat, Subject, check_all, render, write_all
+from discorder.pictures.renderer import RENDERER, find_renderer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +26,18 @@ def test_the_committed_diagrams_are_those_of_the_table() -> None:
 @pytest.mark.parametrize("picture_format", PictureFormat)
 def test_the_bytes_are_the_same_each_time(picture_format: PictureFormat) -> None:
     """CI compares them."""
-    assert render(picture_format) == render(picture_format)
+    assert render(Subject.LIFE_CYCLE, picture_format) == render(Subject.LIFE_CYCLE, picture_format)
+
+
+@pytest.mark.parametrize("subject", Subject)
+def test_every_subject_has_a_picture_and_says_which_formats_it_lacks(subject: Subject) -> None:
+    """SVG, PNG and DOT of all; the others where they make sense."""
+    assert render(subject, PictureFormat.SVG).startswith(b"<svg ")
+    assert render(subject, PictureFormat.PNG)[:8] == b"\x89PNG\r\n\x1a\n"
+    assert render(subject, PictureFormat.DOT).startswith(b"digraph ")
+    if subject is not Subject.LIFE_CYCLE:
+        with pytest.raises(PictureError, match=f"no markdown of {subject}; allowed: svg, png, dot"):
+            render(subject, PictureFormat.MARKDOWN)
 
 
 def test_a_missing_and_a_changed_file_are_named(tmp_path: Path) -> None:
@@ -38,7 +49,7 @@ def test_a_missing_and_a_changed_file_are_named(tmp_path: Path) -> None:
     (folder / "life-cycle.md").write_text("edited by hand", encoding="utf-8")
     assert check_all(folder) == [
         f"{folder / 'life-cycle.svg'} is missing; draw it with `make diagrams`",
-        f"{folder / 'life-cycle.md'} differs from the table; draw it anew with `make diagrams`",
+        f"{folder / 'life-cycle.md'} is outdated; draw it anew with `make diagrams`",
     ]
 
 
@@ -83,8 +94,10 @@ def test_without_the_renderer_text_formats_still_work(bare_python: Path) -> None
     """And the error of the others says how to get it."""
     assert shutil.which(RENDERER) is None
     with pytest.raises(PictureError, match="pip install graphviz-pure"):
-        render(PictureFormat.SVG)
-    assert all(render(kind) for kind in (PictureFormat.DOT, PictureFormat.MERMAID, PictureFormat.MARKDOWN))
+        render(Subject.LIFE_CYCLE, PictureFormat.SVG)
+    assert all(
+        render(Subject.LIFE_CYCLE, kind) for kind in (PictureFormat.DOT, PictureFormat.MERMAID, PictureFormat.MARKDOWN)
+    )
 
 
 @pytest.mark.parametrize("body", ["echo 'no such layout' >&2; exit 3", "cat > /dev/null; echo 'no such layout' >&2"])
@@ -92,4 +105,4 @@ def test_a_renderer_that_fails_is_reported_with_its_words(bare_python: Path, bod
     """By its status, or by having drawn nothing."""
     renderer_script(bare_python, f"PATH=/bin:/usr/bin; {body}")
     with pytest.raises(PictureError, match="no such layout"):
-        render(PictureFormat.PNG)
+        render(Subject.LIFE_CYCLE, PictureFormat.PNG)

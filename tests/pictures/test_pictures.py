@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from discorder.pictures import PictureFormat, render
+from discorder.pictures import PictureFormat, Subject, render
 from discorder.pictures.scene import Tone, build_scene, guard_words, tone_of
 from discorder.statemachine import State
 from discorder.statemachine.check import enabled, valuations
@@ -46,9 +46,9 @@ def _told(sources: tuple[State, ...], where: str) -> set[State]:
     return {State(name) for name in where.removeprefix("in ").split(", ")} if where else set(sources)
 
 
-def svg() -> ET.Element:
+def svg(subject: Subject = Subject.LIFE_CYCLE) -> ET.Element:
     """The SVG, parsed: it is well-formed."""
-    return ET.fromstring(render(PictureFormat.SVG))  # noqa: S314  # our own output
+    return ET.fromstring(render(subject, PictureFormat.SVG))  # noqa: S314  # our own output
 
 
 def svg_texts() -> str:
@@ -162,24 +162,26 @@ def test_every_trigger_and_every_state_can_be_read_in_the_svg() -> None:
     assert all(state.value in texts for state in State)
 
 
-def test_every_colour_of_the_svg_has_a_dark_version() -> None:
+@pytest.mark.parametrize("subject", Subject)
+def test_every_colour_of_the_svg_has_a_dark_version(subject: Subject) -> None:
     """A colour that the style sheet does not know would shine in the dark; text without one would vanish."""
-    drawing = render(PictureFormat.SVG).decode()
+    drawing = render(subject, PictureFormat.SVG).decode()
     sheet = drawing[drawing.index("<style>") : drawing.index("</style>")]
     used = {
         (attribute, element.get(attribute, ""))
-        for element in svg().iter()
+        for element in svg(subject).iter()
         for attribute in ("fill", "stroke")
         if element.get(attribute, "none") != "none"
     }
     assert used
     assert [colour for colour in used if f"[{colour[0]}='{colour[1]}']" not in sheet] == []
-    assert [text.text for text in svg().iter(f"{SVG_NAMESPACE}text") if text.get("fill") is None] == []
+    assert [text.text for text in svg(subject).iter(f"{SVG_NAMESPACE}text") if text.get("fill") is None] == []
 
 
-def test_the_svg_depends_on_nothing_outside() -> None:
+@pytest.mark.parametrize("subject", Subject)
+def test_the_svg_depends_on_nothing_outside(subject: Subject) -> None:
     """No script, no link, no version of the renderer, no declaration in the way of inlining."""
-    drawing = render(PictureFormat.SVG).decode()
+    drawing = render(subject, PictureFormat.SVG).decode()
     assert drawing.startswith("<svg ")
     assert drawing.endswith("</svg>\n")
     assert not re.search(r"<script|href=|@import|url\(|<!--|<!DOCTYPE", drawing)
@@ -187,7 +189,7 @@ def test_the_svg_depends_on_nothing_outside() -> None:
 
 def test_the_png_is_a_png_sharp_enough_for_a_wall() -> None:
     """Signature and width, in pixels."""
-    picture = render(PictureFormat.PNG)
+    picture = render(Subject.LIFE_CYCLE, PictureFormat.PNG)
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     assert int.from_bytes(picture[16:20], "big") >= 1800
 
@@ -216,15 +218,15 @@ def test_the_final_state_has_a_double_border() -> None:
 @pytest.mark.parametrize("picture_format", PICTURES)
 def test_one_state_can_be_highlighted(picture_format: PictureFormat) -> None:
     """Each state gives another picture, and none of them is the plain one."""
-    plain = render(picture_format)
-    highlighted = {render(picture_format, state) for state in (State.READY, State.EXITED)}
+    plain = render(Subject.LIFE_CYCLE, picture_format)
+    highlighted = {render(Subject.LIFE_CYCLE, picture_format, state) for state in (State.READY, State.EXITED)}
     assert len(highlighted) == 2
     assert plain not in highlighted
 
 
 def test_the_highlighted_state_carries_the_class_of_the_status_page() -> None:
     """`current`, on that state and no other."""
-    drawing = ET.fromstring(render(PictureFormat.SVG, State.RESUMING))  # noqa: S314  # our own output
+    drawing = ET.fromstring(render(Subject.LIFE_CYCLE, PictureFormat.SVG, State.RESUMING))  # noqa: S314  # our own output
     current = [group.get("id") for group in drawing.iter() if "current" in (group.get("class") or "").split()]
     assert current == ["state-Resuming"]
 
@@ -234,7 +236,7 @@ def test_the_highlighted_state_carries_the_class_of_the_status_page() -> None:
 
 def test_the_mermaid_text_has_the_same_edges() -> None:
     """One arrow each, with all its triggers, and a colour for each by number."""
-    text = render(PictureFormat.MERMAID).decode()
+    text = render(Subject.LIFE_CYCLE, PictureFormat.MERMAID).decode()
     arrows = re.findall(r'^  (\w+) (?:==>|-->|-\.->)\|"(.*)"\| (\w+)$', text, re.MULTILINE)
     expected = [
         (
@@ -254,7 +256,7 @@ def test_the_mermaid_text_has_the_same_edges() -> None:
 
 def markdown_tables() -> list[list[list[str]]]:
     """The tables of the Markdown page: rows of cells, the heading first."""
-    blocks = re.findall(r"(?:^\|.*\|\n)+", render(PictureFormat.MARKDOWN).decode(), re.MULTILINE)
+    blocks = re.findall(r"(?:^\|.*\|\n)+", render(Subject.LIFE_CYCLE, PictureFormat.MARKDOWN).decode(), re.MULTILINE)
     return [
         [line.strip("| ").split(" | ") for line in re.sub(r" \|  \|", " | - |", block).splitlines()] for block in blocks
     ]
@@ -262,9 +264,9 @@ def markdown_tables() -> list[list[list[str]]]:
 
 def test_the_markdown_tables_are_regular() -> None:
     """Each line has as many cells as its heading: no reason breaks a table."""
-    for line in render(PictureFormat.MARKDOWN).decode().splitlines():
+    for line in render(Subject.LIFE_CYCLE, PictureFormat.MARKDOWN).decode().splitlines():
         assert not line.startswith("|") or line.endswith("|")
-    text = render(PictureFormat.MARKDOWN).decode()
+    text = render(Subject.LIFE_CYCLE, PictureFormat.MARKDOWN).decode()
     for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
         assert len({line.replace(r"\|", "").count("|") for line in block.splitlines()}) == 1
 
@@ -291,7 +293,9 @@ def test_the_grid_tells_what_every_pair_is_and_why() -> None:
         for state, cell in zip(grid[0][1:], line[1:], strict=True)
     }
     assert set(cells) == set(itertools.product(State, Name))
-    reasons = dict(re.findall(r"^(\d+)\. (.*)$", render(PictureFormat.MARKDOWN).decode(), re.MULTILINE))
+    reasons = dict(
+        re.findall(r"^(\d+)\. (.*)$", render(Subject.LIFE_CYCLE, PictureFormat.MARKDOWN).decode(), re.MULTILINE)
+    )
     for pair, said in cells.items():
         if pair in CELLS:
             kind, number = said.replace("*", "").split(" ")

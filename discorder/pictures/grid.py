@@ -1,0 +1,71 @@
+"""The state x trigger grid as a picture: where each pair leads, or that it means nothing there. One table in one node."""
+
+from __future__ import annotations
+
+from html import escape
+
+from discorder.pictures.palette import BOX, CARD, MUTED, RULE, TEXT, TONE_INKS, state_inks
+from discorder.pictures.scene import TONES, Tone, tone_of
+from discorder.statemachine.states import State
+from discorder.statemachine.table import CELLS, Kind, rows_for
+from discorder.statemachine.triggers import Name
+
+FONT = "Helvetica"
+CELL_WIDTH = 88  # points
+
+_SIGNS = {Kind.IGNORE: "\N{MIDDLE DOT}", Kind.REJECT: "\N{MULTIPLICATION SIGN}"}
+_LEGEND = (
+    f"{_SIGNS[Kind.IGNORE]} ignore: means nothing here, and is counted     "
+    f"{_SIGNS[Kind.REJECT]} reject: the peer broke the protocol, or we have a bug"
+)
+
+
+def grid_dot() -> str:
+    """Every pair of the table, in the colours of the state diagram."""
+    head = "".join(_state_cell(state) for state in State)
+    rows = "".join(_row(trigger) for trigger in Name)
+    tones = "     ".join(f'<font color="{TONE_INKS[tone].light}"><b>{said}</b></font>' for tone, said in TONES.items())
+    span = len(State) + 1
+    legend = "".join(
+        f'<tr><td border="0" colspan="{span}" cellpadding="5">{line}</td></tr>' for line in (tones, _muted(_LEGEND))
+    )
+    table = (
+        f'<table border="0" cellborder="1" cellspacing="0" cellpadding="6" color="{RULE.light}">'
+        f'<tr><td border="0"></td>{head}</tr>{rows}{legend}</table>'
+    )
+    return (
+        f'digraph grid {{\n  graph [bgcolor="{CARD.light}", pad=0.25]\n'
+        f'  grid [shape=plain, fontname="{FONT}", fontsize=12, fontcolor="{TEXT.light}", label=<{table}>]\n}}\n'
+    )
+
+
+def _state_cell(state: State) -> str:
+    fill, _ = state_inks(state)
+    return f'<td bgcolor="{fill.light}" width="{CELL_WIDTH}"><b>{state}</b></td>'
+
+
+def _row(trigger: Name) -> str:
+    cells = "".join(_cell(state, trigger) for state in State)
+    return f'<tr><td align="right" bgcolor="{BOX.light}"><b>{trigger}</b></td>{cells}</tr>'
+
+
+def _cell(state: State, trigger: Name) -> str:
+    cell = CELLS.get((state, trigger))
+    if cell is not None:
+        ink = MUTED if cell.kind is Kind.IGNORE else TONE_INKS[Tone.FAILURE]
+        return f'<td><font color="{ink.light}">{_SIGNS[cell.kind]}</font></td>'
+    lines = dict.fromkeys(
+        (str(row.target or "stays"), tone_of(state, row)) for row in rows_for(state, trigger)
+    )  # in the order of the table, each once
+    said = "<br/>".join(
+        f'<font color="{(MUTED if target == "stays" else TONE_INKS[tone]).light}">{escape(target)}</font>'
+        for target, tone in lines
+    )
+    targets = {row.target for row in rows_for(state, trigger)}
+    entered = next(iter(targets)) if len(targets) == 1 else None
+    tint = "" if entered is None else f' bgcolor="{state_inks(entered)[0].light}"'
+    return f"<td{tint}>{said}</td>"
+
+
+def _muted(text: str) -> str:
+    return f'<font color="{MUTED.light}">{escape(text)}</font>'
