@@ -10,19 +10,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from discorder.commands import Commands
+    from discorder.bot.commands import Commands
+    from discorder.bot.subscriber import CurveKeys, Decoded, Gap, GapKind, subscribe
     from discorder.control_plane import BackgroundPlane, TrackerRef, run, serve, serve_in_background, shutdown
-    from discorder.diagnosis import diagnose, is_operational
     from discorder.errors import CommandRefused, DiscorderError
-    from discorder.members import GuildMembers
+    from discorder.outbound.members import GuildMembers
     from discorder.publishers.channel import ChannelEventPublisher
     from discorder.publishers.delimited_file import DelimitedFileEventPublisher
     from discorder.publishers.log import LogPublisher
     from discorder.publishers.zeromq import ZmqPublisher
     from discorder.rest import BotClient
     from discorder.stats import GatewayStats
-    from discorder.subscriber import CurveKeys, Decoded, Gap, GapKind, subscribe
-    from discorder.tracker import GatewayTracker, get_status
+    from discorder.tracking.diagnosis import diagnose, is_operational
+    from discorder.tracking.tracker import GatewayTracker, get_status
     from discorder.wire import Event, session_label, shard_of_guild
 
 _HOMES = {
@@ -30,30 +30,30 @@ _HOMES = {
     "BotClient": "rest",
     "ChannelEventPublisher": "publishers.channel",
     "CommandRefused": "errors",
-    "Commands": "commands",
-    "CurveKeys": "subscriber",
-    "Decoded": "subscriber",
+    "Commands": "bot.commands",
+    "CurveKeys": "bot.subscriber",
+    "Decoded": "bot.subscriber",
     "DelimitedFileEventPublisher": "publishers.delimited_file",
     "DiscorderError": "errors",
     "Event": "wire",
-    "Gap": "subscriber",
-    "GapKind": "subscriber",
+    "Gap": "bot.subscriber",
+    "GapKind": "bot.subscriber",
     "GatewayStats": "stats",
-    "GatewayTracker": "tracker",
-    "GuildMembers": "members",
+    "GatewayTracker": "tracking.tracker",
+    "GuildMembers": "outbound.members",
     "LogPublisher": "publishers.log",
     "TrackerRef": "control_plane",
     "ZmqPublisher": "publishers.zeromq",
-    "diagnose": "diagnosis",
-    "get_status": "tracker",
-    "is_operational": "diagnosis",
+    "diagnose": "tracking.diagnosis",
+    "get_status": "tracking.tracker",
+    "is_operational": "tracking.diagnosis",
     "run": "control_plane",
     "serve": "control_plane",
     "serve_in_background": "control_plane",
     "session_label": "wire",
     "shard_of_guild": "wire",
     "shutdown": "control_plane",
-    "subscribe": "subscriber",
+    "subscribe": "bot.subscriber",
 }
 
 __all__ = [

@@ -18,14 +18,14 @@ from typing import Any, TypeVar
 
 from discorder.config import Config, load_config, read_token
 from discorder.errors import NotRunning
-from discorder.keeping import NO_CLAIM, Claim
 from discorder.logs import configure_logs
-from discorder.loops import on_loop
-from discorder.open_files import raise_open_file_limit
 from discorder.plane import ControlPlane, Surroundings
+from discorder.plane.keeping import NO_CLAIM, Claim
 from discorder.rest import BotClient
-from discorder.tracker import GatewayTracker
-from discorder.tracker_ref import TrackerRef
+from discorder.runtime.loops import on_loop
+from discorder.runtime.open_files import raise_open_file_limit
+from discorder.tracking.tracker import GatewayTracker
+from discorder.tracking.tracker_ref import TrackerRef
 from discorder.transport import SessionRecorder
 
 __all__ = ["BackgroundPlane", "TrackerRef", "run", "serve", "serve_in_background", "shutdown"]

@@ -22,8 +22,8 @@ from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
 from discorder.sessions import MemorySessionStore, StoredSession
 from discorder.statemachine.close_codes import GOODBYE_CLOSE
-from discorder.tracker import GatewayTracker
-from discorder.tracker_ref import TrackerRef
+from discorder.tracking.tracker import GatewayTracker
+from discorder.tracking.tracker_ref import TrackerRef
 from discorder.transport import GATEWAY_URL, MockGateway, Recording
 from discorder.transport.recorded import Connection, Kind
 from discorder.wire import Op

@@ -9,7 +9,7 @@ import pytest
 
 from discorder.proofs.traces import trace_of
 from discorder.proofs.validation import trace_checker
-from discorder.shard_tracker import ShardTracker
+from discorder.tracking.shard_tracker import ShardTracker
 
 MANY = (
     32  # rings that are checked of one test; a test that plays hundreds of runs has some checked from all along its way

@@ -10,18 +10,18 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import pytest
 
-from discorder.assembly import Surroundings, Wrap
 from discorder.clock import Clock, FakeClock
 from discorder.config import load_config
 from discorder.control_plane import TrackerRef, serve_config, shutdown
 from discorder.errors import Closed, NotStarted
+from discorder.plane.assembly import Surroundings, Wrap
 from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
 from discorder.sessions import SessionStore
-from discorder.shard_tracker import ShardTracker
 from discorder.simulator import Simulator
 from discorder.statemachine import RUNS, State, Task
-from discorder.tracker import GatewayTracker
+from discorder.tracking.shard_tracker import ShardTracker
+from discorder.tracking.tracker import GatewayTracker
 from discorder.transport.protocol import Transport
 from discorder.wire import Event, Op, session_label
 

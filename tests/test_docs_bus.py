@@ -9,12 +9,13 @@ from typing import get_args
 import pytest
 import tomli
 
-from discorder import errors, replays, subscriber
+from discorder import errors
+from discorder.bot import replays, subscriber
+from discorder.bot.shard_continuity import HELD_BYTES, HELD_EVENTS
 from discorder.config import load_config
-from discorder.outbound import COMMANDS
+from discorder.outbound.outbound import COMMANDS
 from discorder.publishers import zeromq, zeromq_requests, zeromq_router
 from discorder.publishers.zeromq_keys import generate
-from discorder.shard_continuity import HELD_BYTES, HELD_EVENTS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "bus.md").read_text()

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from discorder.assembly import configured_layout
 from discorder.clock import SystemClock
 from discorder.config import Config
 from discorder.errors import AuthenticationFailed, DiscorderError, GatewayUnreachable, StoreUnavailable
-from discorder.keeping import Layout, start_limit
+from discorder.plane.assembly import configured_layout
+from discorder.plane.keeping import Layout, start_limit
 from discorder.rest import BotClient, GatewayInfo
 from discorder.sessions import (
     SPACING,

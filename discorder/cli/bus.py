@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from discorder.sockets import CurveKeys
+from discorder.bot.sockets import CurveKeys
 
 Address = Annotated[str, typer.Argument(help="Where the control plane publishes.")]
 ServerKey = Annotated[

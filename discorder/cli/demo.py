@@ -23,7 +23,7 @@ from discorder.plane import Surroundings
 from discorder.publishers.zeromq import ZmqPublisher
 from discorder.rest import BotClient, GatewayInfo
 from discorder.simulator import Simulator
-from discorder.tracker import GatewayTracker
+from discorder.tracking.tracker import GatewayTracker
 from discorder.wire import decode_document
 
 EVENTS_LOST = 3  # exit code of this command alone

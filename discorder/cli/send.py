@@ -9,9 +9,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
+from discorder.bot.commands import Commands
+from discorder.bot.sockets import DEFAULT_ADDRESS
 from discorder.cli.bus import SecretFile, ServerKey, keys_of
-from discorder.commands import Commands
-from discorder.sockets import DEFAULT_ADDRESS
 
 T = TypeVar("T")
 Shard = Annotated[int | None, typer.Option(help="Only this shard.")]

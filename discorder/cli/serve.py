@@ -52,7 +52,7 @@ def serve(
     """
     from discorder.config import load_config  # noqa: PLC0415  # only this command needs it
     from discorder.control_plane import run_config  # noqa: PLC0415
-    from discorder.keeping import Claim  # noqa: PLC0415
+    from discorder.plane.keeping import Claim  # noqa: PLC0415
 
     if record_raw and record is None:
         msg = "--record-raw goes with --record FILE"

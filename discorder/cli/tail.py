@@ -15,9 +15,9 @@ from typing import Annotated
 import msgspec
 import typer
 
+from discorder.bot.sockets import DEFAULT_ADDRESS
+from discorder.bot.subscriber import Gap, Subscription, subscribe
 from discorder.cli.bus import Address, SecretFile, ServerKey, keys_of
-from discorder.sockets import DEFAULT_ADDRESS
-from discorder.subscriber import Gap, Subscription, subscribe
 from discorder.wire import ReceivedEvent
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from html import escape
 
@@ -22,8 +23,7 @@ from discorder.pictures.palette import (
 from discorder.pictures.scene import Tone
 
 FONT = "Helvetica"
-WIDTH = 30  # characters of a box
-LINES = 4  # of what a part says of itself
+WIDTH = 24  # characters of a box: seven beside each other must be legible in a README
 
 _DECIDES = "statemachine"
 _SEAMS = {"transport", "publishers"}
@@ -36,7 +36,7 @@ def architecture_dot() -> str:
     edges = "\n".join(f"  {name} -> {other}" for name, others in reduced(parts).items() for other in sorted(others))
     return f"""\
 digraph architecture {{
-  graph [rankdir=TB, bgcolor="{CARD.light}", pad=0.25, nodesep=0.18, ranksep=0.42, fontname="{FONT}", fontsize=12,
+  graph [rankdir=TB, bgcolor="{CARD.light}", pad=0.25, nodesep=0.2, ranksep=0.4, fontname="{FONT}", fontsize=12,
          fontcolor="{MUTED.light}", labelloc=b, label=<{_legend()}>]
   node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, fontcolor="{TEXT.light}", margin="0.1,0.05"]
   edge [color="{BORDER.light}", arrowsize=0.65, penwidth=1.1]
@@ -49,15 +49,15 @@ digraph architecture {{
 def _node(part: Part) -> str:
     fill, border = _inks(part)
     name = f"{part.name}/" if part.is_package else part.name
-    said = textwrap.wrap(part.says.replace("`", ""), WIDTH)
-    if len(said) > LINES:
-        said = [*said[: LINES - 1], textwrap.shorten(said[LINES - 1] + " " + said[LINES], WIDTH, placeholder=" ...")]
+    said = textwrap.wrap(
+        re.split("[:;,]", part.says.replace("`", ""))[0], WIDTH
+    )  # what it is, not what it does in detail
     lines = "".join(
-        f'<tr><td><font point-size="10" color="{MUTED.light}">{escape(line)}</font></td></tr>' for line in said
+        f'<tr><td><font point-size="12" color="{MUTED.light}">{escape(line)}</font></td></tr>' for line in said
     )
     table = (
         f'<table border="0" cellborder="0" cellspacing="0" cellpadding="0">'
-        f'<tr><td><font point-size="14"><b>{name}</b></font></td></tr>{lines}</table>'
+        f'<tr><td><font point-size="16"><b>{name}</b></font></td></tr>{lines}</table>'
     )
     return f'  {part.name} [id="part-{part.name}", fillcolor="{fill.light}", color="{border.light}", label=<{table}>]'
 

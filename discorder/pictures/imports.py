@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import discorder
@@ -23,6 +24,7 @@ class Part:
     imports: frozenset[str]
 
 
+@cache
 def read_parts(folder: Path | None = None) -> dict[str, Part]:
     """The parts of the package that lies in ``folder`` (default: this one), by name, in alphabetical order."""
     folder = folder or Path(next(iter(discorder.__path__)))

@@ -11,7 +11,7 @@ from discorder import diagnose, is_operational
 from discorder.clock import FakeClock
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.tracker import GatewayTracker
+from discorder.tracking.tracker import GatewayTracker
 from tests.faults.fault import FREE, Fault, say
 from tests.faults.table import Case
 from tests.stage import StartStage

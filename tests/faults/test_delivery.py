@@ -13,15 +13,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from discorder import is_operational, subscriber
+from discorder import is_operational
+from discorder.bot import subscriber
+from discorder.bot.subscriber import Gap as SubscriberGap
+from discorder.bot.subscriber import Subscription, subscribe
 from discorder.clock import SystemClock
 from discorder.publishers.health import PublisherHealth
 from discorder.publishers.zeromq import ZmqPublisher
 from discorder.records import Gap, GapKind, RecordType
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.subscriber import Gap as SubscriberGap
-from discorder.subscriber import Subscription, subscribe
 from discorder.wire import Op, ReceivedEvent
 from tests.faults.fault import FREE, Cost, Fault, loss, told
 from tests.faults.spool import Spool

@@ -18,18 +18,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from discorder.driver import ShardDriver
-from discorder.handshake import Handshake
-from discorder.keeping import Keeper, Sessions
+from discorder.plane.keeping import Keeper, Sessions
 from discorder.publishers.appender import Appender
 from discorder.publishers.blocking import BlockingLane
 from discorder.publishers.delivery import ShardDelivery
 from discorder.publishers.fanout import FanOut
-from discorder.reception import Reception
 from discorder.sessions import ShardLocks, SqliteSessionStore, database
 from discorder.sessions.database import Database
-from discorder.shard_tracker import Transition
+from discorder.shard.driver import ShardDriver
+from discorder.shard.handshake import Handshake
+from discorder.shard.reception import Reception
 from discorder.statemachine.triggers import Name
+from discorder.tracking.shard_tracker import Transition
 from discorder.transport import inflate
 
 Strike = Callable[[], None]

@@ -45,9 +45,9 @@ def test_every_part_of_the_package_is_drawn_with_what_it_says_of_itself() -> Non
 def test_imports_are_those_of_the_code() -> None:
     """A few that everybody knows; and the core imports nothing of ours."""
     assert PARTS["statemachine"].imports == frozenset()
-    assert {"publishers", "statemachine", "wire"} <= PARTS["reception"].imports
+    assert {"publishers", "statemachine", "wire"} <= PARTS["shard"].imports
     assert "simulator" in PARTS["cli"].imports
-    assert not {"control_plane", "driver", "plane"} & PARTS["simulator"].imports
+    assert not {"control_plane", "shard", "plane"} & PARTS["simulator"].imports
 
 
 def test_arrows_that_follow_from_others_are_left_out() -> None:

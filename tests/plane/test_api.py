@@ -26,12 +26,12 @@ from discorder.errors import (
     StoreLocked,
     TokenMissing,
 )
-from discorder.keeping import NO_CLAIM, Claim
+from discorder.plane.keeping import NO_CLAIM, Claim
 from discorder.publishers.options import EventSelection
 from discorder.rest import BotClient
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.tracker import GatewayTracker
+from discorder.tracking.tracker import GatewayTracker
 from discorder.wire import Event
 
 SECONDS = 20.0

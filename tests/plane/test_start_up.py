@@ -19,7 +19,7 @@ from discorder.rest import GatewayInfo, SessionStartLimit
 from discorder.sessions import SPACING
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.tracker import GatewayTracker
+from discorder.tracking.tracker import GatewayTracker
 from discorder.transport import AiohttpTransport, Compression, decompressing
 from discorder.transport.protocol import Transport
 from discorder.wire import Op

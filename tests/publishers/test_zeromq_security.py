@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import zmq
 
-from discorder.commands import Commands
+from discorder.bot.commands import Commands
+from discorder.bot.subscriber import CurveKeys, subscribe
 from discorder.errors import CommandRefused, ConfigError, UnusableFile
 from discorder.publishers.zeromq import DEFAULT_BIND, ZmqPublisher
 from discorder.publishers.zeromq_keys import generate, load_pair
-from discorder.subscriber import CurveKeys, subscribe
 from discorder.wire import Event
 
 MakeEvent = Callable[..., Event]

@@ -15,7 +15,7 @@ from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
 from discorder.sessions import StoredSession
 from discorder.statemachine import State
-from discorder.tracker import GatewayTracker
+from discorder.tracking.tracker import GatewayTracker
 from tests.simulation.clock import VirtualClock, Wall
 from tests.simulation.disk import Disk, DiskStore
 from tests.simulation.faults import Kind, Weather

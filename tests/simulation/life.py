@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from discorder.plane import ControlPlane
-from discorder.shard_tracker import Transition
-from discorder.tracker import GatewayTracker
+from discorder.tracking.shard_tracker import Transition
+from discorder.tracking.tracker import GatewayTracker
 from tests.simulation.clock import Wall
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Process, VirtualLoop, VirtualTask

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from discorder.shard_tracker import ShardTracker, Transition
 from discorder.statemachine import RUNS, State
 from discorder.statemachine.table import ROWS
+from discorder.tracking.shard_tracker import ShardTracker, Transition
 from tests.simulation.faults import Kind, Weather
 from tests.simulation.gateway import Gateway
 from tests.simulation.life import Host, Life, Wire

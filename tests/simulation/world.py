@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from discorder.shard_tracker import ShardTracker, Transition
 from discorder.statemachine import State
 from discorder.statemachine.triggers import Name
+from discorder.tracking.shard_tracker import ShardTracker, Transition
 from tests.simulation.delivery import Delivery, repeating
 from tests.simulation.faults import CLOSE_CODES, Fault, Kind, Weather
 from tests.simulation.gateway import Gateway

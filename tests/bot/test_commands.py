@@ -1,0 +1,135 @@
+"""Commands of a bot in another process, through the ROUTER of a whole control plane, as far as the simulator reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zmq
+
+import discorder
+from discorder.bot.dealer import Dealer
+from discorder.bot.subscriber import subscribe
+from discorder.clock import SystemClock
+from discorder.errors import CommandRefused
+from discorder.publishers.zeromq import ZmqPublisher
+from discorder.simulator import Simulator
+from discorder.wire import Op, ReceivedEvent, replay_address
+
+if TYPE_CHECKING:
+    from tests.stage import Stage, StartStage
+
+SECONDS = 30.0
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    async with Simulator(guilds=2, identify_spacing=0.0) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def stage(sim: Simulator, start_stage: StartStage) -> Stage:
+    """A control plane that is ready, with a bus on a port of the system's choice."""
+    made = start_stage(sim, "publishers.zmq.bind=tcp://127.0.0.1:0", clock=SystemClock())
+    await made.ready(within=SECONDS)
+    return made
+
+
+@pytest.fixture
+def address(stage: Stage) -> str:
+    (bus,) = (one for one in stage.tracker.publishers if isinstance(one, ZmqPublisher))
+    return bus.endpoints[0]
+
+
+def received(sim: Simulator, op: Op) -> list[Any]:
+    return [frame.d for frame in sim.received if frame.op == op]
+
+
+async def until_received(sim: Simulator, op: Op) -> Any:
+    await sim.wait_for(lambda: received(sim, op), timeout=SECONDS)
+    return received(sim, op)[-1]
+
+
+async def test_a_presence_reaches_discord(sim: Simulator, address: str) -> None:
+    async with discorder.Commands(address) as commands:
+        await commands.presence(status="idle", activities=[{"name": "chess", "type": 0}])
+    sent = {"since": None, "activities": [{"name": "chess", "type": 0}], "status": "idle", "afk": False}
+    assert await until_received(sim, Op.PRESENCE_UPDATE) == sent
+
+
+async def test_a_voice_channel_is_joined_by_the_shard_of_its_guild(sim: Simulator, address: str) -> None:
+    async with discorder.Commands(address) as commands:
+        await commands.voice_state(41771983423143937, 99, self_deaf=True)
+    sent = {"guild_id": "41771983423143937", "channel_id": "99", "self_mute": False, "self_deaf": True}
+    assert await until_received(sim, Op.VOICE_STATE_UPDATE) == sent
+
+
+async def test_members_come_on_the_bus_with_the_nonce_that_was_told(sim: Simulator, address: str) -> None:
+    async with subscribe(address, types="GUILD_MEMBERS_CHUNK", start="oldest") as events:
+        async with discorder.Commands(address) as commands:
+            nonce = await commands.members(sim.guild_ids[0], query="", limit=5)
+        async with asyncio.timeout(SECONDS):
+            chunk = await anext(events)
+    assert isinstance(chunk, ReceivedEvent)
+    data = chunk.json()
+    assert data["nonce"] == nonce
+    assert data["chunk_index"] == data["chunk_count"] - 1, "the last one"
+
+
+async def test_a_refusal_says_why_and_when(address: str) -> None:
+    async with discorder.Commands(address) as commands:
+        with pytest.raises(CommandRefused, match="status is 'asleep'") as refused:
+            await commands.presence(status="asleep")
+        assert refused.value.reason == "invalid"
+        with pytest.raises(CommandRefused) as refused:
+            await commands.presence(activities=[{"name": "x" * 5_000, "type": 0}])
+        assert refused.value.reason == "too_large"
+        with pytest.raises(CommandRefused) as refused:
+            await commands.presence(shard=7)
+        assert refused.value.reason == "no_such_shard"
+        with pytest.raises(CommandRefused, match="no command 'dance'") as refused:
+            await commands.send("dance", {})
+        assert refused.value.reason == "invalid"
+        for _ in range(5):
+            await commands.presence()
+        with pytest.raises(CommandRefused) as refused:
+            await commands.presence()
+        assert refused.value.reason == "rate_limited"
+        assert refused.value.retry_after is not None
+        assert 0 < refused.value.retry_after <= 25
+
+
+async def test_a_command_never_waits_for_a_session(sim: Simulator, stage: Stage, address: str) -> None:
+    async with discorder.Commands(address) as commands:
+        stage.tracker.throw_to("processor", RuntimeError("a failure"))
+        await stage.until(lambda: stage.tracker.state != "Ready")
+        with pytest.raises(CommandRefused) as refused:
+            await commands.presence()
+        assert refused.value.reason == "not_ready"
+
+
+async def test_nobody_there_is_an_answer_in_time(tmp_path: Path) -> None:
+    async with discorder.Commands(f"ipc://{tmp_path}/bus", timeout=0.1) as commands:
+        with pytest.raises(CommandRefused, match="does the control plane run") as refused:
+            await commands.presence()
+    assert refused.value.reason == "no_answer"
+
+
+async def test_the_last_ready_is_that_of_the_session(stage: Stage, address: str) -> None:
+    context = zmq.Context()
+    dealer = Dealer(context, replay_address(address), None)
+    async with asyncio.timeout(SECONDS):
+        while (number := dealer.ask("ready", shard=0)) is None:  # noqa: ASYNC110  # as ZeroMQ connects
+            await asyncio.sleep(0.01)
+        while (part := dealer.read()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (part.id, part.topic) == (number, b"READY")
+    ready = next(event for event in stage.recorder.events if event.type == "READY")
+    assert b'"session_id"' in part.document
+    assert ready.data in part.document
+    dealer.close()
+    context.term()

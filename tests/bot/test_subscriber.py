@@ -1,0 +1,194 @@
+"""The bot's end of the bus, against a real publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+import zmq
+
+from discorder.bot.subscriber import Subscription, subscribe
+from discorder.publishers.zeromq import ZmqPublisher
+from discorder.wire import Event, ReceivedEvent
+
+OWN = 2  # subscriptions besides the types that were asked for: gaps and positions
+MOMENT = datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
+
+
+class Message(msgspec.Struct):
+    content: str
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[ZmqPublisher]:
+    """An open bus on a port of the system's choice."""
+    made = ZmqPublisher("tcp://127.0.0.1:*")
+    await made.open()
+    yield made
+    await made.close()
+
+
+def event(seq: int, kind: str = "MESSAGE_CREATE", data: bytes = b'{"content":"hi"}') -> Event:
+    return Event(kind, (0, 1), seq, seq - 1, "0123456789abcdef", MOMENT, data)
+
+
+async def subscribed(bus: ZmqPublisher, count: int) -> None:
+    async with asyncio.timeout(5):
+        while bus.subscriptions != count:  # noqa: ASYNC110  # ZeroMQ tells of subscriptions only when asked
+            await asyncio.sleep(0.005)
+
+
+async def take(events: Subscription[ReceivedEvent], count: int) -> Sequence[int | None]:
+    async with asyncio.timeout(5):
+        return [(await event_of(events)).seq for _ in range(count)]
+
+
+async def event_of(events: Subscription[ReceivedEvent]) -> ReceivedEvent:
+    """The next item, which must be an event."""
+    item = await anext(events)
+    assert isinstance(item, ReceivedEvent), item
+    return item
+
+
+async def test_an_event_arrives_typed_and_its_data_as_it_was(bus: ZmqPublisher) -> None:
+    data = '{"content":"نمر",  "n":123456789012345678901234567890}'.encode()
+    async with subscribe(bus.endpoints[0]) as events:
+        await subscribed(bus, 1)
+        bus.publish_nowait([event(7, data=data)])
+        received = await event_of(events)
+    assert (received.type, received.shard, received.seq, received.prev) == ("MESSAGE_CREATE", (0, 1), 7, 6)
+    assert (received.session, received.timestamp, received.data) == ("0123456789abcdef", MOMENT, data)
+    assert received.json()["content"] == received.decode(Message).content == "نمر"
+    assert repr(received) == f"<MESSAGE_CREATE shard=0/1 seq=7 data={len(data)} bytes>"
+
+
+async def test_types_are_compared_exactly_although_topics_match_by_prefix(bus: ZmqPublisher) -> None:
+    async with subscribe(bus.endpoints[0], types=["MESSAGE_DELETE", "READY"]) as events:
+        await subscribed(bus, 2 + OWN)
+        kinds = ["MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "MESSAGE_CREATE", "READY"]
+        bus.publish_nowait([event(seq, kind) for seq, kind in enumerate(kinds, 1)])
+        assert await take(events, 2) == [1, 4]
+
+
+async def test_one_type_may_be_given_as_a_plain_string(bus: ZmqPublisher) -> None:
+    async with subscribe(bus.endpoints[0], types="READY") as events:
+        await subscribed(bus, 1 + OWN)
+        bus.publish_nowait([event(1), event(2, "READY")])
+        assert await take(events, 1) == [2]
+
+
+async def test_a_flood_arrives_in_order_and_lets_other_tasks_run(bus: ZmqPublisher) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with subscribe(bus.endpoints[0]) as events:
+        await subscribed(bus, 1)
+        bus.publish_nowait([event(seq) for seq in range(1, 5001)])
+        counting = asyncio.create_task(count_turns())
+        assert await take(events, 5000) == list(range(1, 5001))
+        counting.cancel()
+    assert turns >= 10
+
+
+async def test_events_that_come_one_by_one_each_wake_the_bot(bus: ZmqPublisher) -> None:
+    """Also those that come while the bot is busy with the one before."""
+    async with subscribe(bus.endpoints[0]) as events:
+        await subscribed(bus, 1)
+        for seq in range(1, 200, 2):
+            bus.publish_nowait([event(seq)])
+            assert await take(events, 1) == [seq]
+            bus.publish_nowait([event(seq + 1)])
+            await asyncio.sleep(0.001)
+            assert await take(events, 1) == [seq + 1]
+
+
+async def test_closing_ends_an_iteration_that_waits_and_leaves_nothing(bus: ZmqPublisher) -> None:
+    threads = threading.active_count()
+    events = subscribe(bus.endpoints[0])
+    reading = asyncio.create_task(anext(events))
+    await subscribed(bus, 1)
+    await events.aclose()
+    await events.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await reading
+    assert [left async for left in events] == []
+    assert threading.active_count() == threads
+    await subscribed(bus, 0)
+
+
+async def test_breaking_out_of_the_loop_is_enough(bus: ZmqPublisher) -> None:
+    threads = threading.active_count()
+
+    async def first_two() -> list[int | None]:
+        seen: list[int | None] = []
+        async for received in subscribe(bus.endpoints[0]):
+            assert isinstance(received, ReceivedEvent)
+            seen.append(received.seq)
+            if len(seen) == 2:
+                break
+        return seen
+
+    reading = asyncio.create_task(first_two())
+    await subscribed(bus, 1)
+    bus.publish_nowait([event(1)])
+    await asyncio.sleep(0.01)
+    bus.publish_nowait([event(2)])
+    assert await reading == [1, 2]
+    gc.collect()
+    assert threading.active_count() == threads
+
+
+async def test_the_bus_may_come_later_and_come_back() -> None:
+    first = ZmqPublisher("tcp://127.0.0.1:*")
+    await first.open()
+    address = first.endpoints[0]
+    await first.close()
+    bus = ZmqPublisher(address)
+    async with subscribe(address) as events:
+        for seq in (1, 2):
+            await bus.open()
+            reading = asyncio.create_task(take(events, 1))  # ZeroMQ subscribes anew only while somebody reads
+            await subscribed(bus, 1)
+            bus.publish_nowait([event(seq)])
+            assert await reading == [seq]
+            await bus.close()
+
+
+async def test_something_else_at_the_address_is_named() -> None:
+    context = zmq.Context()
+    stranger = context.socket(zmq.XPUB)
+    port = stranger.bind_to_random_port("tcp://127.0.0.1")
+    async with subscribe(f"tcp://127.0.0.1:{port}") as events:
+        await asyncio.to_thread(stranger.recv)  # the subscription
+        for frames in ([b"one frame"], [b"READY", b"not json"], [b"READY", b'{"type":"READY"}'], [b"\xff", b"{}"]):
+            stranger.send_multipart(frames)
+            with pytest.raises(
+                ValueError, match=f"tcp://127.0.0.1:{port} carries something else than Discorder's events"
+            ):
+                await anext(events)
+    stranger.close(linger=0)
+    context.term()
+
+
+@pytest.mark.parametrize(
+    "address", ["", "6000", "127.0.0.1:6000", "tcp://*:6000", "tcp://127.0.0.1:0", "http://x:1", "ipc://"]
+)
+def test_an_address_that_is_no_endpoint_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="is not an endpoint; allowed: tcp://HOST:PORT and ipc://PATH"):
+        subscribe(address)
+
+
+@pytest.mark.parametrize("types", [[], [""], ""])
+def test_asking_for_no_event_is_refused(types: list[str] | str) -> None:
+    with pytest.raises(ValueError, match="types names no event"):
+        subscribe(types=types)

@@ -1,0 +1,238 @@
+"""The doctor's second look: clocks that jump, a loop that is held up, and what the verdict makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from discorder import diagnose
+from discorder.clock import FakeClock, SystemClock
+from discorder.logs import logger
+from discorder.runtime.watchdog import LoopLag, Watchdog
+from discorder.shard.doctor import Doctor
+from discorder.simulator import Simulator
+from discorder.statemachine import State
+from discorder.statemachine.states import DEADLINES, READY_DEADLINE
+from discorder.statemachine.triggers import Timeout, Trigger
+from discorder.tracking.shard_tracker import ShardTracker
+from discorder.wire import Event, Op
+
+if TYPE_CHECKING:
+    from tests.stage import Exchange, StartMemoryStage, StartStage
+
+Start = Callable[..., Awaitable[Simulator]]
+Heard = Callable[[], list[str]]
+
+
+@pytest.fixture
+def warnings() -> Iterator[Heard]:
+    """Every warning of the log so far, with its fields."""
+    heard: list[str] = []
+    sink = logger.add(lambda message: heard.append(str(message)), level="WARNING", format="{message} {extra}")
+    yield lambda: list(heard)
+    logger.remove(sink)
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+async def test_a_deadline_that_replaces_one_is_kept_although_the_first_has_just_passed(exchange: Exchange) -> None:
+    """The ticket comes in the moment in which the wait for it is over: READY has its 60 s, and no more.
+
+    Found by spin: the late timeout is dropped as an older visit's, and a silent gateway held Identifying for ever.
+    """
+    clock, posted = FakeClock(), list[Trigger]()
+    tracker = ShardTracker(0, 1, clock)
+    tracker.entered(State.IDENTIFYING)
+    doctor = Doctor(exchange.dial((0, 1)), tracker=tracker, clock=clock, post=posted.append)
+    task = asyncio.ensure_future(doctor.run())
+    doctor.arm(DEADLINES[State.IDENTIFYING], 1)
+    await clock.advance(66.0)
+    doctor.arm(READY_DEADLINE, 2)
+    await clock.advance(59.0)
+    assert [timeout.visit for timeout in posted if isinstance(timeout, Timeout)] == [1]
+    await clock.advance(2.0)
+    assert [timeout.visit for timeout in posted if isinstance(timeout, Timeout)] == [1, 2]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# ---------------------------------------------------------------- clock jumps
+
+
+async def test_every_live_shard_is_probed_and_one_that_dials_is_not(start_memory_stage: StartMemoryStage) -> None:
+    """In Connecting there is no heartbeat; its deadline does the work."""
+    stage = start_memory_stage()
+    line = await stage.line()
+    await stage.in_state(State.CONNECTING)
+    stage.fake.jump_wall(600.0)
+    await stage.fake.advance(2.0)
+    assert line.sent == []
+    line.hello(600_000)
+    await stage.until(lambda: line.ops(Op.IDENTIFY))
+    stage.fake.jump_wall(600.0)
+    await stage.until(lambda: line.ops(Op.HEARTBEAT), within=1.5)
+    await stage.until(lambda: stage.tracker.state is not State.IDENTIFYING, within=5.5)
+    assert "since the clocks jumped" in str(stage.tracker.shards[0].cause)
+
+
+# ---------------------------------------------------------------- the loop
+
+
+async def until(predicate: Callable[[], object]) -> None:
+    """Let the loop run until then, for at most five seconds."""
+    async with asyncio.timeout(5.0):
+        while not predicate():  # noqa: ASYNC110  # what is waited for happens in a thread
+            await asyncio.sleep(0.002)
+
+
+def a_guilty_function(until_set: threading.Event) -> None:
+    """Blocks the loop until the watchdog has seen it."""
+    until_set.wait(5.0)
+
+
+def release_when(predicate: Callable[[], bool], event: threading.Event) -> None:
+    """Set ``event`` once ``predicate`` holds, or after a second."""
+    end = time.monotonic() + 1.0
+    while not predicate() and time.monotonic() < end:
+        time.sleep(0.002)
+    event.set()
+
+
+async def test_what_holds_up_the_loop_is_in_the_log_with_its_place(warnings: Heard) -> None:
+    """The stack is taken while it lasts, so that the guilty function is on it; afterwards the whole delay is told."""
+
+    def guilty() -> list[str]:
+        return [warning for warning in warnings() if "in a_guilty_function: until_set.wait(5.0)" in warning]
+
+    watchdog = Watchdog(every=0.005, patience=0.02)
+    watchdog.start()
+    try:
+        for _ in range(20):  # on a busy machine the loop may be late already, and the question be asked before
+            seen = threading.Event()
+            threading.Thread(target=release_when, args=(lambda: guilty() != [], seen)).start()
+            a_guilty_function(seen)
+            await until(lambda: watchdog.lag.waiting == 0.0)
+            if guilty():
+                break
+    finally:
+        watchdog.stop()
+    (held_up,) = guilty()
+    assert held_up.startswith("The event loop is held up")
+    assert "test_doctor.py:" in held_up
+    assert "asyncio/base_events.py" not in held_up, "the loop's own machinery is no news"
+    over = warnings()[warnings().index(held_up) + 1]
+    assert over.startswith("The event loop was held up")
+    assert watchdog.lag.worst >= 0.02
+
+
+async def test_the_lag_of_a_loop_that_does_not_come_round_can_be_read_from_another_thread() -> None:
+    """Health comes from ages: the question that waits grows old."""
+    watchdog = Watchdog(every=0.005, patience=5.0)
+    assert watchdog.lag == LoopLag()
+    watchdog.start()
+    ages: list[float] = []
+
+    def look(done: threading.Event) -> None:
+        release_when(lambda: watchdog.lag.waiting > 0.03, done)
+        ages.append(watchdog.lag.now)
+
+    try:
+        done = threading.Event()
+        thread = threading.Thread(target=look, args=(done,))
+        thread.start()
+        done.wait(5.0)
+        thread.join()
+    finally:
+        watchdog.stop()
+    assert ages[0] > 0.03
+    assert watchdog.lag.worst >= watchdog.lag.last
+
+
+async def test_the_watchdogs_thread_is_gone_when_it_is_stopped() -> None:
+    """Even while an answer is overdue; stopping twice is fine."""
+    watchdog = Watchdog(every=0.001, patience=0.001)
+    watchdog.start()
+    time.sleep(0.02)  # noqa: ASYNC251  # the loop is held up on purpose
+    watchdog.stop()
+    watchdog.stop()
+    assert "discorder-watchdog" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_plane_watches_its_loop_and_shows_the_lag(sim: Simulator, start_stage: StartStage) -> None:
+    """`tracker.loop_lag` and the ages of the verdict; the thread ends with the plane."""
+    stage = start_stage(sim, clock=SystemClock())
+    tracker = await stage.ready()
+    assert any(thread.name == "discorder-watchdog" for thread in threading.enumerate())
+    assert isinstance(tracker.loop_lag, LoopLag)
+    assert diagnose(tracker).ages.loop_lag == pytest.approx(tracker.loop_lag.now, abs=1.0)
+    await stage.stop()
+    assert not any(thread.name == "discorder-watchdog" for thread in threading.enumerate())
+
+
+# ---------------------------------------------------------------- what delivery has to do with it
+
+
+class Refusing:
+    """A durable publisher that is down."""
+
+    name = "audit"
+    durable = True
+
+    async def open(self) -> None: ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def close(self) -> None: ...
+
+
+async def test_a_required_publisher_that_takes_nothing_is_a_note_and_no_fault_of_the_session(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """The session goes on; what it means stands beside it: the resume point waits."""
+    stage = start_memory_stage()
+    await stage.identified(600_000)
+    stage.tracker.add_publisher(Refusing(), required=True)
+    stage.exchange.lines[0].feed(stage.exchange.lines[0].dispatched("MESSAGE_CREATE"))
+    await stage.fake.advance(9.0)
+    assert diagnose(stage.tracker).notes == ()
+    await stage.fake.advance(3.0)
+    verdict = diagnose(stage.tracker)
+    assert verdict.healthy
+    (note,) = verdict.notes
+    assert note.startswith("publisher audit (retrying) has not accepted an event for 12 s, last error: OSError: ")
+    assert note.endswith("it is required, so the resume point waits for it")
+
+
+def test_a_shard_that_waits_for_a_congested_publisher_says_for_which_and_how_long() -> None:
+    """Restarting is no back-off then: Discord's own replay buffer is the spool."""
+    shard = ShardTracker(0, 1, FakeClock())
+    shard.entered(State.RESTARTING)
+    shard.cause = "a publisher that must not lose is full: audit"
+    shard.read_holding = lambda: ["audit"]
+    (reason,) = shard.diagnose().reasons
+    assert reason.endswith(
+        "is full: audit; goes on when audit has room again, at the latest after its hold_off; Discord keeps the events"
+    )
+
+
+async def test_a_ticker_that_breaks_ends_the_plane_and_says_why(
+    start_memory_stage: StartMemoryStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it nothing is checkpointed and no sleep is noticed: a fault there is no reason to go on in silence."""
+    stage = start_memory_stage()
+    await stage.identified()
+
+    def break_once() -> datetime:
+        monkeypatch.undo()
+        raise OSError(22, "no such clock")
+
+    monkeypatch.setattr(stage.fake, "now", break_once)
+    assert str(await stage.end()) == "[Errno 22] no such clock"
