@@ -16,7 +16,7 @@ from discorder.transport.inflate import (
 from discorder.transport.live import RESUMABLE_CLOSE, AiohttpTransport
 from discorder.transport.mock import MockGateway, MockTransport
 from discorder.transport.protocol import Transport
-from discorder.transport.recorded import GATEWAY_URL, Recording
+from discorder.transport.recorded import GATEWAY_URL, Recording, is_recording
 from discorder.transport.recording import RecordingTransport, SessionRecorder
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "decompressing",
     "gateway_query",
     "gateway_url",
+    "is_recording",
 ]

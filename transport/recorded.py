@@ -13,6 +13,7 @@ from discorder.errors import ClosedBy, RecordingError
 from discorder.transport.recording import FORMAT, FORMAT_VERSION
 from discorder.transport.redact import GATEWAY_HOST
 
+HEADER_BYTES = 4096  # the first line is far shorter
 GATEWAY_URL = f"wss://{GATEWAY_HOST}/"  # what a replay dials as the main gateway
 
 Shard = tuple[int, int]
@@ -93,6 +94,17 @@ class Recording:
     def of_shard(self, shard: Shard) -> tuple[Connection, ...]:
         """The connections of ``shard`` in the order of their dials."""
         return tuple(connection for connection in self.connections if connection.shard == shard)
+
+
+def is_recording(path: Path) -> bool:
+    """Whether ``path`` begins like a recorded session, of whatever version. Raises `RecordingError` when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.readline(HEADER_BYTES)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise RecordingError(msg) from error
+    return FORMAT.encode() in beginning and beginning.startswith(b"{")
 
 
 class _Reader:

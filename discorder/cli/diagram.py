@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from discorder.errors import UnusableFile
 from discorder.pictures import PictureFormat, Subject, Trail, Visit, check_all, render, write_all
 from discorder.statemachine import State
+
+if TYPE_CHECKING:
+    from discorder.proofs.traces import Recorded
+    from discorder.transport import Recording
 
 _SILENT = ("publishers={}", "log.level=critical")  # only the steps are wanted of a replay
 
@@ -31,7 +35,9 @@ def diagram(
     trace: Annotated[
         Path | None,
         typer.Option(
-            "--trace", metavar="FILE", help="Draw the path that this recorded session took through the life cycle."
+            "--trace",
+            metavar="FILE",
+            help="Draw the path that a recorded session took through the life cycle, or a trace as 'discorder verify' reads it.",
         ),
     ] = None,
     shard: Annotated[int, typer.Option(min=0, help="Whose path, where several shards were recorded.")] = 0,
@@ -56,19 +62,32 @@ def diagram(
 
 
 def _trail(recorded: Path, shard: int) -> Trail:
-    """The steps of ``shard`` when the session in ``recorded`` is played through the whole control plane."""
-    from discorder.config import load_config  # noqa: PLC0415  # a picture without a trace needs no control plane
-    from discorder.replaying import replay  # noqa: PLC0415
-    from discorder.transport import Recording  # noqa: PLC0415
+    """The steps of ``shard``: of a recorded session by a replay, of a trace as `discorder verify` reads it its last run."""
+    from discorder.transport import Recording, is_recording  # noqa: PLC0415  # a picture without a trace needs no control plane
 
-    recording = Recording.load(recorded)
-    replayed = asyncio.run(replay(recording, load_config(None, _SILENT)))
-    trackers = {tracker.shard_id: tracker for tracker in replayed.tracker.shards}
-    if shard not in trackers:
-        msg = f"{recorded} has no shard {shard}; there are: {', '.join(map(str, trackers))}"
+    runs = _replayed(Recording.load(recorded)) if is_recording(recorded) else _traced(recorded)
+    if shard not in runs:
+        msg = f"{recorded} has no shard {shard}; there are: {', '.join(map(str, runs))}"
         raise typer.BadParameter(msg)
-    steps = [Visit(step.source, step.trigger, step.target) for step in trackers[shard].transitions]
-    return Trail(recorded.name, steps)
+    return Trail(recorded.name, runs[shard])
+
+
+def _replayed(recording: Recording) -> dict[int, list[Visit]]:
+    from discorder.config import load_config  # noqa: PLC0415
+    from discorder.replaying import replay  # noqa: PLC0415
+
+    tracker = asyncio.run(replay(recording, load_config(None, _SILENT))).tracker
+    return {shard.shard_id: [_visit(step) for step in shard.transitions] for shard in tracker.shards}
+
+
+def _traced(path: Path) -> dict[int, list[Visit]]:
+    from discorder.proofs.traces import read_runs  # noqa: PLC0415
+
+    return {shard: [_visit(step) for step in runs[-1]] for shard, runs in read_runs(path).items()}
+
+
+def _visit(step: Recorded) -> Visit:
+    return Visit(step.source, step.trigger, step.target)
 
 
 def _check(folder: Path) -> None:

@@ -73,6 +73,11 @@ def trace_of(name: str, ring: Iterable[Recorded]) -> Trace:
 
 
 def read_traces(path: Path) -> list[Trace]:
+    """`read_runs`, each run with a name."""
+    return [Trace(name, tuple(steps)) for name, steps in _named(read_runs(path))]
+
+
+def read_runs(path: Path) -> dict[int, list[list[TraceStep]]]:
     """Every run in the file, by shard; a step out of Disconnected begins a new one.
 
     Raises `UnusableFile` for a file that cannot be read, holds no transitions, or names a state or trigger that the table
@@ -97,7 +102,7 @@ def read_traces(path: Path) -> list[Trace]:
             "or with log.level=debug in the log"
         )
         raise UnusableFile(msg)
-    return [Trace(name, tuple(steps)) for name, steps in _named(runs)]
+    return runs
 
 
 def _named(runs: Mapping[int, list[list[TraceStep]]]) -> Iterator[tuple[str, list[TraceStep]]]:

@@ -194,6 +194,24 @@ async def test_diagram_draws_the_path_of_a_recorded_session(discorder: Command, 
     assert "has no shard 7; there are: 0" in re.sub(r"[\s│]+", " ", missing.err)
 
 
+async def test_diagram_draws_the_path_of_a_trace(discorder: Command, tmp_path: Path) -> None:
+    """The same files as `discorder verify --trace`; of several runs the last one."""
+    steps = [("Disconnected", "start", "Connecting"), ("Connecting", "hello", "Identifying")]
+    lines = [
+        {"message": "Transition", "source": source, "trigger": trigger, "target": target, "shard": 3, "generation": 1}
+        for source, trigger, target in [steps[0], *steps]
+    ]
+    (tmp_path / "plane.log").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outcome = await discorder("diagram", "--trace", "plane.log", "--shard", "3")
+    assert outcome.code == 0, outcome.err
+    assert "the way of plane.log: 2 steps" in outcome.out
+    (tmp_path / "notes.txt").write_text("nothing of the kind\n")
+    nothing = await discorder("diagram", "--trace", "notes.txt")
+    assert nothing.code == 74
+    assert "holds no transitions" in nothing.err
+    assert (await discorder("diagram", "--trace", "missing.log")).code == 1
+
+
 async def test_diagram_highlights_a_state_of_the_life_cycle_only(discorder: Command) -> None:
     drawn = await discorder("diagram", "--highlight", "Restarting")
     assert (drawn.code, drawn.out.count('state current"')) == (0, 1)
