@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import zlib
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol
 
 from yarl import URL
@@ -195,7 +196,10 @@ class _Payload:
 
 
 class _ZstdStream:
-    """One endless zstd frame per connection; one websocket message is one gateway message (§11.4)."""
+    """One endless zstd frame per connection; one websocket message is one gateway message (§11.4).
+
+    Other servers than Discord's end the frame with each message; the format is a sequence of frames, so that is understood too.
+    """
 
     def __init__(self, limit: int) -> None:
         zstd = _zstd_module()
@@ -205,7 +209,8 @@ class _ZstdStream:
         self._limit = limit
         self._error: type[Exception] = zstd.ZstdError
         window = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
-        self._context = zstd.ZstdDecompressor(options=window)
+        self._new_context = partial(zstd.ZstdDecompressor, options=window)
+        self._context = self._new_context()
 
     def feed(self, frame: bytes) -> bytes | None:
         try:
@@ -214,8 +219,10 @@ class _ZstdStream:
             msg = f"zstd-stream: corrupt data: {error}"
             raise ProtocolBreach(msg) from error
         if self._context.eof:
-            msg = "zstd-stream: the frame ended, which a gateway's never does (gateway-protocol.md §11.4)"
-            raise ProtocolBreach(msg)
+            if self._context.unused_data:
+                msg = "zstd-stream: the frame ended in the middle of a message (gateway-protocol.md §11.4)"
+                raise ProtocolBreach(msg)
+            self._context = self._new_context()
         return message
 
     def _drain(self, frame: bytes) -> bytes:

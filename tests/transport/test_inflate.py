@@ -165,14 +165,20 @@ async def test_compressed_data_that_never_ends_is_bounded() -> None:
         await InflatingTransport(Wire(*frames), "zlib-stream", limit=1000).receive()
 
 
-@pytest.mark.parametrize(
-    ("mode", "frame"), [("zlib-stream", zlib.compress(b"{}")), ("zstd-stream", zstd.compress(b"{}"))]
-)
-async def test_a_stream_that_ends_is_a_breach(mode: str, frame: bytes) -> None:
+async def test_a_zlib_stream_that_ends_is_a_breach() -> None:
     flush = zlib.compressobj(wbits=-15)
-    tail = flush.compress(b"x") + flush.flush(zlib.Z_SYNC_FLUSH) if mode == "zlib-stream" else b""
+    tail = flush.compress(b"x") + flush.flush(zlib.Z_SYNC_FLUSH)
     with pytest.raises(ProtocolBreach, match="ended"):
-        await InflatingTransport(Wire([frame + tail]), mode).receive()
+        await InflatingTransport(Wire([zlib.compress(b"{}") + tail]), "zlib-stream").receive()
+
+
+async def test_a_server_may_end_its_zstd_frame_with_each_message() -> None:
+    """Discord's never ends; other servers compress each message by itself. Half a message more is a breach all the same."""
+    frames = [zstd.compress(b'{"op":10}'), zstd.compress(b'{"op":11}')]
+    transport = InflatingTransport(Wire(frames, [frames[0] + frames[1]]), "zstd-stream")
+    assert await transport.receive() == [b'{"op":10}', b'{"op":11}']
+    with pytest.raises(ProtocolBreach, match="ended in the middle of a message"):
+        await transport.receive()
 
 
 async def test_a_zstd_window_beyond_eight_megabytes_is_refused() -> None:
