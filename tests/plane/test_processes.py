@@ -17,7 +17,7 @@ from discorder.clock import FakeClock, SystemClock
 from discorder.config import Log
 from discorder.logs import configure_logs
 from discorder.rest import GatewayInfo
-from discorder.sessions import MemorySessionStore
+from discorder.sessions import MemorySessionStore, StoredSession
 from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.wire import Event, Op, session_label
@@ -69,6 +69,31 @@ async def test_a_life_that_saw_only_ready_is_resumed_too(sim: Simulator, start_s
     second = start_stage(sim, store, clock=clock)
     await second.ready()
     assert sim.identifies == 1
+
+
+class Noting(MemorySessionStore):
+    """Notes the sequence of each save, and whether it was urgent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saves: list[tuple[int, bool]] = []
+
+    def save(self, session: StoredSession, *, now: bool = False) -> None:
+        self.saves.append((session.seq, now))
+        super().save(session, now=now)
+
+
+async def test_a_new_session_is_written_at_once_and_its_progress_when_there_is_time(
+    sim: Simulator, start_stage: StartStage
+) -> None:
+    """A process that is killed within the second after READY has spent an IDENTIFY, and must not need another one."""
+    store = Noting()
+    stage = start_stage(sim, store=store)
+    await stage.ready()
+    assert [urgent for _, urgent in store.saves][:1] == [True]
+    await sim.dispatch("MESSAGE_CREATE", {"id": "1"})
+    await stage.until(lambda: store.saves[-1][0] == sim.sent[-1][1])
+    assert store.saves[-1][1] is False
 
 
 async def test_after_a_goodbye_the_next_life_identifies(sim: Simulator, start_stage: StartStage, store: str) -> None:

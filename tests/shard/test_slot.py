@@ -1,0 +1,49 @@
+"""One shard's dealings with the identify gate: what was granted and not used goes back, once."""
+
+from __future__ import annotations
+
+import pytest
+
+from discorder.clock import settle_loop
+from discorder.errors import DiscorderError
+from discorder.sessions import Ticket
+from discorder.shard.slot import Slot
+from discorder.statemachine.triggers import IdentifySlot, Trigger
+
+
+class Gate:
+    """Grants at once, and notes what becomes of the ticket."""
+
+    def __init__(self) -> None:
+        self.sent: list[Ticket] = []
+        self.refunded: list[Ticket] = []
+        self.ticket = Ticket(0, 0, "paid for", on_sent=self.sent.append, on_refund=self.refunded.append)
+
+    async def admit(self, _: int) -> Ticket:
+        return self.ticket
+
+
+async def test_a_ticket_that_comes_when_the_connection_is_given_up_is_refunded_once() -> None:
+    """It waits in the inbox behind what ends the connection, so that nobody sends an IDENTIFY on it."""
+    gate, posted = Gate(), list[Trigger]()
+    slot = Slot(0, gate.admit)
+    slot.request(posted.append)
+    await settle_loop()
+    assert posted == [IdentifySlot(gate.ticket)]
+    slot.release()
+    slot.release()
+    assert gate.refunded == [gate.ticket]
+    with pytest.raises(DiscorderError, match="without a ticket"):
+        slot.take_ticket()
+
+
+async def test_a_ticket_that_is_used_is_not_refunded() -> None:
+    """Its IDENTIFY may be on its way."""
+    gate = Gate()
+    slot = Slot(0, gate.admit)
+    slot.request(lambda _: None)
+    await settle_loop()
+    slot.take_ticket().sent()
+    slot.release()
+    await slot.close()
+    assert (gate.sent, gate.refunded) == ([gate.ticket], [])
