@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from discorder.clock import Clock, SystemClock
 from discorder.config import Config, ShardSet
-from discorder.plane.keeping import Layout, LookUp, Sessions
+from discorder.plane.keeping import Layout, LookUp, Sessions, untold_before
 from discorder.publishers.fanout import FanOut
 from discorder.rest import GatewayInfo, Token
 from discorder.sessions import SessionStore, StoredSession
@@ -97,10 +97,12 @@ class Assembly:
         delivery = self._fan_out.shard(shard.shard_id)
         reception = Reception(identity, around.clock, shard.stats, delivery)
         if stored is not None and session is not None:
+            for lost in untold_before(stored):
+                delivery.session_lost(lost)
             reception.adopt(session, stored.seq, stored.last_ready, stored.updated_at)
         for lost in self._sessions.lost_to(identity):
             delivery.session_lost(lost)
-        keeper = self._sessions.keeper(shard, reception, delivery, session)
+        keeper = self._sessions.keeper(shard, reception, delivery, stored)
         outside = Outside(
             clock=around.clock,
             rng=around.rng,

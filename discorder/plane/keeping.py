@@ -21,6 +21,7 @@ from discorder.sessions import (
     StartLimit,
     StoredSession,
     Ticket,
+    Untold,
     fitting,
     overlap,
 )
@@ -59,11 +60,14 @@ class Keeper:
         delivery: ShardDelivery,
         *,
         session: Session | None,
+        untold: tuple[Untold, ...],
         intents: int,
         token: str,
         clock: Clock,
     ) -> None:
+        """``untold``: what is stored beside ``session``."""
         self._store = store
+        self._untold = untold
         self.shard = shard
         self._reception = reception
         self._delivery = delivery
@@ -72,6 +76,7 @@ class Keeper:
         self._clock = clock
         self._session = session
         self._dropped = False
+        self._finished = False
         self._stored_seq = self._delivered()
 
     def save(self, session: Session) -> None:
@@ -84,27 +89,40 @@ class Keeper:
         """The session is gone. It stays stored until the next one takes its place or `finish`: a process that is killed meanwhile
         could not tell anybody what is missing, and the next one finds out by trying to resume.
         """
+        if self._session is not None:
+            label, seq = session_label(self._session.session_id), self._delivered()
+            reached = (self._stored_seq or 0) if seq is None else seq
+            self._untold = (*self._untold, Untold(label, self.shard, reached, self._clock.now()))
         self._session = None
         self._dropped = True
 
     def finish(self) -> None:
         """The shard has ended, and has told of a session that it dropped."""
-        if self._dropped:
-            self._store.forget(*self.shard)
+        self._finished = True
+        self._forget_if_told()
 
     def checkpoint(self) -> None:
         """Write the delivered sequence if it has moved; the store does it in its own time."""
+        self._forget_if_told()
         seq = self._delivered()
         if self._session is not None and seq is not None and seq != self._stored_seq:
             self._write(self._session, seq, now=False)
+
+    def _forget_if_told(self) -> None:
+        """While a publisher that must not lose lacks some of it, it stays stored: the next process finds out, and tells."""
+        if self._dropped and self._finished and not self._delivery.behind:
+            self._dropped = False
+            self._store.forget(*self.shard)
 
     def _delivered(self) -> int | None:
         """In the present session; None while its READY is not delivered, or when it is not ours yet or any more."""
         return None if self._session is None else self._delivery.delivered(session_label(self._session.session_id))
 
     def _write(self, session: Session, seq: int, *, now: bool) -> None:
-        """``seq`` 0: what is stored with the session, READY, is still to be delivered."""
+        """``seq`` 0: what is stored with the session, READY, is still to be delivered, and with it what stands before it."""
         self._stored_seq = seq
+        if seq:
+            self._untold = ()
         shard_id, shard_count = self.shard
         self._store.save(
             StoredSession(
@@ -117,6 +135,7 @@ class Keeper:
                 updated_at=self._clock.now(),
                 intents=self._intents,
                 token_key=self._token,
+                untold=self._untold,
             ),
             now=now,
         )
@@ -166,17 +185,20 @@ class Sessions:
         """
         ending = [session for session in self._misfits if overlap(shard, session.shard)]
         self._misfits = [session for session in self._misfits if session not in ending]
-        return [
-            LostSession(
-                shard=session.shard,
-                session=session_label(session.session_id),
-                delivered=session.seq,
-                cause=self._why_unfit(session, shard),
-                since=session.updated_at,
-                still_stored=True,
+        lost: list[LostSession] = []
+        for session in ending:
+            lost += untold_before(session, still_stored=True)
+            lost.append(
+                LostSession(
+                    shard=session.shard,
+                    session=session_label(session.session_id),
+                    delivered=session.seq,
+                    cause=self._why_unfit(session, shard),
+                    since=session.updated_at,
+                    still_stored=True,
+                )
             )
-            for session in ending
-        ]
+        return lost
 
     def _why_unfit(self, session: StoredSession, shard: tuple[int, int]) -> str:
         if session.shard != shard:
@@ -184,16 +206,17 @@ class Sessions:
         return "the token changed" if session.intents == self._intents else "the intents changed"
 
     def keeper(
-        self, shard: ShardTracker, reception: Reception, delivery: ShardDelivery, session: Session | None
+        self, shard: ShardTracker, reception: Reception, delivery: ShardDelivery, stored: StoredSession | None
     ) -> Keeper:
-        """For the driver of one shard, which begins with ``session`` out of the store, or without one."""
+        """For the driver of one shard, which begins with the session that is ``stored``, or without one."""
         identity = (shard.shard_id, shard.shard_count)
         keeper = Keeper(
             self._store,
             identity,
             reception,
             delivery,
-            session=session,
+            session=None if stored is None else Session(stored.session_id, stored.resume_url),
+            untold=() if stored is None else stored.untold,
             intents=self._intents,
             token=self._token,
             clock=self._clock,
@@ -241,6 +264,21 @@ class Sessions:
 
     async def _fresh_limit(self) -> StartLimit:
         return start_limit(await self._look_up())
+
+
+def untold_before(stored: StoredSession, *, still_stored: bool = False) -> list[LostSession]:
+    """The sessions before ``stored`` of which its process could not tell every publisher that must not lose."""
+    return [
+        LostSession(
+            shard=untold.shard,
+            session=untold.session,
+            delivered=untold.seq,
+            cause="the session ended, and the process too, before its last events were delivered",
+            since=untold.since,
+            still_stored=still_stored,
+        )
+        for untold in stored.untold
+    ]
 
 
 def start_limit(info: GatewayInfo) -> StartLimit:

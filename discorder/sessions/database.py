@@ -20,11 +20,10 @@ from discorder.errors import UnusableFile
 from discorder.sessions.book import Book
 from discorder.sessions.locks import mutex
 from discorder.sessions.rows import (
-    ADD_COLUMN,
     SCHEMA,
     Unsound,
+    add_columns,
     delete_session,
-    has_token_key,
     move_session,
     replace_session,
     select_book,
@@ -179,8 +178,7 @@ class Database:
             if primary_code(error) == sqlite3.SQLITE_ERROR:  # no such table or column
                 raise Unsound(str(error)) from error
             raise
-        if not has_token_key(connection):
-            connection.execute(ADD_COLUMN)
+        add_columns(connection)
         connection.execute("PRAGMA journal_mode = WAL")
 
     def _set_aside(self, now: datetime) -> Path:

@@ -10,14 +10,17 @@ import sqlite3
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from discorder.sessions.book import Book, Slot
 from discorder.sessions.ledger import Debit, Ledger, LookUp, StartLimit
-from discorder.sessions.store import Shard, StoredSession, superseded
+from discorder.sessions.store import Shard, StoredSession, Untold, superseded
 
 SCHEMA: Final = (
     """CREATE TABLE session (bot TEXT NOT NULL, shard_id INTEGER NOT NULL, shard_count INTEGER NOT NULL,
        session_id TEXT NOT NULL, resume_url TEXT NOT NULL, seq INTEGER NOT NULL, intents INTEGER NOT NULL, last_ready BLOB,
-       updated_at TEXT NOT NULL, token_key TEXT NOT NULL DEFAULT '', PRIMARY KEY (bot, shard_id, shard_count))""",
+       updated_at TEXT NOT NULL, token_key TEXT NOT NULL DEFAULT '', untold TEXT NOT NULL DEFAULT '[]',
+       PRIMARY KEY (bot, shard_id, shard_count))""",
     """CREATE TABLE look_up (bot TEXT PRIMARY KEY, total INTEGER NOT NULL, remaining INTEGER NOT NULL,
        reset_after_ms INTEGER NOT NULL, max_concurrency INTEGER NOT NULL, at REAL NOT NULL, extern INTEGER NOT NULL)""",
     """CREATE TABLE debit (bot TEXT NOT NULL, ticket TEXT NOT NULL, at REAL NOT NULL, sent_at REAL, settled INTEGER NOT NULL,
@@ -26,19 +29,37 @@ SCHEMA: Final = (
        held_until REAL NOT NULL, PRIMARY KEY (bot, bucket))""",
 )
 
-ADD_COLUMN: Final = "ALTER TABLE session ADD COLUMN token_key TEXT NOT NULL DEFAULT ''"
-"""For a file of an earlier version, which goes on reading and writing the table without that column."""
+_LATER_COLUMNS: Final = {"token_key": "''", "untold": "'[]'"}  # and what they are in a row of a version that had none
 
-_SESSION_COLUMNS = "shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at, token_key"
+_SESSION_COLUMNS: Final = (
+    "shard_id",
+    "shard_count",
+    "session_id",
+    "resume_url",
+    "seq",
+    "intents",
+    "last_ready",
+    "updated_at",
+    "token_key",
+    "untold",
+)
+_decode_untold = msgspec.json.Decoder(tuple[Untold, ...]).decode
 
 
 class Unsound(Exception):
     """The file cannot be trusted: not a database, damaged, or without the tables that it must have."""
 
 
-def has_token_key(connection: sqlite3.Connection) -> bool:
-    """False for a file that an earlier version made and no later one has opened for writing."""
-    return any(name == "token_key" for _, name, *_ in connection.execute("PRAGMA table_info(session)"))
+def add_columns(connection: sqlite3.Connection) -> None:
+    """For a file of an earlier version, which goes on reading and writing the table without those columns."""
+    for name in _missing_columns(connection):
+        connection.execute(f"ALTER TABLE session ADD COLUMN {name} TEXT NOT NULL DEFAULT {_LATER_COLUMNS[name]}")
+
+
+def _missing_columns(connection: sqlite3.Connection) -> list[str]:
+    """None, but in a file that an earlier version made and no later one has opened for writing."""
+    present = {name for _, name, *_ in connection.execute("PRAGMA table_info(session)")}
+    return [name for name in _LATER_COLUMNS if name not in present]
 
 
 def move_session(connection: sqlite3.Connection, bot: str, session: StoredSession) -> bool:
@@ -55,7 +76,7 @@ def replace_session(connection: sqlite3.Connection, bot: str, session: StoredSes
     for shard in superseded(session.shard, layouts):
         delete_session(connection, bot, shard)
     connection.execute(
-        f"INSERT OR REPLACE INTO session (bot, {_SESSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # constant
+        f"INSERT OR REPLACE INTO session (bot, {', '.join(_SESSION_COLUMNS)}) VALUES (?{', ?' * len(_SESSION_COLUMNS)})",  # noqa: S608  # constant
         (
             bot,
             session.shard_id,
@@ -67,6 +88,7 @@ def replace_session(connection: sqlite3.Connection, bot: str, session: StoredSes
             session.last_ready,
             session.updated_at.isoformat(),
             session.token_key,
+            msgspec.json.encode(session.untold).decode(),
         ),
     )
 
@@ -79,9 +101,10 @@ def delete_session(connection: sqlite3.Connection, bot: str, shard: Shard) -> No
 
 
 def select_sessions(connection: sqlite3.Connection, bot: str) -> list[StoredSession]:
-    columns = _SESSION_COLUMNS if has_token_key(connection) else _SESSION_COLUMNS.replace("token_key", "''")
+    missing = _missing_columns(connection)
+    columns = [_LATER_COLUMNS[name] if name in missing else name for name in _SESSION_COLUMNS]
     rows = connection.execute(
-        f"SELECT {columns} FROM session WHERE bot = ? ORDER BY shard_count, shard_id",  # noqa: S608  # constant
+        f"SELECT {', '.join(columns)} FROM session WHERE bot = ? ORDER BY shard_count, shard_id",  # noqa: S608  # constant
         (bot,),
     )
     return [session for row in rows if (session := _session(row)) is not None]
@@ -155,17 +178,30 @@ def write_book(connection: sqlite3.Connection, bot: str, before: Book, after: Bo
 
 def _session(row: tuple[object, ...]) -> StoredSession | None:
     """A row as a session; None for one that cannot be: it is not worth a RESUME."""
-    shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at, token_key = row
+    shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at, token_key, untold = row
     if not (
         isinstance(shard_id, int) and isinstance(shard_count, int) and isinstance(seq, int) and isinstance(intents, int)
     ):
         return None
     if not (isinstance(session_id, str) and isinstance(resume_url, str) and isinstance(updated_at, str)):
         return None
-    if not (last_ready is None or isinstance(last_ready, bytes)) or not isinstance(token_key, str):
+    if not (last_ready is None or isinstance(last_ready, bytes)):
+        return None
+    if not (isinstance(token_key, str) and isinstance(untold, str)):
         return None
     try:
         moment = datetime.fromisoformat(updated_at)
-        return StoredSession(shard_id, shard_count, session_id, resume_url, seq, last_ready, moment, intents, token_key)
+        return StoredSession(
+            shard_id,
+            shard_count,
+            session_id,
+            resume_url,
+            seq,
+            last_ready,
+            moment,
+            intents,
+            token_key,
+            _decode_untold(untold),
+        )
     except ValueError:
         return None

@@ -28,13 +28,27 @@ MAX_SEQ = 2**63 - 1  # what SQLite and every reader of the bus can hold
 
 
 @dataclass(frozen=True, slots=True)
+class Untold:
+    """A session (its label) that ended, of which a publisher that must not lose lacks what came after ``seq`` and the gap.
+
+    ``since`` (aware) is when it ended. ``shard``: the one that it belonged to.
+    """
+
+    session: str
+    shard: Shard
+    seq: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSession:
     """A session as it outlives its process.
 
     ``seq`` is the *delivered* one: everything up to it is accepted by every required publisher. ``last_ready`` is the ``d`` of
     the shard's last READY, as it came. ``updated_at`` is aware. ``intents`` are those it was identified with: a resumed session
     keeps them, so one with other intents than the configuration's must not be resumed. ``token_key`` is the `token_key` of the
-    token it was identified with, "" when that is not known. Raises ValueError for what cannot be a session.
+    token it was identified with, "" when that is not known. ``untold``: the sessions before it, while its READY is not delivered:
+    a process that takes it over must tell of them. Raises ValueError for what cannot be a session.
     """
 
     shard_id: int
@@ -46,6 +60,7 @@ class StoredSession:
     updated_at: datetime
     intents: int = 0
     token_key: str = ""
+    untold: tuple[Untold, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.shard_id < self.shard_count:

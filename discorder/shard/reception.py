@@ -85,6 +85,7 @@ class Reception:
         self._delivery.adopt(self._shard, self.label, seq, at)
         if seq == 0 and last_ready is not None:
             self._complete = True
+            self._delivery.announce_lost(self._clock.now(), ended=False)
             self._delivery.hand_over([self._event("READY", READY_SEQ, last_ready, self._clock.now())])
         else:
             self.seq = seq

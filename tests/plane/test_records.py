@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -239,6 +240,84 @@ async def test_a_lost_session_is_told_even_if_the_process_dies_before_the_next_o
     (record,) = listener.of("DISCORDER_GAP")
     assert record.session == label
     assert listener.everything[listener.everything.index(record) + 1].type == "READY"
+
+
+class Stuck(Recorder):
+    """Must not lose, and accepts nothing once it is ``stuck``."""
+
+    durable = True
+
+    def __init__(self) -> None:
+        super().__init__("stuck")
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await self.free.wait()
+        self.everything.extend(events)
+
+
+@pytest.mark.parametrize("ended", ["killed", "stopped"])
+async def test_what_a_required_publisher_lacked_of_a_lost_session_is_told_by_the_next_process(
+    sim: Simulator, start_stage: StartStage, tmp_path: Path, ended: str
+) -> None:
+    """Its queue held the session's last events and the gap record, and went with the process; the next session was stored."""
+    first_store = tmp_path / "0"
+    first_store.mkdir()
+    clock, stuck = FakeClock(), Stuck()
+    setting = f"session.store={first_store / 'sessions.sqlite3'}"
+    first = start_stage(sim, setting, "session.drain_timeout=0", clock=clock)
+    tracker = await first.ready()
+    tracker.add_publisher(stuck, required=True)
+    await sim.dispatch("TYPING_START", {})
+    await first.until(lambda: any(event.type == "TYPING_START" for event in stuck.everything))
+    accepted, lost = stuck.everything[-1].seq, tracker.session_label
+    stuck.free.clear()
+    await sim.dispatch("TYPING_START", {})
+    await sim.invalidate()
+    await first.ready(generation=2, within=60.0)
+    await first.until(lambda: stored_label(first_store) == tracker.session_label != lost)
+    folder = tmp_path / "left"
+    if ended == "stopped":
+        await first.stop()
+        folder = first_store
+    else:
+        shutil.copytree(first_store, folder)
+        stuck.free.set()
+        await first.stop()
+    listener = Listener()
+    last = start_stage(sim, f"session.store={folder / 'sessions.sqlite3'}", clock=clock, publishers=[listener])
+    await last.ready(within=60.0)
+    (record,) = [record for record in listener.of("DISCORDER_GAP") if record.session == lost]
+    gap = msgspec.json.decode(record.data, type=Gap)
+    assert gap.kind is GapKind.SESSION
+    assert gap.from_seq == (accepted or 0) + 1
+    assert listener.everything[listener.everything.index(record) + 1].type == "READY"
+
+
+async def test_an_orderly_end_keeps_a_lost_session_stored_while_a_required_publisher_lacks_some_of_it(
+    sim: Simulator, start_stage: StartStage, tmp_path: Path
+) -> None:
+    """The gap record went into its queue, and with it."""
+    stuck = Stuck()
+    stage = start_stage(
+        sim, f"session.store={tmp_path / 'sessions.sqlite3'}", "session.drain_timeout=0", clock=FakeClock()
+    )
+    tracker = await stage.ready()
+    tracker.add_publisher(stuck, required=True)
+    stuck.free.clear()
+    await sim.dispatch("TYPING_START", {})
+    await stage.until(lambda: any(health.in_flight for health in tracker.publisher_health))
+    await sim.invalidate()
+    await stage.until(lambda: tracker.session is None)
+    await stage.stop()
+    assert stored_sessions(tmp_path) == 1
+
+
+def stored_label(folder: Path) -> str:
+    with closing(sqlite3.connect(folder / "sessions.sqlite3")) as database:
+        (session_id,) = database.execute("SELECT session_id FROM session").fetchone()
+    return session_label(session_id)
 
 
 def stored_sessions(folder: Path) -> int:

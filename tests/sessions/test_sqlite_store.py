@@ -26,6 +26,7 @@ from discorder.sessions import (
     StartLimit,
     StoredSession,
     StoreState,
+    Untold,
     bot_key,
     default_store_path,
     open_store,
@@ -383,20 +384,23 @@ async def test_a_row_that_somebody_removed_is_written_anew(make_store: MakeStore
 
 
 async def test_a_file_of_an_earlier_version_is_read_and_goes_on_being_read_by_it(
-    make_store: MakeStore, make_session: MakeSession, path: Path
+    make_store: MakeStore, make_session: MakeSession, path: Path, clock: FakeClock
 ) -> None:
-    """It has no column that tells the tokens apart: one is added, and what writes without it still can."""
+    """It lacks the columns for the token and for what is untold: they are added, and what writes without them still can."""
     store = await make_store()
     store.save(make_session(), now=True)
     await store.close()
     connection = sqlite3.connect(path)
     connection.execute("ALTER TABLE session DROP COLUMN token_key")
+    connection.execute("ALTER TABLE session DROP COLUMN untold")
     connection.commit()
     connection.close()
     assert read_store(path, "b" * 64).sessions == (make_session(),)
     later = await make_store()
     assert await later.load_all() == [make_session()]
-    told_apart = replace(make_session(seq=9), token_key="0123456789abcdef")
+    told_apart = replace(
+        make_session(seq=9), token_key="0123456789abcdef", untold=(Untold("s-0", (0, 1), 7, clock.now()),)
+    )
     later.save(told_apart, now=True)
     await later.flush()
     assert await later.load_all() == [told_apart]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from discorder import get_status
@@ -12,6 +14,7 @@ from discorder.errors import Closed, FatalCloseError, TaskDied, ZombieConnection
 from discorder.statemachine import State
 from discorder.statemachine.triggers import Name
 from discorder.wire import Op
+from tests.stage import Recorder
 
 if TYPE_CHECKING:
     from tests.stage import Exchange, Line, MemoryStage, StartMemoryStage
@@ -429,3 +432,39 @@ async def test_the_second_connection_goes_to_the_resume_host_and_asks_for_what_t
     second = await stage.resuming(2)
     assert line.url == "ws://main.test/?v=10&encoding=json"
     assert second.url == "ws://resume.test/?v=10&encoding=json"
+
+
+POISON = b'{"op":0,"t":"MESSAGE_CREATE","s":4,"d":{"content":"\\ud800"}}'  # half a surrogate pair: no text can hold it
+
+
+async def test_a_frame_that_can_never_be_read_costs_one_session_and_is_told(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    """Each replay breaks off at it. Three of them and three minutes later the session is given up, with a gap from there on."""
+    recorder = Recorder("witness")
+    stage = start_memory_stage(publishers=[recorder])
+    line = await stage.identified()
+    line.feed(*(line.dispatched("TYPING_START") for _ in range(2)), POISON)
+    began, lines = stage.fake.monotonic(), stage.exchange.lines
+    while line is lines[0] or not line.ops(Op.IDENTIFY):
+        known = lines.index(line) + 1
+        while len(lines) == known:
+            await stage.fake.advance(0.5)
+        line = lines[-1]
+        line.hello()
+        await stage.until(partial(asked, line))
+        if line.ops(Op.RESUME):
+            assert line.ops(Op.RESUME)[0]["seq"] == 3
+            line.feed(POISON)
+    assert len(lines) > 4, "three refusals at the least"
+    assert stage.fake.monotonic() - began < 400.0
+    line.ready("s2")
+    await stage.ready()
+    (record,) = [record for record in recorder.records if record.type == "DISCORDER_GAP"]
+    assert msgspec.json.decode(record.data)["from_seq"] == 4
+    assert recorder.events[-1].type == "READY"
+
+
+def asked(line: Line) -> bool:
+    """For the session there was, or for a new one."""
+    return bool(line.ops(Op.RESUME) or line.ops(Op.IDENTIFY))
