@@ -197,17 +197,10 @@ ROWS: tuple[Row, ...] = (
     Row((_RESUMING,), Name.RESUMED, _READY, (Action.TRUST_SESSION,), "the replay is complete"),
     *_rows(
         (_RESUMING,),
-        _LOST,
+        (*_LOST, Name.ZOMBIE, Name.TASK_FAILED),
         _UNHEALTHY,
         (Action.NOTE_CAUSE, Action.SUSPECT_SESSION, Action.DEMOTE_HOST),
-        "RESUME was not answered: the host or the session is at fault, and time will tell which",
-    ),
-    *_rows(
-        (_RESUMING,),
-        (Name.ZOMBIE, Name.TASK_FAILED),
-        _UNHEALTHY,
-        (Action.NOTE_CAUSE, Action.SUSPECT_SESSION),
-        "the connection ended during the replay",
+        "RESUME was not answered, or by nonsense: the host or the session is at fault, and the other host will tell which",
     ),
     Row(
         (_RESUMING,),

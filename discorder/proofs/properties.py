@@ -167,7 +167,7 @@ WATCHES: tuple[Watch, ...] = (
         _named(Name.CONNECT_FAILED, Name.TIMEOUT, Name.CLOSED, Name.RECONNECT),
         _HOST_FAILED,
     ),
-    Watch(frozenset({State.RESUMING}), _named(Name.CLOSED, Name.TIMEOUT), _HOST_FAILED),
+    Watch(frozenset({State.RESUMING}), _named(Name.CLOSED, Name.TIMEOUT, Name.ZOMBIE, Name.TASK_FAILED), _HOST_FAILED),
     Watch(_WATCHED, _named(Name.STABLE), (FAILURES.becomes("0"), FAILED_HOST.becomes("none"))),
     Watch(
         frozenset({State.UNHEALTHY}),

@@ -107,7 +107,14 @@ def test_a_host_that_does_not_answer_resume_gives_way_but_one_that_asks_to_go_do
     book.on(Hello(), InvalidResumable(ERROR), *AGAIN).asks(OpenSocket(5, HOST, resume=True))
 
 
-def test_our_own_failure_does_not_blame_the_host(play: PlaybookMaker) -> None:
+@pytest.mark.parametrize("failure", [TaskFailed(Task.PROCESSOR, ERROR), Zombie(ERROR)], ids=["nonsense", "no ACK"])
+def test_a_host_that_answers_resume_with_nonsense_or_no_ack_gives_way(play: PlaybookMaker, failure: Trigger) -> None:
+    """Otherwise three of these on one bad host would cost a session that the other host would have resumed."""
+    book = play(session=SAVED).on(Start(), Hello(), failure, *AGAIN).asks(OpenSocket(2, "", resume=True))
+    assert book.machine.session == SAVED
+
+
+def test_our_own_failure_before_hello_does_not_blame_the_host(play: PlaybookMaker) -> None:
     """A coroutine of ours that died says nothing about Discord's host."""
     book = play(session=SAVED).on(Start(), TaskFailed(Task.PROCESSOR, ERROR), *AGAIN)
     book.asks(OpenSocket(2, HOST, resume=True))
