@@ -61,7 +61,7 @@ def check_totality(rows: Sequence[Row], cells: Cells) -> list[str]:
     findings = []
     for pair in itertools.product(State, Name):
         if pair not in with_rows and pair not in cells:
-            findings.append(f"{pair[0]} x {pair[1]}: neither a row nor a cell; say what it means")
+            findings.append(f"{pair[0]} x {pair[1]}: neither a row nor a cell; say in table.py what it means")
         if pair in with_rows and pair in cells:
             findings.append(f"{pair[0]} x {pair[1]}: a row and a cell; drop one of them")
     return findings
@@ -129,7 +129,9 @@ def check_deadlines(rows: Sequence[Row], deadlines: Mapping[State, Deadline]) ->
         if state in deadlines and not handled:
             findings.append(f"{state} has a deadline but no row for timeout")
         if state not in deadlines and state not in NEEDS_NO_DEADLINE:
-            findings.append(f"{state} has no deadline, and nothing says why it needs none")
+            findings.append(
+                f"{state} has no deadline; add it to DEADLINES in states.py, or to NEEDS_NO_DEADLINE in check.py"
+            )
     return findings
 
 
@@ -169,10 +171,16 @@ def check_usage(rows: Sequence[Row], cells: Cells) -> list[str]:
 
 def check_descriptions(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
     """What a reader is told of each state and guard, and which tasks run in each state."""
-    findings = [f"state {state} has no meaning; add it to MEANINGS" for state in State if state not in MEANINGS]
+    findings = [
+        f"state {state} has no meaning; add it to MEANINGS in states.py" for state in State if state not in MEANINGS
+    ]
     findings += [
-        f"state {state} does not say which tasks run in it; add it to RUNS" for state in State if state not in RUNS
+        f"state {state} does not say which tasks run in it; add it to RUNS in states.py"
+        for state in State
+        if state not in RUNS
     ]
     return findings + [
-        f"guard {guard} has no meaning; add it to GUARD_MEANINGS" for guard in Guard if guard not in GUARD_MEANINGS
+        f"guard {guard} has no meaning; add it to GUARD_MEANINGS in table.py"
+        for guard in Guard
+        if guard not in GUARD_MEANINGS
     ]

@@ -38,6 +38,8 @@ from discorder.statemachine.triggers import Name
 Deadlines = Mapping[State, Deadline]
 Runs = Mapping[State, frozenset[Task]]
 
+NOBODY: frozenset[Task] = frozenset()  # runs in a state that RUNS does not know; the static check says so
+
 _UNSOUND = SOUND.is_(NO)  # what may break, breaks only on connections that were opened in bad weather
 
 
@@ -52,7 +54,7 @@ def surroundings(deadlines: Deadlines, runs: Runs) -> Iterator[Step]:
 
 
 def _running(task: Task, runs: Runs) -> Condition:
-    return in_state(*(state for state in State if task in runs[state]))
+    return in_state(*(state for state in State if task in runs.get(state, NOBODY)))
 
 
 def _fault(says: str, when: Condition, effects: Effects) -> Step:
@@ -126,7 +128,7 @@ def _doctor(deadlines: Deadlines, runs: Runs) -> Iterator[Step]:
             all_of(looks, _UNSOUND, in_state(*its), DEADLINE.is_(YES)),
             (*post(Name.TIMEOUT.value), *reported, DEADLINE.becomes(NO)),
         )
-    beating = in_state(*(state for state in LIVE if Task.HEARTBEAT in runs[state]))
+    beating = in_state(*(state for state in LIVE if Task.HEARTBEAT in runs.get(state, NOBODY)))
     yield _fault("no heartbeat is acknowledged", all_of(looks, beating), (*post(Name.ZOMBIE.value), *reported))
     yield Step(
         Actor.DOCTOR,

@@ -82,7 +82,11 @@ class Playbook:
             *(IdentifySlot("ticket"), SlotRefused(UNTIL, ERROR), Ready(OPENED), Resumed(), Zombie(ERROR)),
             *(Congested("audit"), Stable(), Diagnosed(), RestartDue(), Stopped()),
         )
-        return next(sample for sample in samples if sample.name is name)
+        found = [sample for sample in samples if sample.name is name]
+        assert found, (
+            f"no sample of the trigger {name}: add one here, in Playbook.trigger of tests/statemachine/conftest.py"
+        )
+        return found[0]
 
 
 PlaybookMaker = Callable[..., Playbook]

@@ -64,6 +64,7 @@ COMMANDS: dict[Action, tuple[type[command.Command], ...]] = {
     Action.REARM_RESTART: (command.ScheduleRestart,),
     Action.RESET_ATTEMPTS: (),
 }
+"""What each action asks for, written down a second time and by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +170,14 @@ def test_the_machine_does_what_the_table_says(trigger: Name, play: PlaybookMaker
 
 def commands_of(action: Action, world: World) -> tuple[type[command.Command], ...]:
     """What the action asks for in this world."""
+    assert action in COMMANDS, f"what does {action} ask for? Add it to COMMANDS, above"
     return () if action is Action.DROP_SESSION and not world.resumable else COMMANDS[action]
 
 
 def test_every_row_is_driven(until: Trigger) -> None:
     """No row hides behind a valuation that the worlds do not contain."""
+    states = {state for state, _, _ in ways(until)}
+    assert states == set(State), f"no way leads into {set(State) - states}: add one to ways(), above"
     driven = {
         (world.state, row.trigger, row.why)
         for world in worlds(until)

@@ -48,7 +48,9 @@ def test_each_lost_guard_is_noticed(row: Row) -> None:
 def test_each_dropped_cell_is_noticed(pair: tuple[State, Name]) -> None:
     """A pair that says nothing is named."""
     cells = {other: cell for other, cell in CELLS.items() if other != pair}
-    assert check_table(ROWS, cells) == [f"{pair[0]} x {pair[1]}: neither a row nor a cell; say what it means"]
+    assert check_table(ROWS, cells) == [
+        f"{pair[0]} x {pair[1]}: neither a row nor a cell; say in table.py what it means"
+    ]
 
 
 def test_a_pair_that_is_both_row_and_cell_is_noticed() -> None:
@@ -151,7 +153,9 @@ def test_a_row_that_leads_to_its_own_source_is_noticed() -> None:
 def test_a_lost_deadline_is_noticed(state: State) -> None:
     """No state that waits for somebody waits for ever."""
     rest = {other: deadline for other, deadline in DEADLINES.items() if other is not state}
-    assert check_table(deadlines=rest) == [f"{state} has no deadline, and nothing says why it needs none"]
+    assert check_table(deadlines=rest) == [
+        f"{state} has no deadline; add it to DEADLINES in states.py, or to NEEDS_NO_DEADLINE in check.py"
+    ]
 
 
 def test_a_state_or_a_guard_without_a_description_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +164,7 @@ def test_a_state_or_a_guard_without_a_description_is_noticed(monkeypatch: pytest
     monkeypatch.setattr(check, "RUNS", {s: tasks for s, tasks in RUNS.items() if s is not State.READY})
     monkeypatch.setattr(check, "GUARD_MEANINGS", {g: t for g, t in GUARD_MEANINGS.items() if g is not Guard.FATAL})
     assert check_table() == [
-        "state Ready has no meaning; add it to MEANINGS",
-        "state Ready does not say which tasks run in it; add it to RUNS",
-        "guard fatal has no meaning; add it to GUARD_MEANINGS",
+        "state Ready has no meaning; add it to MEANINGS in states.py",
+        "state Ready does not say which tasks run in it; add it to RUNS in states.py",
+        "guard fatal has no meaning; add it to GUARD_MEANINGS in table.py",
     ]
