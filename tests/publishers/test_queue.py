@@ -187,3 +187,20 @@ def test_even_gaps_are_bounded_when_there_is_nothing_else() -> None:
     for _ in range(2 * MAX_RECORDS):
         queue.append(lost_session())
     assert len(queue) - queue.events <= MAX_RECORDS
+
+
+def test_the_oldest_event_is_found_behind_a_record() -> None:
+    """The lag is the age of an event; a record at the front has none."""
+    queue = full(Overflow.DROP_OLDEST, [])
+    queue.extend([state()])
+    assert queue.oldest is None
+    queue.extend([lost_session(), event(4), event(5)])
+    assert queue.oldest == event(4)
+
+
+def test_after_it_was_cleared_the_next_filling_is_warned_of_again(caplog: pytest.LogCaptureFixture) -> None:
+    """What was forgotten does not count as the same run."""
+    queue = full(Overflow.DROP_OLDEST, [1, 2, 3])
+    assert queue.clear() == 3
+    queue.extend([event(n) for n in (4, 5, 6)])
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2

@@ -132,6 +132,15 @@ def test_a_clock_set_back_neither_loses_debits_nor_parks_for_longer_than_a_day()
     assert not spent.tidied(NOW - 7200).tidied(NOW - 7200 + DAY).debits
 
 
+def test_a_clock_set_back_does_not_make_a_debit_sent_that_was_not() -> None:
+    """Both count from now on, and a ticket that is on its way can still be given back."""
+    spent = ledger().debited("a", NOW).debited("b", NOW).sent("b", NOW).tidied(NOW - 60)
+    assert {key: (debit.at, debit.sent_at) for key, debit in spent.debits.items()} == {
+        "a": (NOW - 60, None),
+        "b": (NOW - 60, NOW - 60),
+    }
+
+
 def test_before_a_look_up_nothing_is_decided() -> None:
     with pytest.raises(ValueError, match="look-up"):
         Ledger().decide(NOW, 1)

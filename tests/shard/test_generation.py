@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,20 @@ import msgspec
 import pytest
 
 from discorder import get_status
+from discorder.clock import FakeClock, settle_loop
 from discorder.errors import Closed, FatalCloseError, TaskDied, ZombieConnection
-from discorder.statemachine import State
+from discorder.outbound.outbox import Outbox
+from discorder.publishers.delivery import ShardDelivery
+from discorder.shard.generation import Generation
+from discorder.shard.reception import Reception
+from discorder.statemachine import State, Task
 from discorder.statemachine.triggers import Name
+from discorder.tracking.shard_tracker import ShardTracker
 from discorder.wire import Op
-from tests.stage import Recorder
+from tests.stage import Line, Recorder
 
 if TYPE_CHECKING:
-    from tests.stage import Exchange, Line, MemoryStage, StartMemoryStage
+    from tests.stage import Exchange, MemoryStage, StartMemoryStage
 
 INTERVAL = 10.0
 
@@ -468,3 +475,32 @@ async def test_a_frame_that_can_never_be_read_costs_one_session_and_is_told(
 def asked(line: Line) -> bool:
     """For the session there was, or for a new one."""
     return bool(line.ops(Op.RESUME) or line.ops(Op.IDENTIFY))
+
+
+async def _nowhere() -> str:
+    return "ws://nowhere.test"
+
+
+async def test_a_master_that_is_alone_finishes_when_the_generation_is_wound_up() -> None:
+    """No other task is left whose end would wake it."""
+    clock = FakeClock()
+    tracker = ShardTracker(0, 1, clock)
+    delivery = ShardDelivery(0, hand_over=lambda _: None, lanes=lambda: ())
+    generation = Generation(
+        1,
+        Line(),
+        tracker=tracker,
+        reception=Reception((0, 1), clock, tracker.stats, delivery),
+        clock=clock,
+        rng=random.Random(0),
+        url=_nowhere,
+        post=lambda _: None,
+        outbox=Outbox(0, clock, tracker.stats),
+        log_heartbeats=False,
+    )
+    generation.reconcile(frozenset({Task.MASTER}))
+    await settle_loop()
+    assert not generation.tasks[Task.MASTER].done()
+    generation.reconcile(frozenset())
+    await settle_loop()
+    assert generation.tasks[Task.MASTER].done()

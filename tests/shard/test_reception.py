@@ -1,0 +1,146 @@
+"""The way of an event: what a stored READY becomes, what a RESUME that reaches back does to ``prev``, what is a breach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from discorder.clock import FakeClock
+from discorder.errors import ProtocolBreach
+from discorder.publishers.delivery import LostSession, ShardDelivery
+from discorder.shard.reception import Callbacks, Reception
+from discorder.statemachine import Session
+from discorder.statemachine.triggers import Ready, Resumed, TaskFailed, Trigger
+from discorder.stats import GatewayStats
+from discorder.wire import Event
+
+SESSION = Session("kept", "wss://resume.example")
+READY = b'{"v":10,"session_id":"kept","resume_gateway_url":"wss://resume.example","user":{"id":"1"},"guilds":[]}'
+
+
+class Read:
+    """A reception whose events and triggers are kept."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.signals: list[Trigger] = []
+        clock = FakeClock()
+        self.delivery = ShardDelivery(0, hand_over=self.events.extend, lanes=lambda: ())
+        self.reception = Reception((0, 1), clock, GatewayStats(), self.delivery)
+        self.began = clock.now()
+
+    def take(self, *dispatches: tuple[str, int]) -> None:
+        callbacks = Callbacks(
+            signal=self.signals.append,
+            hello=lambda _: None,
+            acknowledged=lambda: None,
+            beat_requested=lambda: None,
+        )
+        frames = [
+            b'{"op":0,"t":"%s","s":%d,"d":%s}' % (kind.encode(), seq, READY if kind == "READY" else b"{}")
+            for kind, seq in dispatches
+        ]
+        self.reception.take(frames, callbacks)
+
+    def opened(self, *dispatches: tuple[str, int]) -> Read:
+        self.reception.connection_opened()
+        self.reception.identifying()
+        self.take(("READY", 1), *dispatches)
+        return self
+
+    def resumed_from(self, seq: int) -> Read:
+        self.reception.connection_opened()
+        self.reception.resuming(seq)
+        self.events.clear()
+        self.signals.clear()
+        return self
+
+    @property
+    def shown(self) -> Sequence[tuple[str, int | None, int | None]]:
+        return [(event.type, event.seq, event.prev) for event in self.events]
+
+
+def test_a_ready_that_no_earlier_process_delivered_is_handed_over_as_it_was_stored() -> None:
+    """Discord does not replay READY: whoever reads from now on would never see who the bot is."""
+    read = Read()
+    read.reception.adopt(SESSION, 0, READY, read.began)
+    assert read.shown == [("READY", 1, 0)]
+    assert json.loads(read.events[0].data)["session_id"] == "kept"
+    assert read.reception.seq == 1
+    read.reception.resuming(1)
+    read.take(("A", 2))
+    assert read.shown == [("READY", 1, 0), ("A", 2, 0)]
+
+
+def test_with_ready_a_session_that_was_still_stored_is_told_of_as_lost() -> None:
+    """An earlier layout's: as long as no session has taken its place, nothing is lost."""
+    read = Read()
+    read.delivery.session_lost(
+        LostSession((0, 2), "0123456789abcdef", 5, "the shard layout changed", read.began, still_stored=True)
+    )
+    read.delivery.announce_lost(read.began, ended=True)
+    assert read.delivery.lost_sessions == 0
+    read.delivery.session_lost(
+        LostSession((0, 2), "0123456789abcdef", 5, "the shard layout changed", read.began, still_stored=True)
+    )
+    read.opened()
+    assert read.delivery.lost_sessions == 1
+
+
+def test_with_a_ready_out_of_the_store_as_well() -> None:
+    """The earlier process opened the session and told nobody."""
+    read = Read()
+    read.delivery.session_lost(LostSession((0, 1), "0123456789abcdef", 5, "op 9", read.began, still_stored=True))
+    read.reception.adopt(SESSION, 0, READY, read.began)
+    assert read.delivery.lost_sessions == 1
+
+
+def test_a_ready_that_was_delivered_is_not_handed_over_again() -> None:
+    """And nobody knows what preceded the first event of a type."""
+    read = Read()
+    read.reception.adopt(SESSION, 7, READY, read.began)
+    assert (read.shown, read.reception.seq) == ([], 7)
+    read.reception.resuming(7)
+    read.take(("A", 8), ("A", 9))
+    assert read.shown == [("A", 8, None), ("A", 9, 8)]
+
+
+def test_after_a_resume_that_reaches_back_prev_tells_nothing_that_is_not_known() -> None:
+    """B was last seen after the point from which the replay runs, and C may have been: neither 0 nor a later number is said."""
+    read = Read().opened(("A", 2), ("B", 4), ("A", 5)).resumed_from(3)
+    read.take(("B", 4), ("A", 5), ("C", 6), ("B", 7), ("RESUMED", 8))
+    assert read.shown == [("B", 4, None), ("A", 5, None), ("C", 6, None), ("B", 7, 4), ("RESUMED", 8, None)]
+
+
+def test_after_a_resume_from_where_reading_stopped_prev_goes_on() -> None:
+    """Nothing is read twice, so everything is still known."""
+    read = Read().opened(("A", 2), ("B", 4)).resumed_from(4)
+    read.take(("A", 5), ("C", 6), ("RESUMED", 7))
+    assert read.shown == [("A", 5, 2), ("C", 6, 0), ("RESUMED", 7, 0)]
+    assert read.signals == [Resumed()]
+
+
+def test_the_events_before_a_breach_are_handed_over() -> None:
+    """The rest of the batch is Discord's to send again."""
+    read = Read().opened(("A", 2))
+    with pytest.raises(ProtocolBreach, match="went back from 3 to 2"):
+        read.take(("A", 3), ("B", 2), ("A", 4))
+    assert read.shown == [("READY", 1, 0), ("A", 2, 0), ("A", 3, 2)]
+
+
+def test_nothing_may_come_before_ready_and_no_second_one_after_it() -> None:
+    """A second READY in its place is an event like any other, and the connection is over."""
+    read = Read()
+    with pytest.raises(ProtocolBreach, match="A came although no dispatch"):
+        read.take(("A", 1))
+    read.reception.identifying()
+    with pytest.raises(ProtocolBreach, match="only READY"):
+        read.take(("A", 1))
+    read.opened()
+    read.take(("READY", 2))
+    assert [type(signal) for signal in read.signals] == [Ready, TaskFailed]
+    with pytest.raises(ProtocolBreach, match="a second READY"):
+        read.take(("READY", 9))
+    assert read.shown == [("READY", 1, 0), ("READY", 2, 1)]
