@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test test-all faults kills scale soak weather simulate-time proofs mutants lint types diagrams clean
+.PHONY: help demo test test-all faults kills scale soak weather simulate-time proofs mutants mutate-code lint types diagrams clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -52,6 +52,9 @@ proofs: $(VENV)/.dev              ## prove the table: static check, search, and 
 
 mutants: $(VENV)/.dev             ## break the table in every way, and tell which layer notices; ARGS="--only Ready"
 	$(BIN)/python -m tests.table_mutants $(ARGS)
+
+mutate-code: $(VENV)/.dev         ## break the code around the table, see what no test notices; an hour, or ARGS="--sample 8 --seed 1"
+	$(BIN)/python tools/mutate-code $(ARGS)
 
 lint: $(VENV)/.dev                ## ruff (lint and format) and the import contract
 	$(BIN)/ruff check .
