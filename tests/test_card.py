@@ -23,7 +23,7 @@ CARD = {
     "msgspec": (
         "msgspec",
         {
-            *("wire", "records", "config", "publishers", "rest", "shard", "outbound", "bot"),
+            *("wire", "records", "config", "publishers", "rest", "sessions", "shard", "outbound", "bot"),
             *("replaying", "simulator", "cli"),
         },
     ),
