@@ -288,6 +288,21 @@ async def test_the_gap_of_an_adopted_session_begins_after_what_was_delivered(
     assert (gap.from_seq, gap.start, gap.end) == (41, START - timedelta(hours=1), None)
 
 
+async def test_at_the_end_what_is_still_stored_does_not_hide_what_is_lost(
+    fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
+) -> None:
+    """The first can be resumed by a later process; the second was dropped, and only now can that be told."""
+    sink = Sink()
+    fan_out.add(sink)
+    await fan_out.open()
+    shard.session_lost(LostSession((0, 2), NEXT_SESSION, 5, "the shard layout changed", START, still_stored=True))
+    shard.session_dropped((0, 1), SESSION, "invalid_session", clock.now())
+    shard.announce_lost(clock.now(), ended=True)
+    await settle_loop()
+    assert [(record.session, record.shard) for record in sink.everything] == [(SESSION, (0, 1))]
+    assert shard.lost_sessions == 1
+
+
 async def test_draining_does_not_wait_for_a_parked_publisher(
     fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
 ) -> None:
