@@ -234,6 +234,19 @@ async def test_a_nonsensical_count_is_a_failure_of_the_publisher(fan_out: FanOut
     assert health_of(fan_out, "recorder").failures == 1
 
 
+async def test_a_publisher_that_is_closed_is_not_called_in_line_any_more(
+    fan_out: FanOut, make_event: MakeEvent
+) -> None:
+    """What is handed over after the end stays out."""
+    publisher = InLine()
+    fan_out.add(publisher)
+    await fan_out.open()
+    fan_out.hand_over([make_event(1)])
+    await fan_out.close()
+    fan_out.hand_over([make_event(2)])
+    assert publisher.seqs == [1]
+
+
 async def test_a_publisher_gets_only_the_events_it_selected(fan_out: FanOut, make_event: MakeEvent) -> None:
     publisher = InLine()
     selection = EventSelection(include=("MESSAGE_*", "ready"), exclude=("*_DELETE*",))

@@ -31,18 +31,21 @@ class Read:
         self.reception = Reception((0, 1), clock, GatewayStats(), self.delivery)
         self.began = clock.now()
 
-    def take(self, *dispatches: tuple[str, int]) -> None:
+    def frames(self, *frames: bytes) -> None:
         callbacks = Callbacks(
             signal=self.signals.append,
             hello=lambda _: None,
             acknowledged=lambda: None,
             beat_requested=lambda: None,
         )
-        frames = [
+        self.reception.take(frames, callbacks)
+
+    def take(self, *dispatches: tuple[str, int]) -> None:
+        made = [
             b'{"op":0,"t":"%s","s":%d,"d":%s}' % (kind.encode(), seq, READY if kind == "READY" else b"{}")
             for kind, seq in dispatches
         ]
-        self.reception.take(frames, callbacks)
+        self.frames(*made)
 
     def opened(self, *dispatches: tuple[str, int]) -> Read:
         self.reception.connection_opened()
@@ -144,3 +147,31 @@ def test_nothing_may_come_before_ready_and_no_second_one_after_it() -> None:
     with pytest.raises(ProtocolBreach, match="a second READY"):
         read.take(("READY", 9))
     assert read.shown == [("READY", 1, 0), ("READY", 2, 1)]
+
+
+def test_a_watcher_sees_each_event_after_it_was_handed_over() -> None:
+    """Until it is taken away."""
+    read = Read().opened()
+    seen: list[tuple[int | None, int]] = []
+    read.reception.watch(lambda event: seen.append((event.seq, len(read.events))))
+    read.take(("A", 2), ("B", 3))
+    assert seen == [(2, 3), (3, 3)]
+    read.reception.watch(None)
+    read.take(("A", 4))
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("missing", "frame"),
+    [
+        ("t", b'{"op":0,"t":null,"s":2,"d":{}}'),
+        ("s", b'{"op":0,"t":"A","s":null,"d":{}}'),
+        ("d", b'{"op":0,"t":"A","s":2}'),
+    ],
+)
+def test_a_dispatch_that_lacks_a_part_is_a_breach_that_names_it(missing: str, frame: bytes) -> None:
+    """Nothing of it is handed over."""
+    read = Read().opened()
+    with pytest.raises(ProtocolBreach, match=f"a dispatch without '{missing}'"):
+        read.frames(frame)
+    assert read.shown == [("READY", 1, 0)]
