@@ -216,7 +216,7 @@ async def test_a_client_that_does_not_read_costs_neither_memory_nor_the_others_a
 ) -> None:
     """Its replay waits in the ring; its further requests are refused, and those answers that it does not fetch are dropped."""
     bus.publish_nowait([make_event(seq, data=b'"' + b"x" * 20_000 + b'"') for seq in range(1, 501)])
-    asleep, awake = connect(bus, RCVHWM=1, RCVBUF=4_096), connect(bus)
+    asleep, awake = connect(bus, RCVHWM=1, RCVBUF=65_536), connect(bus)
     for number in range(200):
         asleep.send({"id": number, "op": "replay", "shard": 0})
     for _ in range(3):
