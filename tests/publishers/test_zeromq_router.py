@@ -360,8 +360,20 @@ async def test_it_is_beside_the_first_address(tmp_path: Path) -> None:
         assert bus.replay_endpoint == ""
 
 
+def hold_a_port_with_a_free_one_below() -> socket.socket:
+    """The system hands out ports at random: the one below may be somebody's connection."""
+    while True:
+        holder = socket.create_server(("127.0.0.1", 0))
+        try:
+            socket.create_server(("127.0.0.1", holder.getsockname()[1] - 1)).close()
+        except OSError:
+            holder.close()
+        else:
+            return holder
+
+
 async def test_an_address_that_is_taken_is_a_warning_unless_it_was_named(caplog: pytest.LogCaptureFixture) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
+    with hold_a_port_with_a_free_one_below() as holder:
         port = holder.getsockname()[1]
         bus = ZmqPublisher(f"tcp://127.0.0.1:{port - 1}")
         await bus.open()
