@@ -389,8 +389,10 @@ class TestEveryTransport:
 # ---------------------------------------------------------------- what only a real socket can show
 
 DYING = """
-    import asyncio, os, sys
+    import asyncio, os, signal, sys
     from discorder.transport import AiohttpTransport
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored, and so would this
 
     async def main():
         transport = AiohttpTransport()
