@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -236,7 +236,7 @@ class BotClient:
         raise fault
 
     def _headers(self, call: _Call) -> dict[str, str]:
-        headers = {"Authorization": f"Bot {self._token.reveal()}", "User-Agent": self._user_agent}
+        headers = {"Authorization": f"Bot {self._token.reveal()}", "User-Agent": _user_agent()}
         if call.body is not None:
             headers["Content-Type"] = (
                 "application/json"  # required with a body, else error 50035 (gateway-protocol.md §15)
@@ -244,10 +244,6 @@ class BotClient:
         if call.reason is not None:
             headers["X-Audit-Log-Reason"] = quote(call.reason)
         return headers
-
-    @cached_property
-    def _user_agent(self) -> str:
-        return f"DiscordBot ({PROJECT_URL}, {version('discorder')})"
 
     def _judge(self, route: Route, answer: Answer) -> Any:
         if not answer.succeeded:
@@ -309,6 +305,11 @@ class BotClient:
         )
         self._connection = _Connection(session, loop)
         return self._connection
+
+
+@cache
+def _user_agent() -> str:
+    return f"DiscordBot ({PROJECT_URL}, {version('discorder')})"
 
 
 def _checked_api(text: str) -> str:

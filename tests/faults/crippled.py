@@ -7,16 +7,13 @@ one word per line on standard input: ``fill``, ``free``, ``report`` (answered by
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
-import pkgutil
 import resource
 import sys
 import tempfile
 from pathlib import Path
 
-import discorder
 from discorder import TrackerRef, diagnose, serve, shutdown
 
 NOBODY = 65534
@@ -63,18 +60,10 @@ async def live(path: Path, how: str) -> None:
     await serving
 
 
-def import_everything() -> None:
-    """While it may: the checkout can lie in a folder that is closed to others, and names are loaded when they are first used."""
-    for module in pkgutil.walk_packages(discorder.__path__, "discorder."):
-        if module.name not in {"discorder.__main__", "discorder.testing.publisher_contract"}:
-            importlib.import_module(module.name)
-
-
 def main(api: str, store: str, how: str = "") -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if how == "unprivileged":
-            import_everything()
             asyncio.run(warm_up(config(folder, api, "")))
             folder.chmod(0o755)
         path = config(folder, api, store)
