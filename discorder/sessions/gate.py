@@ -183,10 +183,18 @@ class IdentifyGate:
             return await within(self._clock, seconds, asyncio.shield(paying))
         except (TimeoutError, asyncio.CancelledError):
             request.withdrawn = True
-            paying.add_done_callback(_give_back)
+            if paying.done():
+                _give_back(paying)
             raise
 
     async def _pay(self, request: Request, bucket: int) -> Ticket | Refusal | Later:
+        """One attempt. The refund for who has gone meanwhile belongs to it, so that `flush` waits for both."""
+        answer = await self._attempt(request, bucket)
+        if request.withdrawn and isinstance(answer, Ticket):
+            answer.refund()
+        return answer
+
+    async def _attempt(self, request: Request, bucket: int) -> Ticket | Refusal | Later:
         wait = self._next_send.get(bucket, 0.0) - self._clock.monotonic()
         if wait > 0:
             return Later(wait)
