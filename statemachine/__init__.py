@@ -9,6 +9,7 @@ from discorder.statemachine.cause import Cause, CauseKind
 from discorder.statemachine.life_cycle import TableError
 from discorder.statemachine.machine import Facts, ShardMachine
 from discorder.statemachine.session import Session
-from discorder.statemachine.states import RUNS, State, Task
+from discorder.statemachine.table import RUNS, State
+from discorder.statemachine.terms import Task
 
 __all__ = ["RUNS", "Cause", "CauseKind", "Facts", "Session", "ShardMachine", "State", "TableError", "Task"]

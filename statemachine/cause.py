@@ -7,7 +7,8 @@ from enum import Enum
 
 from discorder.statemachine.backoff import FLOOR, INVALIDATED, RATE_LIMITED, Window
 from discorder.statemachine.close_codes import CloseClass, classify
-from discorder.statemachine.triggers import Closed, Congested, InvalidResumable, InvalidSession, Name, Trigger
+from discorder.statemachine.table import Name
+from discorder.statemachine.triggers import Closed, Congested, InvalidResumable, InvalidSession, Trigger
 
 
 class CauseKind(Enum):

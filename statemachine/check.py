@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
 
-from discorder.statemachine.states import DEADLINES, FINAL, INITIAL, LIVE, MEANINGS, RUNS, Deadline, State
-from discorder.statemachine.table import CELLS, EXCLUSIVE, GUARD_MEANINGS, ROWS, Action, Cell, Guard, Row
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import (
+    CELLS,
+    DEADLINES,
+    FINAL,
+    INITIAL,
+    LIVE,
+    ROWS,
+    Cell,
+    Name,
+    Row,
+    State,
+)
+from discorder.statemachine.terms import EXCLUSIVE, GUARD_MEANINGS, Action, Deadline, Guard
+from discorder.statemachine.triggers import Trigger
 
 Cells = Mapping[tuple[State, Name], Cell]
 
@@ -130,7 +142,7 @@ def check_deadlines(rows: Sequence[Row], deadlines: Mapping[State, Deadline]) ->
             findings.append(f"{state} has a deadline but no row for timeout")
         if state not in deadlines and state not in NEEDS_NO_DEADLINE:
             findings.append(
-                f"{state} has no deadline; add it to DEADLINES in states.py, or to NEEDS_NO_DEADLINE in check.py"
+                f"{state} has no deadline; give it one in table.py, or say why in NEEDS_NO_DEADLINE of check.py"
             )
     return findings
 
@@ -170,17 +182,15 @@ def check_usage(rows: Sequence[Row], cells: Cells) -> list[str]:
 
 
 def check_descriptions(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
-    """What a reader is told of each state and guard, and which tasks run in each state."""
-    findings = [
-        f"state {state} has no meaning; add it to MEANINGS in states.py" for state in State if state not in MEANINGS
-    ]
+    """What a reader is told of each state and guard, and what carries each trigger."""
+    findings = [f"state {state} has no meaning; say it in its line in table.py" for state in State if not state.meaning]
     findings += [
-        f"state {state} does not say which tasks run in it; add it to RUNS in states.py"
-        for state in State
-        if state not in RUNS
+        f"trigger {name} has no class; write one in triggers.py, and add it to Trigger there"
+        for name in Name
+        if name not in {kind.name for kind in get_args(Trigger)}
     ]
     return findings + [
-        f"guard {guard} has no meaning; add it to GUARD_MEANINGS in table.py"
+        f"guard {guard} has no meaning; add it to GUARD_MEANINGS in terms.py"
         for guard in Guard
         if guard not in GUARD_MEANINGS
     ]

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from discorder.statemachine.backoff import Window
 from discorder.statemachine.session import Session
-from discorder.statemachine.states import Deadline, State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name, State
+from discorder.statemachine.terms import Deadline
 
 
 @dataclass(frozen=True, slots=True)

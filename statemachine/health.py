@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from discorder.statemachine.heartbeat import PROBE_SECONDS
-from discorder.statemachine.states import MEANINGS, State
+from discorder.statemachine.table import State
 
 LOOP_LAG_SECONDS = 5.0  # a beat that is so late is still in time, an answer to a probe is not
 
@@ -50,7 +50,7 @@ def judge(state: State, ages: Ages, *, zombie: bool, cause: str | None) -> Verdi
     reasons = []
     if state is not State.READY:
         because = f"; {cause}" if cause else ""
-        reasons.append(f"{state} for {ages.in_state:.1f} s ({MEANINGS[state]}){because}")
+        reasons.append(f"{state} for {ages.in_state:.1f} s ({state.meaning}){because}")
     if zombie:
         silence = "" if ages.last_frame is None else f", last frame {ages.last_frame:.1f} s ago"
         if ages.unanswered_probe is not None and ages.unanswered_probe >= PROBE_SECONDS:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from transitions import Machine
 
-from discorder.statemachine.states import INITIAL, State
-from discorder.statemachine.table import ROWS
+from discorder.statemachine.table import INITIAL, ROWS, State
 
 
 class TableError(Exception):

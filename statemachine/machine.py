@@ -27,9 +27,9 @@ from discorder.statemachine.cause import Cause, CauseKind, failure, interruption
 from discorder.statemachine.close_codes import GOODBYE_CLOSE, RESUMABLE_CLOSE, CloseClass, classify
 from discorder.statemachine.life_cycle import LIFE_CYCLE, TableError
 from discorder.statemachine.session import Session, Suspicion
-from discorder.statemachine.states import DEADLINES, READY_DEADLINE, State
-from discorder.statemachine.table import CELLS, Kind
-from discorder.statemachine.triggers import Name, Trigger
+from discorder.statemachine.table import CELLS, DEADLINES, READY_DEADLINE, Name, State
+from discorder.statemachine.terms import Kind
+from discorder.statemachine.triggers import Trigger
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,73 +1,106 @@
-"""The life cycle of a shard, as data. The only place where it is written.
+"""The life cycle of a shard, as data. The only place where it is written: a new state, trigger or transition begins here.
 
-The running machine, the checks, the diagrams and the tables in the docs are all read off `ROWS` and `CELLS`. A row is a
-transition; a cell says why a trigger means nothing in a state (ignore) or must not happen there (reject). Every
+The running machine, the checks, the diagrams and the tables in the docs are all read off `State`, `Name`, `ROWS` and `CELLS`. A
+row is a transition; a cell says why a trigger means nothing in a state (ignore) or must not happen there (reject). Every
 state x trigger pair is exactly one of the three (`check.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
-from discorder.statemachine.states import LIVE, State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.terms import Action, Deadline, Guard, Keeper, Kind, Task
 
+_NOTHING: frozenset[Task] = frozenset()
+_CLOSING = frozenset({Task.MASTER, Task.DOCTOR})
+_HANDSHAKE = frozenset({Task.MASTER, Task.PROCESSOR, Task.DOCTOR})
+_SESSION = _HANDSHAKE | {Task.HEARTBEAT}
 
-class Guard(StrEnum):
-    """Atoms, pure, over data; each is a method of the machine."""
+_HELLO = Deadline(15.0, Keeper.DOCTOR, "Hello")
+_SLOT = Deadline(65.0, Keeper.DOCTOR, "an identify slot")  # the gate answers within 60 s
+_REPLAY = Deadline(30.0, Keeper.DOCTOR, "RESUMED or a replayed event")
+_CLOSE = Deadline(6.0, Keeper.DRIVER, "the close of the socket")
+_STOP = Deadline(0.5, Keeper.DRIVER, "the close of the socket")
 
-    RESUMABLE = "resumable"
-    PLANNED = "planned"
-    FATAL = "fatal"
-    PARKED = "parked"
-    FAIL_ON_ERROR = "fail_on_error"
-    ATTEMPTS_LEFT = "attempts_left"
-    SOCKET_CLOSED = "socket_closed"
-    MAY_OPEN = "may_open"
-
-
-GUARD_MEANINGS = {
-    Guard.RESUMABLE: "a session is held",
-    Guard.PLANNED: "the interruption was asked for, it is no failure",
-    Guard.FATAL: "no redial can mend the cause",
-    Guard.PARKED: "the identify gate refused until later",
-    Guard.FAIL_ON_ERROR: "gateway.fail_on_error is set",
-    Guard.ATTEMPTS_LEFT: "gateway.max_attempts is not reached",
-    Guard.SOCKET_CLOSED: "the old socket is gone",
-    Guard.MAY_OPEN: "no congested publisher asks to wait",
-}
-
-EXCLUSIVE = frozenset({Guard.PLANNED, Guard.FATAL, Guard.PARKED})
-"""Functions of the one value `cause`: at most one of them is true."""
+DIAL_SECONDS = 10.0  # DNS, TCP, TLS and the upgrade together; the rest of Connecting's deadline is Hello's
+READY_DEADLINE = Deadline(60.0, Keeper.DOCTOR, "READY")  # replaces Identifying's when IDENTIFY has been sent
+STABLE_SECONDS = 120.0  # in Ready: proof of stability, after which attempts and ladders start anew
 
 
-class Action(StrEnum):
-    """What a transition does; each is a method of the machine. Some only note, others give commands."""
+class State(StrEnum):
+    """Where a shard is. Flat: waiting for an identify slot happens in Identifying, backing off is Restarting.
 
-    OPEN_SOCKET = "open_socket"
-    SEND_RESUME = "send_resume"
-    REQUEST_SLOT = "request_slot"
-    RELEASE_SLOT = "release_slot"
-    SEND_IDENTIFY = "send_identify"
-    SAVE_SESSION = "save_session"
-    DROP_SESSION = "drop_session"
-    TRUST_SESSION = "trust_session"
-    SUSPECT_SESSION = "suspect_session"
-    DEMOTE_HOST = "demote_host"
-    NOTE_CAUSE = "note_cause"
-    NOTE_PLANNED = "note_planned"
-    NOTE_REFUSAL = "note_refusal"
-    NOTE_UNTIL = "note_until"
-    NOTE_STOP = "note_stop"
-    ABORT_SOCKET = "abort_socket"
-    DIAGNOSE = "diagnose"
-    CLIMB = "climb"
-    COUNT_ATTEMPT = "count_attempt"
-    SCHEDULE_RESTART = "schedule_restart"
-    REARM_RESTART = "rearm_restart"
-    RESET_ATTEMPTS = "reset_attempts"
+    Each line is a state's whole declaration: its name, what it means, which coroutines run in it, when it must be left.
+    """
+
+    meaning: str
+    runs: frozenset[Task]
+    deadline: Deadline | None
+
+    def __new__(
+        cls, name: str, meaning: str = "", runs: frozenset[Task] = _NOTHING, deadline: Deadline | None = None
+    ) -> State:
+        state = str.__new__(cls, name)
+        state._value_ = name
+        state.meaning, state.runs, state.deadline = meaning, runs, deadline
+        return state
+
+    DISCONNECTED = "Disconnected", "never started; no socket", _NOTHING, None
+    CONNECTING = "Connecting", "dial, TLS, upgrade, then Hello", _HANDSHAKE, _HELLO
+    IDENTIFYING = "Identifying", "Hello seen; waits for an identify slot, then for READY", _SESSION, _SLOT
+    RESUMING = "Resuming", "RESUME sent; the replay runs", _SESSION, _REPLAY
+    READY = "Ready", "dispatching", _SESSION, None
+    UNHEALTHY = "Unhealthy", "the connection ended; the doctor closes it, the verdict follows", _CLOSING, _CLOSE
+    RESTARTING = "Restarting", "back-off runs; the old socket must be gone; a parked shard waits here", _NOTHING, None
+    STOPPING = "Stopping", "the socket is closed so that the session survives (goodbye: ends)", _NOTHING, _STOP
+    EXITED = "Exited", "final: no task, no socket", _NOTHING, None
+
+
+LIVE = frozenset({State.CONNECTING, State.IDENTIFYING, State.RESUMING, State.READY})
+FINAL = State.EXITED
+INITIAL = State.DISCONNECTED
+
+RUNS: Mapping[State, frozenset[Task]] = MappingProxyType({state: state.runs for state in State})
+"""The tasks that run in each state; the driver makes it so after every transition."""
+
+DEADLINES: Mapping[State, Deadline] = MappingProxyType(
+    {state: state.deadline for state in State if state.deadline is not None}
+)
+"""Restarting's deadline is its back-off (`commands.ScheduleRestart`); Ready's is the zombie rule (`heartbeat.Pulse`)."""
+
+
+class Name(StrEnum):
+    """The names of the triggers, as the table writes them."""
+
+    START = "start"
+    STOP = "stop"
+    HELLO = "hello"
+    CONNECT_FAILED = "connect_failed"
+    TIMEOUT = "timeout"
+    CLOSED = "closed"
+    TASK_FAILED = "task_failed"
+    RECONNECT = "reconnect"
+    INVALID_SESSION = "invalid_session"
+    INVALID_RESUMABLE = "invalid_resumable"
+    IDENTIFY_SLOT = "identify_slot"
+    SLOT_REFUSED = "slot_refused"
+    READY = "ready"
+    RESUMED = "resumed"
+    ZOMBIE = "zombie"
+    CONGESTED = "congested"
+    STABLE = "stable"
+    DIAGNOSED = "diagnosed"
+    RESTART_DUE = "restart_due"
+    STOPPED = "stopped"
+
+
+WIRE = frozenset(
+    {Name.HELLO, Name.RECONNECT, Name.INVALID_SESSION, Name.INVALID_RESUMABLE, Name.READY, Name.RESUMED, Name.CLOSED}
+)
+"""Triggers that the peer causes: one of them in a state that rejects it is a breach of protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +117,6 @@ class Row:
     why: str
     when: tuple[Guard, ...] = ()
     unless: tuple[Guard, ...] = ()
-
-
-class Kind(StrEnum):
-    """What a state x trigger pair is, when it is no transition."""
-
-    IGNORE = "ignore"
-    REJECT = "reject"
 
 
 @dataclass(frozen=True, slots=True)

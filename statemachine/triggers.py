@@ -7,42 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import ClassVar
 
 from discorder.statemachine.session import Session
-from discorder.statemachine.states import Task
-
-
-class Name(StrEnum):
-    """The names of the triggers, as the table writes them."""
-
-    START = "start"
-    STOP = "stop"
-    HELLO = "hello"
-    CONNECT_FAILED = "connect_failed"
-    TIMEOUT = "timeout"
-    CLOSED = "closed"
-    TASK_FAILED = "task_failed"
-    RECONNECT = "reconnect"
-    INVALID_SESSION = "invalid_session"
-    INVALID_RESUMABLE = "invalid_resumable"
-    IDENTIFY_SLOT = "identify_slot"
-    SLOT_REFUSED = "slot_refused"
-    READY = "ready"
-    RESUMED = "resumed"
-    ZOMBIE = "zombie"
-    CONGESTED = "congested"
-    STABLE = "stable"
-    DIAGNOSED = "diagnosed"
-    RESTART_DUE = "restart_due"
-    STOPPED = "stopped"
-
-
-WIRE = frozenset(
-    {Name.HELLO, Name.RECONNECT, Name.INVALID_SESSION, Name.INVALID_RESUMABLE, Name.READY, Name.RESUMED, Name.CLOSED}
-)
-"""Triggers that the peer causes: one of them in a state that rejects it is a breach of protocol."""
+from discorder.statemachine.table import Name
+from discorder.statemachine.terms import Task
 
 
 @dataclass(frozen=True, slots=True)

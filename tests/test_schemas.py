@@ -17,7 +17,7 @@ from discorder.records import RecordType
 from discorder.simulator import Simulator
 from discorder.simulator.payloads import load_payloads
 from discorder.statemachine import State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 from discorder.wire import MAX_SEQ, Event
 from tests.stage import Recorder
 

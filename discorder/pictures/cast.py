@@ -9,8 +9,8 @@ from enum import StrEnum
 from discorder.pictures.stories import Step
 from discorder.statemachine import State
 from discorder.statemachine import commands as command
-from discorder.statemachine.states import Deadline, Keeper
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
+from discorder.statemachine.terms import Deadline, Keeper
 
 
 class Part(StrEnum):

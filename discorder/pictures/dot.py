@@ -22,7 +22,7 @@ from discorder.pictures.palette import (
 )
 from discorder.pictures.scene import LIVE_TITLE, TONES, Arrow, Box, Line, Scene, Tone, build_scene, words
 from discorder.pictures.trail import Trail
-from discorder.statemachine.states import FINAL, INITIAL, LIVE, State
+from discorder.statemachine.table import FINAL, INITIAL, LIVE, State
 
 FONT = "Helvetica"
 MEANING_WIDTH = 31  # characters; keeps the boxes narrow enough for two beside each other in a README

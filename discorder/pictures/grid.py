@@ -6,9 +6,8 @@ from html import escape
 
 from discorder.pictures.palette import BOX, CARD, MUTED, RULE, TEXT, TONE_INKS, state_inks
 from discorder.pictures.scene import TONES, Tone, tone_of
-from discorder.statemachine.states import State
-from discorder.statemachine.table import CELLS, Kind, rows_for
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import CELLS, Name, State, rows_for
+from discorder.statemachine.terms import Kind
 
 FONT = "Helvetica"
 CELL_WIDTH = 88  # points

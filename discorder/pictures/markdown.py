@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from discorder.pictures.scene import words
-from discorder.statemachine.states import DEADLINES, MEANINGS, State
-from discorder.statemachine.table import CELLS, GUARD_MEANINGS, ROWS, Kind, Row, rows_for
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import CELLS, DEADLINES, ROWS, Name, Row, State, rows_for
+from discorder.statemachine.terms import GUARD_MEANINGS, Kind
 
 _HEAD = """\
 # The life cycle of a shard
@@ -32,7 +31,7 @@ def markdown() -> str:
 
 def _states() -> str:
     rows = (
-        (f"**{state.value}**", MEANINGS[state], f"{DEADLINES[state].seconds:g} s" if state in DEADLINES else "")
+        (f"**{state.value}**", state.meaning, f"{DEADLINES[state].seconds:g} s" if state in DEADLINES else "")
         for state in State
     )
     return f"## States\n\n{_table(('state', 'means', 'deadline'), rows)}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from discorder.pictures.palette import CURRENT, LIVE_BORDER, TEXT, TONE_INKS, state_inks
 from discorder.pictures.scene import LIVE_TITLE, Arrow, Box, Line, Tone, build_scene, words
-from discorder.statemachine.states import FINAL, INITIAL, LIVE, State
+from discorder.statemachine.table import FINAL, INITIAL, LIVE, State
 
 _ARROWS = {Tone.HAPPY: "==>", Tone.STOP: "-.->"}
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from discorder.pictures.scene import Tone
-from discorder.statemachine.states import LIVE, State
+from discorder.statemachine.table import LIVE, State
 
 SVG_CLASS = "discorder-picture"  # every rule of the sheet is below it: inlined in a page it touches nothing else
 

@@ -15,7 +15,7 @@ from discorder.pictures.renderer import draw_png, draw_svg
 from discorder.pictures.sequence import sequence_dot, sequence_mermaid
 from discorder.pictures.stories import STORIES
 from discorder.pictures.trail import Trail
-from discorder.statemachine.states import State
+from discorder.statemachine.table import State
 
 
 class Subject(StrEnum):

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from discorder.statemachine.check import enabled, valuations
-from discorder.statemachine.states import LIVE, MEANINGS, State
-from discorder.statemachine.table import ROWS, Action, Guard, Row
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import LIVE, ROWS, Name, Row, State
+from discorder.statemachine.terms import Action, Guard
 
 LIVE_TITLE = "a connection exists"
 MANY_ATOMS = 2  # a row with more guards than this is written as "the first that holds decides"
@@ -101,7 +100,7 @@ class Scene:
 def build_scene(rows: Sequence[Row] = ROWS) -> Scene:
     """The picture of ``rows``, in the order of the table."""
     return Scene(
-        boxes=tuple(Box(state, MEANINGS[state], tuple(_inner(state, rows))) for state in State),
+        boxes=tuple(Box(state, state.meaning, tuple(_inner(state, rows))) for state in State),
         arrows=tuple(_arrows(rows)),
     )
 

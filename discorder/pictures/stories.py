@@ -13,7 +13,8 @@ from discorder.statemachine import RUNS, CauseKind, Facts, Session, ShardMachine
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.check import enabled
-from discorder.statemachine.table import Guard, rows_for
+from discorder.statemachine.table import rows_for
+from discorder.statemachine.terms import Guard
 
 UP = Facts(now=100.0, dispatched=True, socket_closed=False)  # in the middle of a connection that dispatches
 GONE = Facts(now=100.0, socket_closed=True)  # between two connections

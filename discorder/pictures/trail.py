@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from discorder.pictures.scene import Arrow
-from discorder.statemachine.states import State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name, State
 
 NUMBERS_SHOWN = 4  # of the steps on one line; of more than these the count is told
 

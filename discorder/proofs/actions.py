@@ -53,9 +53,8 @@ from discorder.proofs.properties import (
     Property,
     expect,
 )
-from discorder.statemachine.states import State, Task
-from discorder.statemachine.table import Action, Guard
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name, State
+from discorder.statemachine.terms import Action, Guard, Task
 
 GUARDS: Mapping[Guard, Condition] = {
     Guard.RESUMABLE: SESSION.is_("held"),

@@ -8,9 +8,8 @@ from discorder.proofs.language import Assign, Effects, When
 from discorder.proofs.search import Found
 from discorder.proofs.small_world import THE_TABLE, SmallWorld, Table
 from discorder.proofs.surroundings import surroundings
-from discorder.statemachine.states import State
-from discorder.statemachine.table import Action, Guard, Row
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name, Row, State
+from discorder.statemachine.terms import Action, Guard
 
 _ROOM = "discorder/proofs/"
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from discorder.proofs.language import NO, YES, Condition, Copy, Effects, Variable, When, either, flag
-from discorder.statemachine.states import INITIAL, State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import INITIAL, Name, State
 
 
 @dataclass(frozen=True, slots=True)

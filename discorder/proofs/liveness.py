@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from discorder.proofs.facts import CAUSE, FAIL_ON_ERROR, WEATHER, in_state
 from discorder.proofs.language import YES, Condition, all_of
 from discorder.proofs.properties import STOPPED, WRONG, Property
-from discorder.statemachine.states import State
+from discorder.statemachine.table import State
 
 
 @dataclass(frozen=True, slots=True)

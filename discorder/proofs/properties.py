@@ -43,8 +43,7 @@ from discorder.proofs.language import (
     flag,
     implies,
 )
-from discorder.statemachine.states import LIVE, State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import LIVE, Name, State
 
 
 class Property(Enum):

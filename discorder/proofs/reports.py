@@ -17,8 +17,7 @@ from discorder.proofs.traces import read_traces
 from discorder.proofs.transcript import setting, transcript
 from discorder.proofs.validation import trace_checker
 from discorder.statemachine.check import check_table
-from discorder.statemachine.states import State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name, State
 
 SPINS_AT_ONCE = 2  # each takes a core and a few hundred MiB
 

@@ -16,7 +16,7 @@ from discorder.proofs.facts import FAIL_ON_ERROR, MAX_ATTEMPTS, in_state
 from discorder.proofs.language import Duty
 from discorder.proofs.properties import WRONG, Property
 from discorder.proofs.small_world import SmallWorld
-from discorder.statemachine.states import State
+from discorder.statemachine.table import State
 
 _NOTHING = 2**32 - 1  # in place of the number of the state before
 

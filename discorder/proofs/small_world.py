@@ -27,9 +27,8 @@ from discorder.proofs.facts import (
 from discorder.proofs.language import YES, Actor, Condition, Duty, Effects, Not, Step, Variable, all_of, without
 from discorder.proofs.properties import FACTS_FOR_PROPERTIES, INVARIANTS, Property, expected, violated, watched
 from discorder.proofs.surroundings import Deadlines, Runs, surroundings
-from discorder.statemachine.states import DEADLINES, FINAL, RUNS, State
-from discorder.statemachine.table import CELLS, ROWS, Action, Cell, Kind, Row
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import CELLS, DEADLINES, FINAL, ROWS, RUNS, Cell, Name, Row, State
+from discorder.statemachine.terms import Action, Kind
 
 
 @dataclass(frozen=True, slots=True)

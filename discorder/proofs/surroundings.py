@@ -32,8 +32,8 @@ from discorder.proofs.facts import (
 )
 from discorder.proofs.language import NO, YES, Actor, Condition, Duty, Effects, Step, Variable, all_of
 from discorder.proofs.properties import UNSAVED
-from discorder.statemachine.states import LIVE, Deadline, Keeper, State, Task
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import LIVE, Name, State
+from discorder.statemachine.terms import Deadline, Keeper, Task
 
 Deadlines = Mapping[State, Deadline]
 Runs = Mapping[State, frozenset[Task]]

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from discorder.errors import UnusableFile
-from discorder.statemachine.states import INITIAL, State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import INITIAL, Name, State
 
 _MESSAGE = "Transition"
 _TOPIC = "DISCORDER_STATE"

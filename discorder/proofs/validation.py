@@ -16,8 +16,7 @@ from discorder.proofs.small_world import THE_TABLE, Move, Table, small_world, wi
 from discorder.proofs.surroundings import ONLY_IN_TRACES
 from discorder.proofs.traces import Trace, TraceStep
 from discorder.proofs.transcript import described
-from discorder.statemachine.states import INITIAL
-from discorder.statemachine.table import Row
+from discorder.statemachine.table import INITIAL, Row
 
 _SHOWN_BEFORE = 5  # steps of the trace before the broken one
 

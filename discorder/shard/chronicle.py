@@ -12,6 +12,7 @@ from discorder.logs import logger
 from discorder.records import StateChange, state_record
 from discorder.statemachine import ShardMachine, State
 from discorder.statemachine import triggers as trigger
+from discorder.statemachine.table import Name
 from discorder.tracking.shard_tracker import ShardTracker, Transition
 from discorder.wire import Event
 
@@ -92,7 +93,7 @@ class Chronicle:
             reasons = "" if cause is None else cause.text
             logger.warning("Control plane is not healthy, stopping tasks", reasons=reasons, **self.who)
         elif state is State.READY:
-            if step.trigger is trigger.Name.RESUMED:
+            if step.trigger is Name.RESUMED:
                 stats.resume_count += 1
             summary = f"session {self._tracker.session_label}, seq {self._seq()}"
             logger.info("Control plane started", tracker=summary, **self.who)

@@ -15,7 +15,8 @@ from discorder.statemachine import State
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.close_codes import RESUMABLE_CLOSE
 from discorder.statemachine.heartbeat import PROBE_SECONDS, Pulse
-from discorder.statemachine.states import STABLE_SECONDS, Deadline
+from discorder.statemachine.table import STABLE_SECONDS
+from discorder.statemachine.terms import Deadline
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.transport.protocol import Transport
 

@@ -26,7 +26,8 @@ from discorder.shard.timers import StateTimers
 from discorder.statemachine import RUNS, Cause, CauseKind, Facts, ShardMachine, State, Task
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
-from discorder.statemachine.states import Deadline, Keeper
+from discorder.statemachine.table import WIRE, Name
+from discorder.statemachine.terms import Deadline, Keeper
 from discorder.tracking.shard_tracker import ShardTracker, Transition
 
 STOP_CLOSE_SECONDS = 0.25  # for the closing handshake in Stopping, then the socket is dropped
@@ -184,7 +185,7 @@ class ShardDriver:
             self._generation.doctor.state_entered()
             if step.target is State.READY:
                 write, failed = self._generation.transport.send, self._generation.write_failed
-                self.sender.ready(write, failed, new_session=step.trigger is trigger.Name.READY)
+                self.sender.ready(write, failed, new_session=step.trigger is Name.READY)
         if step.source is State.READY:
             self.sender.outbox.shut()
         self._stopped_on_request = self._stopped_on_request or step.target is State.STOPPING
@@ -208,7 +209,7 @@ class ShardDriver:
             logger.debug("Ignored a trigger", **facts)
             return
         logger.warning("Rejected a trigger", **facts)
-        if passed.trigger in trigger.WIRE:
+        if passed.trigger in WIRE:
             breach = ProtocolBreach(f"{passed.trigger} came in {passed.state}: {passed.why}")
             self.post(trigger.TaskFailed(Task.PROCESSOR, breach), self._machine.generation)
 

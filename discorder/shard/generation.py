@@ -21,7 +21,7 @@ from discorder.shard.reception import Callbacks, Reception
 from discorder.statemachine import State, Task
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.close_codes import CloseClass, classify
-from discorder.statemachine.states import DIAL_SECONDS
+from discorder.statemachine.table import DIAL_SECONDS
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.transport.protocol import Transport
 

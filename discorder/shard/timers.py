@@ -9,7 +9,7 @@ from discorder.clock import Clock, Timer
 from discorder.errors import DeadlineMissed
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
-from discorder.statemachine.states import Deadline
+from discorder.statemachine.terms import Deadline
 
 
 class StateTimers:

@@ -13,7 +13,7 @@ from discorder.clock import Clock
 from discorder.statemachine import Session, State, Task
 from discorder.statemachine.health import Ages, Verdict, judge
 from discorder.statemachine.heartbeat import Pulse
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 from discorder.stats import GatewayStats, listing
 from discorder.transport.protocol import Transport
 from discorder.wire import Event, session_label

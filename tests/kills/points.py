@@ -28,7 +28,7 @@ from discorder.sessions.database import Database
 from discorder.shard.driver import ShardDriver
 from discorder.shard.handshake import Handshake
 from discorder.shard.reception import Reception
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 from discorder.tracking.shard_tracker import Transition
 from discorder.transport import inflate
 

@@ -10,8 +10,8 @@ import discorder
 from discorder.pictures import PictureFormat, Subject, render
 from discorder.pictures.imports import NOT_PARTS, Part, read_parts, reduced
 from discorder.statemachine import State
-from discorder.statemachine.table import CELLS, Kind, rows_for
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import CELLS, Name, rows_for
+from discorder.statemachine.terms import Kind
 
 PARTS = read_parts()
 

@@ -14,9 +14,8 @@ from discorder.pictures.scene import Tone, build_scene, guard_words, tone_of
 from discorder.statemachine import State
 from discorder.statemachine.check import enabled, valuations
 from discorder.statemachine.life_cycle import LIFE_CYCLE
-from discorder.statemachine.states import LIVE
-from discorder.statemachine.table import CELLS, GUARD_MEANINGS, ROWS, Guard, Row, rows_for
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import CELLS, LIVE, ROWS, Name, Row, rows_for
+from discorder.statemachine.terms import GUARD_MEANINGS, Guard
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = build_scene()

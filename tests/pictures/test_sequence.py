@@ -9,7 +9,7 @@ from discorder.pictures.cast import Entered, Message, Part, Stroke, messages
 from discorder.pictures.stories import STORIES, run
 from discorder.statemachine import RUNS, State
 from discorder.statemachine import commands as command
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 
 TOLD = {subject: subject.story for subject in Subject if subject.story is not None}
 

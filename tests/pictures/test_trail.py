@@ -12,7 +12,7 @@ from discorder.pictures import PictureFormat, Subject, Trail, Visit, render
 from discorder.pictures.palette import RULE
 from discorder.pictures.scene import Arrow, build_scene
 from discorder.statemachine import State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 
 SVG = "{http://www.w3.org/2000/svg}"
 TO_READY = [

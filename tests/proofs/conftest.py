@@ -10,8 +10,8 @@ import pytest
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.small_world import THE_TABLE, SmallWorld, Table, small_world
 from discorder.statemachine import State
-from discorder.statemachine.table import Action, Row
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name, Row
+from discorder.statemachine.terms import Action
 
 Break = Callable[..., Table]
 

@@ -12,8 +12,8 @@ from discorder.proofs.search import Found
 from discorder.proofs.small_world import SmallWorld
 from discorder.proofs.surroundings import surroundings
 from discorder.statemachine import State
-from discorder.statemachine.table import Action, Guard
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
+from discorder.statemachine.terms import Action, Guard
 
 
 def test_the_world_knows_all_of_the_table() -> None:

@@ -14,8 +14,8 @@ from discorder.proofs.search import search
 from discorder.proofs.small_world import THE_TABLE, Table, small_world
 from discorder.proofs.transcript import transcript
 from discorder.statemachine import State
-from discorder.statemachine.table import Action
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
+from discorder.statemachine.terms import Action
 from tests.proofs.conftest import row_of, without
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from discorder.errors import UnusableFile
 from discorder.proofs.traces import TraceStep, read_traces
 from discorder.statemachine import State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 
 JSON_LOG = (
     '{"time": "2026-11-25T08:00:00.000+00:00", "level": "DEBUG", "message": "Transition", "file": "chronicle.py", "line": 64, '

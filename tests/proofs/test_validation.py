@@ -9,7 +9,7 @@ import pytest
 from discorder.proofs.traces import Trace, TraceStep
 from discorder.proofs.validation import Broken, trace_checker
 from discorder.statemachine import State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 
 START = "Disconnected start Connecting 1"
 FAILED = (START, "Connecting connect_failed Unhealthy 1", "Unhealthy diagnosed Restarting 1")

@@ -18,7 +18,7 @@ from discorder.runtime.watchdog import LoopLag, Watchdog
 from discorder.shard.doctor import Doctor
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.statemachine.states import DEADLINES, READY_DEADLINE
+from discorder.statemachine.table import DEADLINES, READY_DEADLINE
 from discorder.statemachine.triggers import Timeout, Trigger
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.wire import Event, Op

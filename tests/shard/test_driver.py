@@ -18,6 +18,7 @@ from discorder.shard.outside import Outside
 from discorder.shard.reception import Reception
 from discorder.statemachine import Session, ShardMachine, State, Task
 from discorder.statemachine import triggers as trigger
+from discorder.statemachine.table import Name
 from discorder.tracking.shard_tracker import ShardTracker
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ async def test_every_step_is_recorded(driven: Driven) -> None:
     to_unhealthy = driven.tracker.transitions[1]
     assert (to_unhealthy.source, to_unhealthy.trigger, to_unhealthy.target) == (
         State.CONNECTING,
-        trigger.Name.CLOSED,
+        Name.CLOSED,
         State.UNHEALTHY,
     )
     assert to_unhealthy.milliseconds == pytest.approx(2500.0)

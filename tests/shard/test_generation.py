@@ -18,7 +18,7 @@ from discorder.publishers.delivery import ShardDelivery
 from discorder.shard.generation import Generation
 from discorder.shard.reception import Reception
 from discorder.statemachine import State, Task
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.wire import Op
 from tests.stage import Line, Recorder

@@ -10,7 +10,7 @@ from discorder.shard.timers import StateTimers
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.backoff import Window
-from discorder.statemachine.states import Deadline, Keeper
+from discorder.statemachine.terms import Deadline, Keeper
 
 SHORT, LONG = Window(1.0, 1.0), Window(4.0, 4.0)
 

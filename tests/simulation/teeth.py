@@ -52,13 +52,13 @@ MUTATIONS = (
     ),
     Mutation(
         "deadline lost: Connecting",
-        "statemachine/states.py",
+        "statemachine/table.py",
         'Deadline(15.0, Keeper.DOCTOR, "Hello")',
         'Deadline(1e9, Keeper.DOCTOR, "Hello")',
     ),
-    Mutation("deadline lost: Resuming", "statemachine/states.py", "Deadline(30.0, Keeper", "Deadline(1e9, Keeper"),
-    Mutation("deadline lost: READY", "statemachine/states.py", "Deadline(60.0, Keeper", "Deadline(1e9, Keeper"),
-    Mutation("deadline lost: the dial", "statemachine/states.py", "DIAL_SECONDS = 10.0", "DIAL_SECONDS = 1e9"),
+    Mutation("deadline lost: Resuming", "statemachine/table.py", "Deadline(30.0, Keeper", "Deadline(1e9, Keeper"),
+    Mutation("deadline lost: READY", "statemachine/table.py", "Deadline(60.0, Keeper", "Deadline(1e9, Keeper"),
+    Mutation("deadline lost: the dial", "statemachine/table.py", "DIAL_SECONDS = 10.0", "DIAL_SECONDS = 1e9"),
     Mutation(
         "driver: stale reports are let through",
         "discorder/shard/driver.py",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from discorder.statemachine import State
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import Name
 from discorder.tracking.shard_tracker import ShardTracker, Transition
 from tests.simulation.delivery import Delivery, repeating
 from tests.simulation.faults import CLOSE_CODES, Fault, Kind, Weather

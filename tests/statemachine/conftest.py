@@ -9,6 +9,7 @@ import pytest
 
 from discorder.statemachine import Facts, Session, ShardMachine, State, Task
 from discorder.statemachine.commands import ArmDeadline, Command
+from discorder.statemachine.table import Name
 from discorder.statemachine.triggers import (
     Closed,
     Congested,
@@ -18,7 +19,6 @@ from discorder.statemachine.triggers import (
     IdentifySlot,
     InvalidResumable,
     InvalidSession,
-    Name,
     Ready,
     Reconnect,
     RestartDue,

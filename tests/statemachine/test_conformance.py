@@ -16,13 +16,12 @@ from discorder.statemachine import CauseKind, Facts, Session, State
 from discorder.statemachine import commands as command
 from discorder.statemachine.check import enabled
 from discorder.statemachine.life_cycle import LIFE_CYCLE
-from discorder.statemachine.states import DEADLINES, INITIAL
-from discorder.statemachine.table import CELLS, ROWS, Action, Guard, Kind, rows_for
+from discorder.statemachine.table import CELLS, DEADLINES, INITIAL, ROWS, Name, rows_for
+from discorder.statemachine.terms import Action, Guard, Kind
 from discorder.statemachine.triggers import (
     Closed,
     Diagnosed,
     Hello,
-    Name,
     Ready,
     Reconnect,
     Resumed,

@@ -17,7 +17,8 @@ from discorder.statemachine.commands import (
     SendIdentify,
     SendResume,
 )
-from discorder.statemachine.states import READY_DEADLINE, Task
+from discorder.statemachine.table import READY_DEADLINE
+from discorder.statemachine.terms import Task
 from discorder.statemachine.triggers import (
     Closed,
     Congested,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from discorder.statemachine import RUNS, State, Task
-from discorder.statemachine.states import (
+from discorder.statemachine.table import (
     DEADLINES,
     DIAL_SECONDS,
     FINAL,
     INITIAL,
     LIVE,
-    MEANINGS,
     READY_DEADLINE,
     STABLE_SECONDS,
-    Keeper,
+    WIRE,
+    Name,
 )
-from discorder.statemachine.triggers import WIRE, Name
+from discorder.statemachine.terms import Keeper
 
 HANDSHAKE = {Task.MASTER, Task.PROCESSOR, Task.DOCTOR}
 ALL = HANDSHAKE | {Task.HEARTBEAT}
@@ -62,8 +62,7 @@ def test_a_live_state_is_one_in_which_the_socket_is_read() -> None:
 
 def test_every_state_says_what_it_means() -> None:
     """The pictures and the docs print it."""
-    assert set(MEANINGS) == set(State)
-    assert all(MEANINGS.values())
+    assert all(state.meaning for state in State)
 
 
 def test_the_peer_causes_only_what_comes_from_the_wire() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
+from operator import or_
+from typing import get_args
 
 import pytest
 
-from discorder.statemachine import RUNS, State, check
+from discorder.statemachine import State, check
 from discorder.statemachine.check import check_table
-from discorder.statemachine.states import DEADLINES, MEANINGS
-from discorder.statemachine.table import CELLS, GUARD_MEANINGS, ROWS, Action, Cell, Guard, Kind, Row
-from discorder.statemachine.triggers import Name
+from discorder.statemachine.table import CELLS, DEADLINES, ROWS, Cell, Name, Row
+from discorder.statemachine.terms import GUARD_MEANINGS, Action, Guard, Kind
+from discorder.statemachine.triggers import Trigger, Zombie
 
 
 def row_of(source: State, trigger: Name, *when: Guard) -> Row:
@@ -154,17 +157,17 @@ def test_a_lost_deadline_is_noticed(state: State) -> None:
     """No state that waits for somebody waits for ever."""
     rest = {other: deadline for other, deadline in DEADLINES.items() if other is not state}
     assert check_table(deadlines=rest) == [
-        f"{state} has no deadline; add it to DEADLINES in states.py, or to NEEDS_NO_DEADLINE in check.py"
+        f"{state} has no deadline; give it one in table.py, or say why in NEEDS_NO_DEADLINE of check.py"
     ]
 
 
-def test_a_state_or_a_guard_without_a_description_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_a_trigger_or_a_guard_without_a_description_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A newcomer is told where to add it."""
-    monkeypatch.setattr(check, "MEANINGS", {s: text for s, text in MEANINGS.items() if s is not State.READY})
-    monkeypatch.setattr(check, "RUNS", {s: tasks for s, tasks in RUNS.items() if s is not State.READY})
+    monkeypatch.setattr(State.READY, "meaning", "")
+    monkeypatch.setattr(check, "Trigger", reduce(or_, (kind for kind in get_args(Trigger) if kind is not Zombie)))
     monkeypatch.setattr(check, "GUARD_MEANINGS", {g: t for g, t in GUARD_MEANINGS.items() if g is not Guard.FATAL})
     assert check_table() == [
-        "state Ready has no meaning; add it to MEANINGS in states.py",
-        "state Ready does not say which tasks run in it; add it to RUNS in states.py",
-        "guard fatal has no meaning; add it to GUARD_MEANINGS in table.py",
+        "state Ready has no meaning; say it in its line in table.py",
+        "trigger zombie has no class; write one in triggers.py, and add it to Trigger there",
+        "guard fatal has no meaning; add it to GUARD_MEANINGS in terms.py",
     ]

@@ -20,7 +20,8 @@ from discorder.statemachine.commands import (
     ScheduleRestart,
     SlowDown,
 )
-from discorder.statemachine.states import Task
+from discorder.statemachine.table import Name
+from discorder.statemachine.terms import Task
 from discorder.statemachine.triggers import (
     Closed,
     Congested,
@@ -30,7 +31,6 @@ from discorder.statemachine.triggers import (
     IdentifySlot,
     InvalidResumable,
     InvalidSession,
-    Name,
     Ready,
     Reconnect,
     RestartDue,

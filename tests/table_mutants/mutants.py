@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from discorder.proofs.small_world import THE_TABLE, Table
-from discorder.statemachine.states import State
-from discorder.statemachine.table import Row
+from discorder.statemachine.table import Row, State
 
 MUTANT_VARIABLE = "DISCORDER_MUTANT"  # the number of the mutant that a test process is to run with
 
