@@ -79,9 +79,13 @@ class TraceChecker:
             generation = step.generation
         return None
 
-    def _anywhere(self, step: TraceStep) -> Belief:
+    def learn(self) -> None:
+        """Search the whole world now (seconds), which the first trace that begins anywhere would do."""
         if not self._everything:
             self._everything = self._compiled.reachable()
+
+    def _anywhere(self, step: TraceStep) -> Belief:
+        self.learn()
         return frozenset(state for state in self._everything if self._compiled.value(state, STATE) == step.source)
 
     def _moves(self, belief: Belief) -> dict[Move, Belief]:
