@@ -8,7 +8,7 @@ from enum import Enum
 from discorder.statemachine.backoff import FLOOR, INVALIDATED, RATE_LIMITED, Window
 from discorder.statemachine.close_codes import CloseClass, classify
 from discorder.statemachine.table import Name
-from discorder.statemachine.triggers import Closed, Congested, InvalidResumable, InvalidSession, Trigger
+from discorder.statemachine.triggers import Closed, Congested, InvalidResumable, InvalidSession, SlotDeferred, Trigger
 
 
 class CauseKind(Enum):
@@ -36,6 +36,7 @@ _PLANNED = {
     Name.INVALID_RESUMABLE: "op 9 true: Discord asked to resume on a new connection",
     Name.INVALID_SESSION: "op 9 false: Discord refused to resume the session",
     Name.CONGESTED: "a publisher that must not lose is full",
+    Name.SLOT_DEFERRED: "other shards identify first",
 }
 
 
@@ -59,6 +60,8 @@ def interruption(trigger: Trigger) -> Cause:
     text = _PLANNED[trigger.name]
     if isinstance(trigger, Congested):
         text = f"{text}: {trigger.publisher}"
+    elif isinstance(trigger, SlotDeferred):
+        text = f"{text}: {trigger.error}"
     return Cause(CauseKind.PLANNED, trigger.name, text, _error(trigger), pause)
 
 

@@ -228,9 +228,9 @@ class ShardMachine:
         self._note(refusal(_trigger(event)))
 
     def note_until(self, event: EventData) -> None:
-        refused = _trigger(event)
-        assert isinstance(refused, trigger_values.SlotRefused)  # noqa: S101  # the trigger of the row
-        self._until = refused.until if self._until is None else max(self._until, refused.until)
+        answer = _trigger(event)
+        assert isinstance(answer, trigger_values.SlotRefused | trigger_values.SlotDeferred)  # noqa: S101  # of the row
+        self._until = answer.until if self._until is None else max(self._until, answer.until)
 
     def _note(self, cause: Cause) -> None:
         if self.cause is None:
@@ -242,8 +242,12 @@ class ShardMachine:
         self._command(command.Diagnose())
 
     def climb(self, _: EventData) -> None:
-        """Take the present rung of the ladder and go one up; op 7 in a session that was up costs only the floor."""
-        if self._cause_is(CauseKind.PLANNED) and self._cause_trigger() is Name.RECONNECT and self._reached_ready:
+        """Take the present rung of the ladder and go one up.
+
+        Op 7 in a session that was up costs only the floor, and so does coming back for one's turn.
+        """
+        trigger = self._cause_trigger()
+        if trigger is Name.SLOT_DEFERRED or (trigger is Name.RECONNECT and self._reached_ready):
             self._rung_window = FLOOR
             return
         ladder = self._ladders[self.session is not None]

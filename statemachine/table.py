@@ -87,6 +87,7 @@ class Name(StrEnum):
     INVALID_RESUMABLE = "invalid_resumable"
     IDENTIFY_SLOT = "identify_slot"
     SLOT_REFUSED = "slot_refused"
+    SLOT_DEFERRED = "slot_deferred"
     READY = "ready"
     RESUMED = "resumed"
     ZOMBIE = "zombie"
@@ -197,6 +198,13 @@ ROWS: tuple[Row, ...] = (
         (Action.NOTE_REFUSAL, Action.RELEASE_SLOT),
         "no budget: the shard is parked until the gate will talk again, without an idle socket",
     ),
+    Row(
+        (_IDENTIFYING,),
+        Name.SLOT_DEFERRED,
+        _UNHEALTHY,
+        (Action.NOTE_UNTIL, Action.NOTE_PLANNED, Action.RELEASE_SLOT),
+        "other shards go first for longer than a socket may idle: not a failure, the shard comes back for its turn",
+    ),
     Row((_IDENTIFYING,), Name.READY, _READY, (Action.SAVE_SESSION,), "READY opens the session"),
     *_rows(
         (_IDENTIFYING,),
@@ -280,7 +288,13 @@ ROWS: tuple[Row, ...] = (
         (Action.ABORT_SOCKET, Action.DIAGNOSE),
         "the doctor hangs or died: drop the socket and judge without it",
     ),
-    Row((_UNHEALTHY,), Name.SLOT_REFUSED, None, (Action.NOTE_UNTIL,), "a refusal that was under way still counts"),
+    *_rows(
+        (_UNHEALTHY,),
+        (Name.SLOT_REFUSED, Name.SLOT_DEFERRED),
+        None,
+        (Action.NOTE_UNTIL,),
+        "an answer of the gate that was under way still counts",
+    ),
     Row(
         (_UNHEALTHY, _STOPPING),
         Name.READY,
@@ -403,7 +417,7 @@ _FROM_THE_WIRE_OR_A_TASK = (
     Name.TASK_FAILED,
     Name.STABLE,
 )
-_GATE = (Name.IDENTIFY_SLOT, Name.SLOT_REFUSED)
+_GATE = (Name.IDENTIFY_SLOT, Name.SLOT_REFUSED, Name.SLOT_DEFERRED)
 _LIVE = tuple(state for state in State if state in LIVE)
 _AFTER = (_UNHEALTHY, _RESTARTING, _STOPPING)
 

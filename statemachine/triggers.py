@@ -112,6 +112,15 @@ class SlotRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotDeferred:
+    """The gate has so many others to serve first that asking again makes sense only at ``until`` (aware)."""
+
+    until: datetime
+    error: BaseException
+    name: ClassVar[Name] = Name.SLOT_DEFERRED
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """READY came, with the session it opens."""
 
@@ -183,6 +192,7 @@ Trigger = (
     | InvalidResumable
     | IdentifySlot
     | SlotRefused
+    | SlotDeferred
     | Ready
     | Resumed
     | Zombie

@@ -55,6 +55,7 @@ _SENDERS: Mapping[Name, Part] = {
     Name.STOP: Part.OPERATOR,
     Name.IDENTIFY_SLOT: Part.GATE,
     Name.SLOT_REFUSED: Part.GATE,
+    Name.SLOT_DEFERRED: Part.GATE,
     Name.RESTART_DUE: Part.DRIVER,
     Name.STOPPED: Part.DRIVER,
     Name.CONGESTED: Part.DRIVER,

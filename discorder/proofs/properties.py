@@ -150,6 +150,7 @@ WATCHES: tuple[Watch, ...] = (
     _first_cause(LIVE, _named(Name.RECONNECT, Name.CONGESTED), "planned"),
     _first_cause(_ANSWERS, _named(Name.INVALID_RESUMABLE), "planned"),
     _first_cause(frozenset({State.RESUMING}), _named(Name.INVALID_SESSION), "planned"),
+    _first_cause(frozenset({State.IDENTIFYING}), _named(Name.SLOT_DEFERRED), "planned"),
     _first_cause(LIVE, _named(Name.SLOT_REFUSED), "parked"),
     _first_cause(LIVE, _named(*_FAILURES, Name.INVALID_SESSION, Name.INVALID_RESUMABLE), "failure"),
     Watch(

@@ -180,7 +180,7 @@ def _timers(deadlines: Deadlines) -> Iterator[Step]:
 
 
 def _gate() -> Iterator[Step]:
-    """Answers within 60 s: a ticket or a refusal."""
+    """Answers within 60 s: a ticket, a refusal, or when to come back."""
     asked = all_of(SLOT.is_("asked"), HAS_ROOM)
     yield Step(
         Actor.GATE,
@@ -192,6 +192,11 @@ def _gate() -> Iterator[Step]:
         "the gate refuses until later",
         asked,
         (*post(Name.SLOT_REFUSED.value), SLOT.becomes("none"), UNTIL.becomes("unheard")),
+    )
+    yield _fault(
+        "the gate has others to serve first",
+        asked,
+        (*post(Name.SLOT_DEFERRED.value), SLOT.becomes("none"), UNTIL.becomes("unheard")),
     )
     yield Step(Actor.GATE, "the moment that the gate named has come", UNTIL.is_not("none"), (UNTIL.becomes("none"),))
 

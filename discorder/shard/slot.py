@@ -30,7 +30,8 @@ class Slot:
     async def _ask(self, post: Callable[[trigger.Trigger], None]) -> None:
         answer = await self._admit(self._shard_id)
         if isinstance(answer, Refusal):
-            post(trigger.SlotRefused(answer.until, _as_error(answer)))
+            kind = trigger.SlotDeferred if answer.cause is RefusalCause.QUEUE else trigger.SlotRefused
+            post(kind(answer.until, _as_error(answer)))
             return
         self._ticket = answer
         post(trigger.IdentifySlot(answer))

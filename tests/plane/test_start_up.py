@@ -77,6 +77,19 @@ async def test_64_shards_come_up_bucket_by_bucket_with_visible_progress(
     await stage.stop()
 
 
+async def test_a_line_that_is_longer_than_a_socket_may_idle_is_no_failure(
+    start_simulator: StartSimulator, start_stage: StartStage
+) -> None:
+    """One identify bucket: the gate sends shard 13 away, and fail_on_error does not take that for an error."""
+    sim = await start_simulator(shards=16, max_concurrency=1, guilds=16)
+    stage = start_stage(sim, "gateway.shards=16", "gateway.fail_on_error=true", clock=FakeClock())
+    await stage.until(all_ready(stage), within=120.0)
+    assert identified(sim) == list(range(16))
+    assert sim.connects > 16
+    assert {shard.stats.identify_count for shard in stage.tracker.shards} == {1}
+    await stage.stop()
+
+
 async def test_on_the_real_clock_no_limit_of_the_gateway_is_touched(start_stage: StartStage) -> None:
     """Two rounds of two buckets, 5.25 s apart, before a simulator that measures 5 s."""
     async with Simulator(guilds=4, shards=4, max_concurrency=2) as sim:

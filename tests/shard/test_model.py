@@ -66,6 +66,8 @@ DISTURBANCES = (
     "op7_and_ready",
     "refused",
     "op7_and_refusal",
+    "deferred",
+    "op7_and_deferral",
     "ready_and_stop",
     "stops",
     "stops_deaf",
@@ -288,8 +290,8 @@ class DriverModel(RuleBasedStateMachine):
     def _ticket(self) -> Ticket:
         return Ticket(0, 0, "ticket", on_sent=lambda _: None, on_refund=lambda _: None)
 
-    def _refusal(self) -> Refusal:
-        return Refusal(self.clock.now(), "spent", RefusalCause.BUDGET)
+    def _refusal(self, cause: RefusalCause = RefusalCause.BUDGET) -> Refusal:
+        return Refusal(self.clock.now(), "not now", cause)
 
     def _answer(self, answer: Ticket | Refusal) -> None:
         for request in self.requests:
@@ -387,12 +389,21 @@ class DriverModel(RuleBasedStateMachine):
     def _refused(self) -> None:
         self.within(lambda: self._answer(self._refusal()))
 
+    def _deferred(self) -> None:
+        self.within(lambda: self._answer(self._refusal(RefusalCause.QUEUE)))
+
     def _op7_and_refusal(self) -> None:
+        self._op7_and(RefusalCause.BUDGET)
+
+    def _op7_and_deferral(self) -> None:
+        self._op7_and(RefusalCause.QUEUE)
+
+    def _op7_and(self, cause: RefusalCause) -> None:
         """In one turn of the loop: the refusal is under way when the state is left."""
 
         def both() -> None:
             self.line.feed(OP7)
-            self._answer(self._refusal())
+            self._answer(self._refusal(cause))
 
         self.within(both)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from discorder.clock import settle_loop
 from discorder.errors import DiscorderError
-from discorder.sessions import Ticket
+from discorder.sessions import Refusal, RefusalCause, Ticket
 from discorder.shard.slot import Slot
-from discorder.statemachine.triggers import IdentifySlot, Trigger
+from discorder.statemachine.triggers import IdentifySlot, SlotDeferred, SlotRefused, Trigger
 
 
 class Gate:
@@ -35,6 +37,25 @@ async def test_a_ticket_that_comes_when_the_connection_is_given_up_is_refunded_o
     assert gate.refunded == [gate.ticket]
     with pytest.raises(DiscorderError, match="without a ticket"):
         slot.take_ticket()
+
+
+@pytest.mark.parametrize("cause", RefusalCause)
+async def test_only_a_gate_with_others_to_serve_first_sends_a_shard_to_the_back_of_the_line(
+    cause: RefusalCause,
+) -> None:
+    """All other refusals are failures to the developer who set fail_on_error."""
+    refusal, posted = Refusal(datetime.now(UTC), "not now", cause), list[Trigger]()
+
+    async def admit(_: int) -> Refusal:
+        return refusal
+
+    slot = Slot(0, admit)
+    slot.request(posted.append)
+    await settle_loop()
+    (answer,) = posted
+    assert isinstance(answer, SlotDeferred if cause is RefusalCause.QUEUE else SlotRefused)
+    assert answer.until == refusal.until
+    assert "not now" in str(answer.error)
 
 
 async def test_a_ticket_that_is_used_is_not_refunded() -> None:

@@ -23,6 +23,7 @@ from discorder.statemachine.triggers import (
     Reconnect,
     RestartDue,
     Resumed,
+    SlotDeferred,
     SlotRefused,
     Stable,
     Start,
@@ -79,8 +80,8 @@ class Playbook:
         samples: tuple[Trigger, ...] = (
             *(Start(), Stop(), Hello(), ConnectFailed(ERROR), Timeout(self.machine.visit, ERROR), Closed(4000, ERROR)),
             *(TaskFailed(Task.PROCESSOR, ERROR), Reconnect(), InvalidSession(ERROR), InvalidResumable(ERROR)),
-            *(IdentifySlot("ticket"), SlotRefused(UNTIL, ERROR), Ready(OPENED), Resumed(), Zombie(ERROR)),
-            *(Congested("audit"), Stable(), Diagnosed(), RestartDue(), Stopped()),
+            *(IdentifySlot("ticket"), SlotRefused(UNTIL, ERROR), SlotDeferred(UNTIL, ERROR), Ready(OPENED)),
+            *(Resumed(), Zombie(ERROR), Congested("audit"), Stable(), Diagnosed(), RestartDue(), Stopped()),
         )
         found = [sample for sample in samples if sample.name is name]
         assert found, (

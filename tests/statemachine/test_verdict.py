@@ -35,6 +35,7 @@ from discorder.statemachine.triggers import (
     Reconnect,
     RestartDue,
     Resumed,
+    SlotDeferred,
     SlotRefused,
     Stable,
     Start,
@@ -194,6 +195,24 @@ def test_a_refusal_that_was_under_way_still_counts(play: PlaybookMaker) -> None:
 def test_fail_on_error_ends_a_parked_shard(play: PlaybookMaker) -> None:
     """The developer is told that the budget is spent."""
     play(fail_on_error=True).on(Start(), Hello(), SlotRefused(UNTIL, ERROR), Diagnosed()).then(State.EXITED)
+
+
+def test_a_shard_that_others_go_before_comes_back_for_its_turn(play: PlaybookMaker) -> None:
+    """Even under fail_on_error, without climbing a ladder and without counting: nothing has failed."""
+    book = play(fail_on_error=True, max_attempts=1)
+    book.on(Start())
+    for _ in range(3):
+        book.on(Hello(), SlotDeferred(UNTIL, ERROR)).asks(ReleaseSlot()).then(State.UNHEALTHY)
+        book.on(Diagnosed()).asks(ScheduleRestart((FLOOR, FLOOR), UNTIL)).then(State.RESTARTING)
+        book.on(RestartDue()).then(State.CONNECTING)
+    assert book.machine.attempts == 0
+
+
+def test_a_deferral_that_was_under_way_still_counts(play: PlaybookMaker) -> None:
+    """The connection ended first: that stays the cause, and nobody asks again before the gate's moment."""
+    book = play().on(Start(), Hello(), Zombie(ERROR), SlotDeferred(UNTIL, ERROR), Diagnosed())
+    assert schedule(book).until == UNTIL
+    assert book.machine.attempts == 1
 
 
 # -------------------------------------------------------------------------------------------------- back-off
