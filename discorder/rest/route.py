@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from discorder.redaction import REDACTED
+
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 MAJOR_PARAMETERS = ("channel_id", "guild_id", "webhook_id")  # gateway-protocol.md §15
-HIDDEN = "<token>"
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SNOWFLAKE = re.compile(r"\d{15,20}")
@@ -46,7 +47,7 @@ class Route:
     def redact(self, text: str) -> str:
         """``text`` without the webhook's or interaction's token."""
         for secret in self.secrets:
-            text = text.replace(secret, HIDDEN)
+            text = text.replace(secret, REDACTED)
         return text
 
 
@@ -67,7 +68,7 @@ def make_route(method: str, template: str, values: Mapping[str, object]) -> Rout
         method=method,
         template="/" + "/".join(_general(s, is_secret=i in hidden) for i, s in enumerate(segments)),
         major=_major(filled, values, hidden),
-        shown="/" + "/".join(HIDDEN if i in hidden else s for i, s in enumerate(filled)),
+        shown="/" + "/".join(REDACTED if i in hidden else s for i, s in enumerate(filled)),
         exempt=segments[0] == "interactions" or "interaction_token" in values,
         path="/" + "/".join(filled),
         secrets=tuple(sorted(texts, key=len, reverse=True)),

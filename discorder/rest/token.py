@@ -9,15 +9,15 @@ import os
 from typing import NoReturn
 
 from discorder.errors import ConfigError, TokenMissing
+from discorder.redaction import REDACTED, Redactor
 
 VARIABLE = "DISCORD_BOT_TOKEN"
-HIDDEN = "<token>"
 
 
 class Token:
     """One bot token, without the ``Bot`` prefix. Its repr and str are ``<token>``; pickling it raises TypeError."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_redactor", "_text")
 
     def __init__(self, text: str, *, source: str = VARIABLE) -> None:
         """Take the token as ``source`` gave it: a leading ``Bot`` and its space are dropped.
@@ -36,6 +36,7 @@ class Token:
             )
             raise ConfigError(msg)
         self._text = bare
+        self._redactor = Redactor((bare,))
 
     @classmethod
     def from_environment(cls) -> Token:
@@ -50,11 +51,11 @@ class Token:
         return self._text
 
     def redact(self, text: str) -> str:
-        """``text`` with every occurrence of the token hidden."""
-        return text.replace(self._text, HIDDEN)
+        """``text`` with the token hidden, in whatever notation, and with all that looks like one."""
+        return self._redactor(text)
 
     def __repr__(self) -> str:
-        return HIDDEN
+        return REDACTED
 
     def __reduce__(self) -> NoReturn:
         msg = "a bot token cannot be pickled or copied"

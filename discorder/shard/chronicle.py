@@ -31,12 +31,14 @@ class Chronicle:
         *,
         seq: Callable[[], int | None],
         announce: Callable[[Event], None],
+        redact: Callable[[str], str],
     ) -> None:
         self._tracker = tracker
         self._machine = machine
         self._clock = clock
         self._seq = seq
         self._announce = announce
+        self._redact = redact
 
     @property
     def who(self) -> dict[str, int]:
@@ -46,7 +48,8 @@ class Chronicle:
     def record(self, before: State, what: trigger.Trigger) -> Transition:
         """One step: into the ring, the tracker's fields, the log and a record for the publishers."""
         tracker, machine = self._tracker, self._machine
-        cause = None if machine.cause is None else machine.cause.text
+        # An error's text may quote a header.
+        cause = None if machine.cause is None else self._redact(machine.cause.text)
         moved = machine.state is not before
         spent = tracker.entered(machine.state) if moved else tracker.ages.in_state
         step = Transition(
@@ -90,8 +93,7 @@ class Chronicle:
         """A state was entered: the counter and the line of the log that go with it, if any."""
         state, stats, cause = step.target, self._tracker.stats, self._machine.cause
         if state is State.UNHEALTHY:
-            reasons = "" if cause is None else cause.text
-            logger.warning("Control plane is not healthy, stopping tasks", reasons=reasons, **self.who)
+            logger.warning("Control plane is not healthy, stopping tasks", reasons=step.cause or "", **self.who)
         elif state is State.READY:
             if step.trigger is Name.RESUMED:
                 stats.resume_count += 1

@@ -56,7 +56,12 @@ class ShardDriver:
             tracker.shard_id, clock=outside.clock, rng=outside.rng, stats=tracker.stats, watch=reception.watch
         )
         self._chronicle = Chronicle(
-            tracker, machine, outside.clock, seq=lambda: reception.seq, announce=outside.delivery.announce
+            tracker,
+            machine,
+            outside.clock,
+            seq=lambda: reception.seq,
+            announce=outside.delivery.announce,
+            redact=outside.token.redact,
         )
         self._handshake = Handshake(tracker, reception, outside, self._slot, self._chronicle)
         self._closing: asyncio.Task[None] | None = None

@@ -49,9 +49,13 @@ async def test_24_the_token_is_in_no_log_repr_or_status(
     await stage.ready(2)
     shown = [repr(tracker), repr(tracker.shards), repr(diagnose(tracker)), repr(tracker.session), repr(stage.ref)]
     shown += [repr(vars(shard)) for shard in tracker.shards] + [repr(tracker.config), repr(tracker.publishers)]
-    shown += [repr(step) for step in tracker.transitions] + [repr(stage.client), repr(vars(stage.client))]
+    shown += [repr(stage.client), repr(vars(stage.client))]
     tracker.throw_to("processor", chained())
+    await stage.until(lambda: tracker.shards[0].cause is not None)
+    shown.append(repr(diagnose(tracker)))
     await stage.ready(3)
+    shown += [repr(step) for step in tracker.transitions]
+    assert any("Authorization" in text for text in shown)
     await stage.stop()
     written = log.read_text() + capsys.readouterr().err
     for landmark in ("Sending IDENTIFY", "Sending RESUME", "Authorization"):  # the failure itself is there
