@@ -31,13 +31,14 @@ class Cause:
     pause: Window = FLOOR  # waited at least, whatever the ladder says
 
 
-_PLANNED = {
+INTERRUPTIONS = {
     Name.RECONNECT: "op 7: Discord asked for a new connection",
     Name.INVALID_RESUMABLE: "op 9 true: Discord asked to resume on a new connection",
     Name.INVALID_SESSION: "op 9 false: Discord refused to resume the session",
     Name.CONGESTED: "a publisher that must not lose is full",
     Name.SLOT_DEFERRED: "other shards identify first",
 }
+"""What an operator reads of a planned end. Each trigger whose row has `note_planned` is here; `check.py` asks for it."""
 
 
 def failure(trigger: Trigger) -> Cause:
@@ -57,7 +58,7 @@ def failure(trigger: Trigger) -> Cause:
 def interruption(trigger: Trigger) -> Cause:
     """The cause of a connection that somebody asked us to give up."""
     pause = INVALIDATED if isinstance(trigger, InvalidSession) else FLOOR
-    text = _PLANNED[trigger.name]
+    text = INTERRUPTIONS[trigger.name]
     if isinstance(trigger, Congested):
         text = f"{text}: {trigger.publisher}"
     elif isinstance(trigger, SlotDeferred):

@@ -7,16 +7,18 @@ break a copy of it and see the check notice.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
+from discorder.statemachine.cause import INTERRUPTIONS
+from discorder.statemachine.machine import ShardMachine
 from discorder.statemachine.table import (
     CELLS,
     DEADLINES,
     FINAL,
     INITIAL,
-    LIVE,
     ROWS,
+    WRITTEN,
     Cell,
     Name,
     Row,
@@ -38,7 +40,9 @@ NEEDS_NO_DEADLINE = {
 def check_table(
     rows: Sequence[Row] = ROWS, cells: Cells = CELLS, deadlines: Mapping[State, Deadline] = DEADLINES
 ) -> list[str]:
-    """Every finding of every check."""
+    """Every finding of every check. The others can be asked only where the table is made of its own words."""
+    if strangers := check_words(rows, cells):
+        return strangers
     checks = (
         check_totality,
         check_determinism,
@@ -49,8 +53,10 @@ def check_table(
         check_targets,
         check_usage,
         check_descriptions,
+        check_machine,
     )
-    findings = [finding for check in checks for finding in check(rows, cells)]
+    findings = check_writing()
+    findings += [finding for check in checks for finding in check(rows, cells)]
     return findings + check_deadlines(rows, deadlines)
 
 
@@ -67,15 +73,48 @@ def enabled(row: Row, valuation: Mapping[Guard, bool]) -> bool:
     return all(valuation[guard] for guard in row.when) and not any(valuation[guard] for guard in row.unless)
 
 
+def check_words(rows: Sequence[Row], cells: Cells) -> list[str]:
+    """Rows and cells are made of states, triggers, actions and guards: `(_READY)` is no tuple, and falls into letters."""
+    findings = []
+    for row in rows:
+        findings += _strangers(f"a row of {row.trigger}", State, row.sources)
+        findings += _strangers(f"a row of {row.trigger}", Action, row.actions)
+        findings += _strangers(f"a row of {row.trigger}", Guard, (*row.when, *row.unless))
+    findings += _strangers("a cell", State, (state for state, _ in cells))
+    return findings + _strangers("a cell", Name, (name for _, name in cells))
+
+
+def _strangers(where: str, kind: type[object], words: Iterable[object]) -> list[str]:
+    strange = "".join(dict.fromkeys(str(word) for word in words if not isinstance(word, kind)))
+    if not strange:
+        return []
+    return [f"{where} in table.py names {strange!r}, no {kind.__name__}; a tuple of one needs its comma: (one,)"]
+
+
+def check_writing() -> list[str]:
+    """No pair is written twice: the last one would hold, and a reader may have seen the first."""
+    reasons: dict[tuple[State, Name], list[str]] = {}
+    for pair, cell in WRITTEN:
+        reasons.setdefault(pair, []).append(cell.why)
+    return [
+        f"{state} x {name}: {len(why)} cells ({'; '.join(why)}); keep one of them in table.py"
+        for (state, name), why in reasons.items()
+        if len(why) > 1
+    ]
+
+
 def check_totality(rows: Sequence[Row], cells: Cells) -> list[str]:
     """Each state x trigger pair is a transition, an ignore or a reject: one of them and only one."""
     with_rows = {(source, row.trigger) for row in rows for source in row.sources}
     findings = []
-    for pair in itertools.product(State, Name):
-        if pair not in with_rows and pair not in cells:
-            findings.append(f"{pair[0]} x {pair[1]}: neither a row nor a cell; say in table.py what it means")
-        if pair in with_rows and pair in cells:
-            findings.append(f"{pair[0]} x {pair[1]}: a row and a cell; drop one of them")
+    for state in State:
+        written = {name: ((state, name) in with_rows) + ((state, name) in cells) for name in Name}
+        if missing := ", ".join(name for name in Name if written[name] == 0):
+            findings.append(
+                f"{state} x {missing}: neither a row nor a cell; write a row, or a line in _OTHERS, in table.py"
+            )
+        if double := ", ".join(name for name in Name if written[name] > 1):
+            findings.append(f"{state} x {double}: a row and a cell; drop one of them in table.py")
     return findings
 
 
@@ -121,7 +160,9 @@ def _closure(start: State, edges: Mapping[State, set[State]]) -> set[State]:
 def check_stop(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
     """`stop` leads on in every state but Stopping and Exited, without a guard."""
     findings = []
-    for state in (INITIAL, *sorted(LIVE), State.UNHEALTHY, State.RESTARTING):
+    for state in State:
+        if state in {State.STOPPING, FINAL}:
+            continue
         candidates = [row for row in rows if row.trigger is Name.STOP and state in row.sources]
         if not any(row.target is State.STOPPING and not row.when and not row.unless for row in candidates):
             findings.append(f"{state}: stop does not lead to {State.STOPPING} at once")
@@ -187,10 +228,26 @@ def check_descriptions(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa:
     findings += [
         f"trigger {name} has no class; write one in triggers.py, and add it to Trigger there"
         for name in Name
-        if name not in {kind.name for kind in get_args(Trigger)}
+        if name not in {getattr(kind, "name", None) for kind in get_args(Trigger)}
     ]
     return findings + [
         f"guard {guard} has no meaning; add it to GUARD_MEANINGS in terms.py"
         for guard in Guard
         if guard not in GUARD_MEANINGS
+    ]
+
+
+def check_machine(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """The machine can do what the rows name, and say why a connection was given up."""
+    findings = [
+        f"{kind} {word} is no method of ShardMachine; write one of that name in machine.py"
+        for kind, words in (("action", Action), ("guard", Guard))
+        for word in words
+        if not callable(getattr(ShardMachine, word.value, None))
+    ]
+    noting = dict.fromkeys(row.trigger for row in rows if Action.NOTE_PLANNED in row.actions)
+    return findings + [
+        f"trigger {name} gives a connection up as planned, and nothing says why; add it to INTERRUPTIONS in cause.py"
+        for name in noting
+        if name not in INTERRUPTIONS
     ]

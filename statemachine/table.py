@@ -7,7 +7,8 @@ state x trigger pair is exactly one of the three (`check.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -471,22 +472,19 @@ _OTHERS: tuple[tuple[tuple[State, ...], tuple[Name, ...], Kind, str], ...] = (
 )
 
 
-def _cells() -> dict[tuple[State, Name], Cell]:
+def _written() -> Iterator[tuple[tuple[State, Name], Cell]]:
     with_a_row = {(source, row.trigger) for row in ROWS for source in row.sources}
-    cells: dict[tuple[State, Name], Cell] = {}
     for entries, yields_to_rows in ((_LATE, True), (_OTHERS, False)):
         for states, triggers, kind, why in entries:
-            for pair in ((state, trigger) for state in states for trigger in triggers):
-                if yields_to_rows and pair in with_a_row:
-                    continue
-                if pair in cells or pair in with_a_row:
-                    msg = f"{pair[0]} x {pair[1]} is written twice in the table"
-                    raise ValueError(msg)
-                cells[pair] = Cell(kind, why)
-    return cells
+            for pair in itertools.product(states, triggers):
+                if not (yields_to_rows and pair in with_a_row):
+                    yield pair, Cell(kind, why)
 
 
-CELLS = _cells()
+WRITTEN = tuple(_written())
+"""The cells as they are written. A pair that is there twice, or has a row as well, is a finding of `check.py`."""
+
+CELLS = dict(WRITTEN)
 """Every state x trigger pair that is no transition."""
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from discorder.pictures.stories import Step
 from discorder.statemachine import State
 from discorder.statemachine import commands as command
-from discorder.statemachine.table import Name
+from discorder.statemachine.table import WIRE, Name
 from discorder.statemachine.terms import Deadline, Keeper
 
 
@@ -50,7 +50,8 @@ class Entered:
     state: State
 
 
-_SENDERS: Mapping[Name, Part] = {
+SENDERS: Mapping[Name, Part] = {
+    **dict.fromkeys((*WIRE, Name.CONNECT_FAILED), Part.DISCORD),
     Name.START: Part.OPERATOR,
     Name.STOP: Part.OPERATOR,
     Name.IDENTIFY_SLOT: Part.GATE,
@@ -65,7 +66,7 @@ _SENDERS: Mapping[Name, Part] = {
     Name.STABLE: Part.COROUTINES,
     Name.DIAGNOSED: Part.COROUTINES,
 }
-"""Who reports a trigger; what is not here comes from Discord."""
+"""Who reports a trigger."""
 
 
 def messages(steps: list[Step]) -> Iterator[Message | Entered]:
@@ -73,7 +74,7 @@ def messages(steps: list[Step]) -> Iterator[Message | Entered]:
     for step in steps:
         name = step.trigger.name
         said = f"{name} [{step.guards}]" if step.guards else name.value
-        yield Message(_SENDERS.get(name, Part.DISCORD), Part.MACHINE, said, Stroke.TRIGGER)
+        yield Message(SENDERS[name], Part.MACHINE, said, Stroke.TRIGGER)
         if step.target is not step.source:
             yield Entered(step.target)
         for wanted in step.commands:

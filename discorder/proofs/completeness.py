@@ -39,6 +39,7 @@ def check_origins(table: Table = THE_TABLE) -> list[str]:
     names = {arrival.trigger for arrival in (*ARRIVALS, *STOPS) if arrival.value in posted}
     return [
         f"trigger {name} is posted by nobody in the small world; add the step that does it to {_ROOM}surroundings.py"
+        f" (and the trigger to WITHOUT_A_GENERATION in {_ROOM}facts.py, if it is no report of a connection)"
         for name in Name
         if name not in names
     ]

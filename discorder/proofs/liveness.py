@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from discorder.proofs.facts import CAUSE, FAIL_ON_ERROR, WEATHER, in_state
 from discorder.proofs.language import YES, Condition, all_of
 from discorder.proofs.properties import STOPPED, WRONG, Property
-from discorder.statemachine.table import State
+from discorder.statemachine.table import DEADLINES, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,9 @@ class Liveness:
 
 
 _EXITED = ("exited", in_state(State.EXITED))
-_PASSING = (State.CONNECTING, State.IDENTIFYING, State.RESUMING, State.UNHEALTHY, State.RESTARTING, State.STOPPING)
+_PASSING = tuple(
+    state for state in State if state in DEADLINES or state is State.RESTARTING
+)  # its back-off is its deadline
 
 
 def _left(state: State) -> Liveness:

@@ -43,7 +43,7 @@ from discorder.proofs.language import (
     flag,
     implies,
 )
-from discorder.statemachine.table import LIVE, Name, State
+from discorder.statemachine.table import DEADLINES, LIVE, Name, State
 
 
 class Property(Enum):
@@ -234,7 +234,7 @@ INVARIANTS: tuple[tuple[Property, Condition], ...] = (
     (
         Property.DEADLINE_KEPT,
         implies(
-            in_state(State.CONNECTING, State.IDENTIFYING, State.RESUMING, State.STOPPING),
+            in_state(*(state for state in DEADLINES if state is not State.UNHEALTHY)),
             either(DEADLINE.is_(YES), waits(Name.TIMEOUT)),
         ),
     ),

@@ -19,6 +19,7 @@ from discorder.proofs.validation import trace_checker
 from discorder.statemachine.check import check_table
 from discorder.statemachine.table import Name, State
 
+_ROOM = "discorder/proofs/"
 SPINS_AT_ONCE = 2  # each takes a core and a few hundred MiB
 
 
@@ -68,7 +69,10 @@ def _searched(world: SmallWorld, found: Found) -> Iterator[Line]:
     wrong = found.counterexample
     if wrong is not None:
         compiled = Compiled(world)
-        yield Line(f"search    violated: {wrong.broken.value} ({wrong.broken.name}); {seen}", sound=False)
+        yield Line(
+            f"search    violated: {wrong.broken.value} ({wrong.broken.name} in {_ROOM}properties.py); {seen}",
+            sound=False,
+        )
         yield Line(f"  with {setting(compiled, wrong.beginning)}", sound=False)
         for text in transcript(compiled, wrong.beginning, wrong.steps):
             yield Line(text, sound=False)
@@ -96,7 +100,7 @@ def _verified(verified: Verified) -> Iterator[Line]:
         yield Line(f"liveness  holds: {check.says} ({check.name}); {seen}")
         return
     compiled = Compiled(verified.world)
-    yield Line(f"liveness  violated: {check.says} ({check.name}); {seen}", sound=False)
+    yield Line(f"liveness  violated: {check.says} ({check.name} in {_ROOM}liveness.py); {seen}", sound=False)
     yield Line(f"  with {setting(compiled, run.beginning)}", sound=False)
     turn = len(run.steps) if run.cycle is None else run.cycle
     for text in transcript(compiled, run.beginning, run.steps[:turn]):

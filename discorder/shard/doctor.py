@@ -16,12 +16,12 @@ from discorder.statemachine import triggers as trigger
 from discorder.statemachine.close_codes import RESUMABLE_CLOSE
 from discorder.statemachine.heartbeat import PROBE_SECONDS, Pulse
 from discorder.statemachine.table import STABLE_SECONDS
-from discorder.statemachine.terms import Deadline
+from discorder.statemachine.terms import Deadline, Task
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.transport.protocol import Transport
 
 CLOSE_SECONDS = 1.0  # for the closing handshake; a peer that is silent gets no more of our time
-BEATING = frozenset({State.IDENTIFYING, State.RESUMING, State.READY})
+BEATING = frozenset(state for state in State if Task.HEARTBEAT in state.runs)
 
 
 @dataclass(slots=True)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 
 from discorder.pictures import PictureFormat, Subject, render
-from discorder.pictures.cast import Entered, Message, Part, Stroke, messages
+from discorder.pictures.cast import SENDERS, Entered, Message, Part, Stroke, messages
 from discorder.pictures.stories import STORIES, run
 from discorder.statemachine import RUNS, State
 from discorder.statemachine import commands as command
 from discorder.statemachine.table import Name
 
 TOLD = {subject: subject.story for subject in Subject if subject.story is not None}
+
+
+def test_every_trigger_is_reported_by_somebody() -> None:
+    """Or a run in which it happens could not be drawn."""
+    missing = set(Name) - set(SENDERS)
+    assert missing == set(), "who reports these? Add them to SENDERS in discorder/pictures/cast.py"
 
 
 def test_every_story_has_a_picture() -> None:

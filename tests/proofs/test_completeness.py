@@ -44,7 +44,8 @@ def test_a_trigger_that_nobody_posts_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(completeness, "surroundings", deaf)
     assert check_origins() == [
         "trigger congested is posted by nobody in the small world; "
-        "add the step that does it to discorder/proofs/surroundings.py"
+        "add the step that does it to discorder/proofs/surroundings.py "
+        "(and the trigger to WITHOUT_A_GENERATION in discorder/proofs/facts.py, if it is no report of a connection)"
     ]
 
 

@@ -115,7 +115,7 @@ def test_the_report_tells_the_property_and_the_run(broken: Break) -> None:
     lines = list(proofs(broken(State.READY, Name.ZOMBIE, target=None), liveness=True))
     assert lines[0].sound
     assert lines[1].text.startswith(
-        "search    violated: what ends a connection leads out of the live states (END_IS_END)"
+        "search    violated: what ends a connection leads out of the live states (END_IS_END in discorder/proofs/properties.py)"
     )
     assert "session = " in lines[2].text
     assert not any(line.sound for line in lines[1:])

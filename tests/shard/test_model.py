@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
@@ -272,6 +272,8 @@ class DriverModel(RuleBasedStateMachine):
                 self.pass_time(30.0)
             case State.DISCONNECTED | State.EXITED:
                 self.pass_time(1.0)
+            case state:
+                assert_never(state)
 
     def _ready(self) -> None:
         self.line.feed(self._ready_frame())
@@ -566,7 +568,10 @@ def test_every_row_of_the_table_is_taken_by_the_driver_and_its_tasks() -> None:
         target = row.target or "(stay)"
         print(f"{exercised[source, row]:6}  {source} → {target} on {row.trigger}: {row.why}")  # noqa: T201  # it is asked for
     missing = [f"{source} on {row.trigger}: {row.why}" for source, row in steps if not exercised[source, row]]
-    assert missing == [], "no run took these: give DISTURBANCES an entry that leads there"
+    assert missing == [], (
+        "no run took these; in tests/shard/test_model.py give DISTURBANCES an entry (and a method) that causes the trigger, "
+        "and for a new state add it to AIMS, say in _lead_to how to get there and in _lead_on how to go on"
+    )
 
 
 def test_the_driver_keeps_its_promises_in_a_world_that_hypothesis_plays() -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SESSION = Session("kept", "wss://resume.example")
 REFUSED = OSError("refused")
+HERE = "tests/statemachine/test_conformance.py"
 
 COMMANDS: dict[Action, tuple[type[command.Command], ...]] = {
     Action.OPEN_SOCKET: (command.OpenSocket,),
@@ -169,21 +170,28 @@ def test_the_machine_does_what_the_table_says(trigger: Name, play: PlaybookMaker
 
 def commands_of(action: Action, world: World) -> tuple[type[command.Command], ...]:
     """What the action asks for in this world."""
-    assert action in COMMANDS, f"what does {action} ask for? Add it to COMMANDS, above"
+    assert action in COMMANDS, f"what does {action} ask for? Add it to COMMANDS in {HERE}"
     return () if action is Action.DROP_SESSION and not world.resumable else COMMANDS[action]
 
 
 def test_every_row_is_driven(until: Trigger) -> None:
     """No row hides behind a valuation that the worlds do not contain."""
     states = {state for state, _, _ in ways(until)}
-    assert states == set(State), f"no way leads into {set(State) - states}: add one to ways(), above"
+    assert states == set(State), f"no way leads into {set(State) - states}: add one to ways() in {HERE}"
     driven = {
         (world.state, row.trigger, row.why)
         for world in worlds(until)
         for row in ROWS
         if world.state in row.sources and enabled(row, world.valuation())
     }
-    assert driven == {(source, row.trigger, row.why) for row in ROWS for source in row.sources}
+    missing = {(source, row.trigger, row.why) for row in ROWS for source in row.sources} - driven
+    assert missing == set(), f"no world enables these: add what does to ways() or World in {HERE}"
+
+
+def test_a_world_gives_every_guard_a_value(until: Trigger) -> None:
+    """A guard without one could not be driven."""
+    missing = set(Guard) - set(next(worlds(until)).valuation())
+    assert missing == set(), f"what sets these guards? Add it to World in {HERE}"
 
 
 def test_the_machine_of_transitions_has_the_rows_of_the_table_and_no_others() -> None:

@@ -18,6 +18,7 @@ from discorder.statemachine.terms import Keeper
 
 HANDSHAKE = {Task.MASTER, Task.PROCESSOR, Task.DOCTOR}
 ALL = HANDSHAKE | {Task.HEARTBEAT}
+HERE = "a state was added or changed; this test, in tests/statemachine/test_states.py,"
 
 
 def test_each_state_runs_its_coroutines_and_no_others() -> None:
@@ -32,7 +33,7 @@ def test_each_state_runs_its_coroutines_and_no_others() -> None:
         State.RESTARTING: set(),
         State.STOPPING: set(),
         State.EXITED: set(),
-    }
+    }, f"{HERE} has the tasks of each state by hand"
 
 
 def test_the_deadlines_are_those_of_the_rules() -> None:
@@ -43,7 +44,7 @@ def test_the_deadlines_are_those_of_the_rules() -> None:
         State.RESUMING: 30.0,
         State.UNHEALTHY: 6.0,
         State.STOPPING: 0.5,
-    }
+    }, f"{HERE} has the deadlines by hand"
     assert (READY_DEADLINE.seconds, DIAL_SECONDS, STABLE_SECONDS) == (60.0, 10.0, 120.0)
 
 

@@ -14,7 +14,7 @@ def pytest_configure() -> None:
     mutant = list(mutants())[int(os.environ[MUTANT_VARIABLE])]
     _replace("ROWS", tuple(mutant.table.rows))
     _replace("DEADLINES", mutant.table.deadlines)
-    _replace("LIFE_CYCLE", life_cycle.build_machine())
+    _replace("LIFE_CYCLE", life_cycle.build_machine(mutant.table.rows))
 
 
 def _replace(name: str, value: object) -> None:
