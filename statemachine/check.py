@@ -77,6 +77,7 @@ def check_words(rows: Sequence[Row], cells: Cells) -> list[str]:
     """Rows and cells are made of states, triggers, actions and guards: `(_READY)` is no tuple, and falls into letters."""
     findings = []
     for row in rows:
+        findings += _strangers(f"the row '{row.why}'", Name, (row.trigger,))
         findings += _strangers(f"a row of {row.trigger}", State, row.sources)
         findings += _strangers(f"a row of {row.trigger}", Action, row.actions)
         findings += _strangers(f"a row of {row.trigger}", Guard, (*row.when, *row.unless))

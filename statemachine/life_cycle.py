@@ -29,7 +29,7 @@ def build_machine(rows: Sequence[Row]) -> Machine:
     )
     for row in rows:
         machine.add_transition(
-            row.trigger.value,
+            str(row.trigger),
             list(row.sources),
             row.target,
             conditions=[str(guard) for guard in row.when],

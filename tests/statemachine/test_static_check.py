@@ -91,12 +91,14 @@ def test_a_table_in_which_a_comma_is_missing_still_builds_and_is_noticed() -> No
         stable, actions=cast("tuple[Action, ...]", Action.CLIMB), when=cast("tuple[Guard, ...]", Guard.FATAL)
     )
     cells = {**CELLS, (cast("State", "R"), Name.STOP): Cell(Kind.IGNORE, "no")}
-    build_machine([letters, no_list])
+    letter = replace(stable, trigger=cast("Name", "s"))  # what `_rows` makes of `(Name.STABLE)`
+    build_machine([letters, no_list, letter])
     remedy = "a tuple of one needs its comma: (one,)"
-    assert check_table([*ROWS, letters, no_list], cells) == [
+    assert check_table([*ROWS, letters, no_list, letter], cells) == [
         f"a row of zombie in table.py names 'Ready', no State; {remedy}",
         f"a row of stable in table.py names 'climb', no Action; {remedy}",
         f"a row of stable in table.py names 'fatl', no Guard; {remedy}",
+        f"the row '{stable.why}' in table.py names 's', no Name; {remedy}",
         f"a cell in table.py names 'R', no State; {remedy}",
     ]
 
