@@ -23,7 +23,7 @@ from discorder.publishers.options import DeliveryOptions
 from discorder.publishers.protocol import Desk
 from discorder.publishers.workers import finish
 from discorder.publishers.zeromq_binding import AUTO, OFF, Security, Sockets, open_sockets
-from discorder.publishers.zeromq_keys import Gatekeeper
+from discorder.publishers.zeromq_gatekeeper import Gatekeeper
 from discorder.publishers.zeromq_requests import POSITION, position_document
 from discorder.publishers.zeromq_ring import Ring
 from discorder.publishers.zeromq_router import Router

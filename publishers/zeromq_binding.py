@@ -12,9 +12,10 @@ from pathlib import Path
 
 import zmq
 
+from discorder.curve import is_key, load_pair
 from discorder.errors import ConfigError
 from discorder.publishers.endpoints import address_in_use, check_endpoint, check_ipc_path, has_any_port
-from discorder.publishers.zeromq_keys import Gatekeeper, is_key, load_pair
+from discorder.publishers.zeromq_gatekeeper import Gatekeeper
 from discorder.publishers.zeromq_router import configure_router
 from discorder.wire import replay_address
 

@@ -13,9 +13,9 @@ from discorder import errors
 from discorder.bot import replays, subscriber
 from discorder.bot.shard_continuity import HELD_BYTES, HELD_EVENTS
 from discorder.config import load_config
+from discorder.curve import generate
 from discorder.outbound.outbound import COMMANDS
 from discorder.publishers import zeromq, zeromq_requests, zeromq_router
-from discorder.publishers.zeromq_keys import generate
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "bus.md").read_text()

@@ -11,14 +11,15 @@ import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import zmq
-import zmq.auth
 
+from discorder.curve import is_key, load_pair
+from discorder.errors import ConfigError
 from discorder.wire import MAX_PORT
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:6000"
-KEY_LENGTH = 40  # of a key in Z85
 
 Socket = zmq.Socket[bytes]
 
@@ -37,20 +38,18 @@ class CurveKeys:
 
     def apply(self, sock: Socket) -> None:
         """Before it connects. Raises ValueError for keys that cannot be used."""
-        if len(self.server_key) != KEY_LENGTH:
-            msg = f"server_key is the bus's public key, {KEY_LENGTH} characters; this has {len(self.server_key)}"
+        if not is_key(self.server_key):
+            msg = (
+                f"server_key is the bus's public key, 40 characters of Z85; this has {len(self.server_key)} characters"
+            )
             raise ValueError(msg)
         try:
-            public, secret = zmq.auth.load_certificate(self.secret_file)
-        except OSError as error:
-            msg = f"{self.secret_file} is no key file that can be read ({error}); discorder keygen NAME writes one"
-            raise ValueError(msg) from error
-        if secret is None:
-            msg = f"{self.secret_file} holds no secret key; name the file that ends in .key_secret"
-            raise ValueError(msg)
+            pair = load_pair(Path(self.secret_file), "secret_file")
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         sock.set(zmq.CURVE_SERVERKEY, self.server_key.encode())
-        sock.set(zmq.CURVE_PUBLICKEY, public)
-        sock.set(zmq.CURVE_SECRETKEY, secret)
+        sock.set(zmq.CURVE_PUBLICKEY, pair.public)
+        sock.set(zmq.CURVE_SECRETKEY, pair.secret)
 
 
 def check_address(address: str) -> None:

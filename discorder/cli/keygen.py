@@ -16,7 +16,7 @@ def keygen(
     The bus gets curve_secret_file = "NAME.key_secret" and curve_clients = [the bots' public keys]; a bot gets its own
     NAME.key_secret and the bus's public key. The secret file is readable by you alone, and no key is sent anywhere.
     """
-    from discorder.publishers.zeromq_keys import generate  # noqa: PLC0415  # only this command needs it
+    from discorder.curve import generate  # noqa: PLC0415  # only this command needs it
 
     public_file, secret_file, public = generate(name)
     typer.echo(f"secret  {secret_file} (keep it where it is used)")

@@ -379,6 +379,6 @@ def imported_with(module: str) -> Sequence[str]:
 def test_a_bot_needs_nothing_of_the_control_plane(module: str) -> None:
     names = imported_with(module)
     ours = {name for name in names if name.startswith("discorder.")}
-    assert {name.split(".")[1] for name in ours} <= {"bot", "wire", "errors"}
+    assert {name.split(".")[1] for name in ours} <= {"bot", "wire", "errors", "curve"}
     foreign = {"aiohttp", "transitions", "tenacity", "loguru", "tomli", "typer", "rich", "platformdirs"}
     assert not foreign & set(names)

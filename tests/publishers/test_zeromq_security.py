@@ -13,9 +13,9 @@ import zmq
 
 from discorder.bot.commands import Commands
 from discorder.bot.subscriber import CurveKeys, subscribe
+from discorder.curve import generate, load_pair
 from discorder.errors import CommandRefused, ConfigError, UnusableFile
 from discorder.publishers.zeromq import DEFAULT_BIND, ZmqPublisher
-from discorder.publishers.zeromq_keys import generate, load_pair
 from discorder.wire import Event
 
 MakeEvent = Callable[..., Event]
@@ -152,9 +152,13 @@ def test_keys_are_never_written_over(tmp_path: Path) -> None:
 
 
 def test_a_bot_is_told_what_is_wrong_with_its_keys(keys: Path) -> None:
-    with pytest.raises(ValueError, match="40 characters; this has 5"):
+    with pytest.raises(ValueError, match="40 characters of Z85; this has 5"):
         subscribe(keys=CurveKeys("short", keys / "bot.key_secret"))
     with pytest.raises(ValueError, match=r"missing is no key file .* discorder keygen NAME writes one"):
         subscribe(keys=CurveKeys(public(keys, "bus"), keys / "missing"))
+    (keys / "bot.key").chmod(0o600)
     with pytest.raises(ValueError, match=r"bot\.key holds no secret key"):
         subscribe(keys=CurveKeys(public(keys, "bus"), keys / "bot.key"))
+    (keys / "bot.key_secret").chmod(0o640)
+    with pytest.raises(ValueError, match=r"can be read by others than its owner; chmod 600"):
+        subscribe(keys=CurveKeys(public(keys, "bus"), keys / "bot.key_secret"))

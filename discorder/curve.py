@@ -1,19 +1,17 @@
-"""CURVE keys: key files, and who may connect. The files are those of `zmq.auth`, so other ZeroMQ programs read them too.
+"""CURVE key files, of the bus and of the bots. They are those of `zmq.auth`, so other ZeroMQ programs read them too.
 
-The secret file is for its owner alone; the public key is what the other side is told.
+The secret file is for its owner alone; the public key is what the other side is told. Must not: know sockets.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 import zmq.auth
-from zmq.auth.thread import ThreadAuthenticator
 
 from discorder.errors import ConfigError, UnusableFile
 
@@ -72,27 +70,6 @@ def load_pair(path: Path, key: str) -> KeyPair:
 def is_key(text: str) -> bool:
     """Whether ``text`` can be a key: 40 characters of Z85."""
     return _KEY.fullmatch(text) is not None
-
-
-class Gatekeeper:
-    """Admits to the CURVE sockets of one context only those clients whose public keys are listed. Has a thread of its own."""
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], clients: Sequence[str]) -> None:
-        self._clients = frozenset(key.encode() for key in clients)
-        self._authenticator = ThreadAuthenticator(context)
-
-    def start(self) -> None:
-        """Must come before the first socket binds."""
-        self._authenticator.configure_curve_callback(credentials_provider=self)
-        self._authenticator.start()
-
-    def stop(self) -> None:
-        """Must come before the context is terminated."""
-        self._authenticator.stop()
-
-    def callback(self, _domain: str, key: bytes) -> bool:
-        """Called by the authenticator for every client that connects; ``key`` is in Z85."""
-        return key in self._clients
 
 
 def _write(path: Path, mode: int, text: str) -> None:
