@@ -7,7 +7,7 @@ be resumed, and Discord's own replay buffer keeps what comes meanwhile.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 
 from discorder.clock import Clock, Timer
@@ -32,7 +32,7 @@ class BlockingLane(Lane):
     ) -> None:
         super().__init__(publisher, name, options, clock, patience=float("inf"))
         self._congested = congested
-        self._intakes: dict[int, HoldingIntake] = {}
+        self._intakes: dict[int, HoldingIntake] = defaultdict(HoldingIntake)
         self._timers: dict[int, Timer] = {}
 
     @property
@@ -44,10 +44,8 @@ class BlockingLane(Lane):
 
     def offer(self, events: Sequence[Event]) -> None:
         shard = events[0].shard[0]
-        intake = self._intakes.get(shard)
-        if intake is None:
-            intake = self._intakes[shard] = HoldingIntake()
-        if intake.shut:
+        intake = self._intakes[shard]
+        if intake.shut_at is not None:
             return
         unseen = intake.unseen(events)
         wanted = unseen if self._select is None else self._select(unseen)
@@ -71,8 +69,8 @@ class BlockingLane(Lane):
 
     def _take_record(self, record: Event) -> None:
         """A gap keeps its place behind what is held; a state may overtake it."""
-        intake = self._intakes.get(record.shard[0])
-        if intake is not None and len(intake) and record.type == RecordType.GAP:
+        intake = self._intakes[record.shard[0]]
+        if len(intake) and record.type == RecordType.GAP:
             intake.hold(record)
         else:
             self._queue.append(record)
@@ -110,11 +108,7 @@ class BlockingLane(Lane):
     # ---------------------------------------------------------------- congestion
 
     def _arm(self, shard: int, intake: HoldingIntake) -> None:
-        def expire() -> None:
-            del self._timers[shard]
-            self._shut(shard, intake)
-
-        self._timers[shard] = self._clock.call_later(self._options.block_timeout, expire)
+        self._timers[shard] = self._clock.call_later(self._options.block_timeout, lambda: self._shut(shard, intake))
 
     def _disarm(self, shard: int) -> None:
         if (timer := self._timers.pop(shard, None)) is not None:
@@ -122,8 +116,7 @@ class BlockingLane(Lane):
 
     def _shut(self, shard: int, intake: HoldingIntake) -> None:
         self._disarm(shard)
-        intake.shut = True
-        intake.congested_at = self._clock.monotonic()
+        intake.shut_at = self._clock.monotonic()
         self._congested(shard)
 
     def connection_opened(self, shard: int) -> None:
@@ -132,38 +125,29 @@ class BlockingLane(Lane):
         What is held is in time again from the first event on: a connection that brings none yet cannot be closed for it, and a
         publisher that shut itself then would stay shut for as long as that connection lives.
         """
-        intake = self._intakes.get(shard)
-        if intake is None:
-            return
-        intake.shut = False
-        intake.congested_at = None
+        self._intakes[shard].shut_at = None
         self._disarm(shard)
 
     def may_open(self, shard: int) -> bool:
         """False while ``shard`` was congested by this publisher, which is still busy with it, for at most ``hold_off``."""
-        intake = self._intakes.get(shard)
-        if intake is None or intake.congested_at is None:
+        intake = self._intakes[shard]
+        if intake.shut_at is None or (not len(intake) and self._queue.fill < REOPEN_BELOW):
             return True
-        if not len(intake) and self._queue.fill < REOPEN_BELOW:
-            return True
-        return self._clock.monotonic() - intake.congested_at >= self._options.hold_off
+        return self._clock.monotonic() - intake.shut_at >= self._options.hold_off
 
     # ---------------------------------------------------------------- how far it is
 
     def mark(self, shard: int) -> Mark | None:
         """The last event of ``shard`` that was taken in; None before the first."""
-        intake = self._intakes.get(shard)
-        return None if intake is None else intake.mark
+        return self._intakes[shard].mark
 
     def is_behind(self, shard: int) -> bool:
         """Whether an event of ``shard`` is taken in and not accepted."""
-        intake = self._intakes.get(shard)
-        return intake is not None and intake.outstanding > 0
+        return self._intakes[shard].outstanding > 0
 
     def delivered(self, shard: int) -> Mark | None:
         """Everything of ``shard`` up to here is accepted; None when nothing is known to be."""
-        intake = self._intakes.get(shard)
-        return None if intake is None else intake.delivered
+        return self._intakes[shard].delivered
 
     # ---------------------------------------------------------------- end
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from discorder.publishers.blocking import BlockingLane
-from discorder.publishers.intake import Mark
 from discorder.publishers.lane import Lane
 from discorder.publishers.protocol import AnsweringPublisher
 from discorder.records import Gap, GapKind, gap_record
@@ -33,6 +33,14 @@ class LostSession:
     still_stored: bool = False
 
 
+class _Handed(NamedTuple):
+    """The furthest event of the session (its label) that was handed to everybody, and when it came."""
+
+    session: str
+    seq: int
+    at: datetime
+
+
 class ShardDelivery:
     """One shard's side of the fan-out. Made by `FanOut.shard`."""
 
@@ -46,8 +54,7 @@ class ShardDelivery:
         self._shard_id = shard_id
         self._hand_over = hand_over
         self._lanes = lanes
-        self._handed: Mark | None = None
-        self._handed_at: datetime | None = None
+        self._handed: _Handed | None = None
         self._report: Callable[[str], None] | None = None
         self._lost: list[LostSession] = []
         self.lost_sessions = 0  # that were announced
@@ -58,8 +65,7 @@ class ShardDelivery:
         seq = last.seq
         assert seq is not None  # noqa: S101  # records go through `announce`
         if handed is None or seq > handed.seq or last.session != handed.session:
-            self._handed = Mark(last.session or "", seq)
-            self._handed_at = last.received_at
+            self._handed = _Handed(last.session or "", seq, last.received_at)
         self._hand_over(events)
 
     def announce(self, record: Event) -> None:
@@ -75,7 +81,7 @@ class ShardDelivery:
         """The session of this shard (its label) is given up. See `session_lost`."""
         handed = self._handed
         if handed is not None and handed.session == session:
-            self.session_lost(LostSession(shard, session, handed.seq, cause, self._handed_at or now))
+            self.session_lost(LostSession(shard, session, handed.seq, cause, handed.at))
         else:
             self.session_lost(LostSession(shard, session, 0, cause, now))
 
@@ -106,8 +112,7 @@ class ShardDelivery:
 
     def adopt(self, shard: tuple[int, int], session: str, seq: int, at: datetime) -> None:
         """A session (its label) of an earlier process goes on: everything up to ``seq`` was delivered there, before ``at``."""
-        self._handed = Mark(session, seq)
-        self._handed_at = at
+        self._handed = _Handed(session, seq, at)
         for lane in self._lanes():
             if isinstance(lane.publisher, AnsweringPublisher):
                 lane.publisher.goes_on(shard, session, seq)
@@ -154,9 +159,11 @@ class ShardDelivery:
         Every required publisher has accepted it, every publisher that blocks has it in its queue; without any of them it was
         handed to each publisher.
         """
-        shard = self._shard_id
+        shard, handed = self._shard_id, self._handed
+        if handed is None or handed.session != session:
+            return None
         reached = [lane for lane in self._blocking() if lane.mark(shard) is not None]
-        marks = [self._handed, *(lane.delivered(shard) if lane.required else lane.mark(shard) for lane in reached)]
+        marks = [lane.delivered(shard) if lane.required else lane.mark(shard) for lane in reached]
         if any(mark is None or mark.session != session for mark in marks):
             return None
-        return min(mark.seq for mark in marks if mark is not None)
+        return min([handed.seq, *(mark.seq for mark in marks if mark is not None)])

@@ -170,7 +170,11 @@ class FanOut:
         loop = self._loop
         if loop is None:
             return
-        if _running_loop() is loop:
+        try:
+            here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            here = False
+        if here:
             act()
         else:
             loop.call_soon_threadsafe(act)
@@ -207,13 +211,6 @@ class FanOut:
             logger.warning("Publisher %s was removed with events still waiting for it", lane.name)
         finally:
             await lane.close()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _check_is_publisher(publisher: object) -> None:

@@ -60,16 +60,15 @@ class Intake:
 class HoldingIntake(Intake):
     """The intake of a publisher that must not lose: what its queue has no room for is held here, within bounds.
 
-    Once it had to refuse an event it stays ``shut`` until the next connection, on which Discord replays from the mark: an event
+    Once it had to refuse an event it stays shut until the next connection, on which Discord replays from the mark: an event
     after a hole must not get in before it.
     """
 
-    __slots__ = ("_accepted", "_held", "_held_bytes", "congested_at", "held_events", "outstanding", "shut")
+    __slots__ = ("_accepted", "_held", "_held_bytes", "held_events", "outstanding", "shut_at")
 
     def __init__(self) -> None:
         super().__init__()
-        self.shut = False
-        self.congested_at: float | None = None  # monotonic seconds; None = not congested
+        self.shut_at: float | None = None  # monotonic seconds; None = open
         self.outstanding = 0  # events that are taken in and not accepted yet
         self._accepted: Mark | None = None
         self.held_events = 0  # not counting records

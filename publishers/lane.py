@@ -12,7 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, RetryError, retry_if_exception_type, wait_random_exponential
 
 from discorder.clock import Clock, within
 from discorder.errors import PublisherError
@@ -231,9 +231,8 @@ class Lane(ABC):
                 retry=retry_if_exception_type(Exception),
                 stop=give_up,
                 after=note,
-                reraise=True,
             )(self._shielded_from_own_cancellation, work)
-        except Exception:  # noqa: BLE001  # noted above, try by try
+        except RetryError:
             return False
         self._note_success()
         return True

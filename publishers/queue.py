@@ -184,12 +184,10 @@ class BoundedQueue:
     def _thin_out(self, expendable: Callable[[Item], bool]) -> None:
         """Leave out the oldest of what is ``expendable``, as far as there is too much."""
         surplus = len(self) - self.events - THINNED_TO
-        if surplus <= 0:
-            return
 
         def is_kept(item: Item) -> bool:
             nonlocal surplus
-            if surplus and expendable(item):
+            if surplus > 0 and expendable(item):
                 surplus -= 1
                 return False
             return True

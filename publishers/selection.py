@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from discorder.publishers.options import EventSelection
 from discorder.records import PREFIX, RecordType
@@ -21,15 +22,10 @@ def selector(selection: EventSelection) -> Callable[[Sequence[Event]], Sequence[
     exclude = [pattern.upper() for pattern in selection.exclude]
     if "*" in include and not exclude:
         return None
-    known: dict[str, bool] = {}
 
+    @lru_cache(REMEMBERED_NAMES)
     def wanted(name: str) -> bool:
-        verdict = known.get(name)
-        if verdict is None:
-            verdict = _matches(name, include) and not _matches(name, exclude)
-            if len(known) < REMEMBERED_NAMES:
-                known[name] = verdict
-        return verdict
+        return _matches(name, include) and not _matches(name, exclude)
 
     return lambda events: [event for event in events if wanted(event.type)]
 

@@ -13,13 +13,14 @@ from discorder.publishers.delivery import ShardDelivery
 from discorder.publishers.fanout import DeliveryOptions, FanOut, PublisherState
 from discorder.publishers.intake import HOLD_BYTES, HOLD_EVENTS
 from discorder.publishers.options import EventSelection, Overflow
+from discorder.publishers.protocol import Desk
 from discorder.wire import Event
 
 SESSION, NEXT_SESSION = "0123456789abcdef", "fedcba9876543210"
 
 
 class Sink:
-    """A durable publisher that accepts a batch only while it is told to, and can fail."""
+    """A durable publisher that fails as long as it is told to."""
 
     durable = True
 
@@ -27,15 +28,18 @@ class Sink:
         self.name = name
         self.seqs: list[int | None] = []
         self.events: list[Event] = []
+        self.batches: list[int] = []
         self.failing: Exception | None = None
 
     async def open(self) -> None:
-        pass
+        if self.failing is not None:
+            raise self.failing
 
     async def publish(self, events: Sequence[Event]) -> None:
         if self.failing is not None:
             raise self.failing
         self.events.extend(events)
+        self.batches.append(len(events))
         self.seqs.extend(event.seq for event in events)
 
     async def close(self) -> None:
@@ -57,9 +61,9 @@ REQUIRED = DeliveryOptions(required=True, max_events=10)
 async def stuck(fan_out: FanOut) -> Sink:
     """A required publisher with room for ten events, which fails until it is mended."""
     sink = Sink()
-    sink.failing = OSError("the disk is away")
     fan_out.add(sink, REQUIRED)
     await fan_out.open()
+    sink.failing = OSError("the disk is away")
     return sink
 
 
@@ -171,7 +175,9 @@ async def test_what_the_queue_has_no_room_for_is_held_and_follows_in_order(
     assert health.state is PublisherState.RETRYING
     await mend(stuck, clock)
     assert stuck.seqs == list(range(1, 101))
-    assert (congested, shard.delivered(SESSION), fan_out.health[0].queued_events) == ([], 100, 0)
+    assert stuck.batches == [10] * 10, "all the room there is is used"
+    health = fan_out.health[0]
+    assert (congested, shard.delivered(SESSION), health.queued_events, health.queued_bytes) == ([], 100, 0, 0)
     await clock.advance(20.0)
     assert congested == [], "the timer of the hold ended with it"
 
@@ -192,15 +198,15 @@ async def test_a_hold_that_lasts_too_long_is_congestion(
     shard: ShardDelivery, stuck: Sink, congested: list[str], clock: FakeClock
 ) -> None:
     shard.hand_over(events(range(1, 50)))
-    await clock.advance(9.9)
+    await clock.advance(9.5)
     assert (congested, shard.may_open()) == ([], True)
-    await clock.advance(0.2)
+    await clock.advance(0.5)
     assert congested == ["sink"]
     shard.hand_over(events(range(50, 60)))
     assert shard.resume_seq(SESSION, 59) == 49, "what it refused must come again"
-    await clock.advance(44.0)
+    await clock.advance(44.5)
     assert (congested, shard.may_open()) == (["sink"], False)
-    await clock.advance(1.0)
+    await clock.advance(0.5)
     assert shard.may_open(), "the session must not expire"
     shard.connection_opened()
     shard.hand_over(events(range(50, 70)))
@@ -257,6 +263,55 @@ async def test_what_is_held_while_a_session_is_opened_shuts_nobody_out(
     assert stuck.seqs == [*range(1, 50), 1, 2]
 
 
+async def test_a_connection_that_was_opened_is_not_asked_to_wait(
+    shard: ShardDelivery, stuck: Sink, clock: FakeClock
+) -> None:
+    shard.connection_opened()  # the first one: nothing has come yet
+    shard.hand_over(events(range(1, 50)))
+    await clock.advance(10.0)
+    assert shard.holding == ["sink"]
+    shard.connection_opened()
+    assert shard.holding == []
+
+
+async def test_a_congested_publisher_asks_to_wait_until_less_than_half_of_its_queue_is_full(
+    fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
+) -> None:
+    class OneByOne(Sink):
+        """Accepts one batch each time that it is set free."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.free = asyncio.Event()
+
+        async def publish(self, events: Sequence[Event]) -> None:
+            await self.free.wait()
+            self.free.clear()
+
+    sink = OneByOne()
+    fan_out.add(sink, REQUIRED)
+    await fan_out.open()
+    shard.hand_over(events([1]))
+    await settle_loop()  # in hand
+    shard.hand_over(events(range(2, 17)))  # ten in the queue, five held
+    await clock.advance(10.0)
+    for asked in (["sink"], []):
+        sink.free.set()
+        await settle_loop()
+        assert shard.holding == asked
+
+
+async def test_a_hold_that_fills_up_before_its_time_is_reported_once(
+    shard: ShardDelivery, stuck: Sink, congested: list[str], clock: FakeClock
+) -> None:
+    shard.hand_over(events(range(1, 50)))
+    await clock.advance(5.0)
+    shard.hand_over(events(range(50, 5_000)))
+    assert congested == ["sink"]
+    await clock.advance(6.0)
+    assert congested == ["sink"]
+
+
 @pytest.mark.parametrize(("size", "fitting"), [(2, HOLD_EVENTS), (HOLD_BYTES // 4, 4)])
 async def test_a_hold_that_is_full_is_congestion_at_once(
     fan_out: FanOut, shard: ShardDelivery, stuck: Sink, congested: list[str], size: int, fitting: int
@@ -304,6 +359,7 @@ async def test_a_required_publisher_is_tried_for_as_long_as_it_takes(
     assert "the disk is away" in health.last_error
     await mend(stuck, clock)
     assert stuck.seqs == [1]
+    assert fan_out.health[0].state is PublisherState.HEALTHY
 
 
 async def test_a_blocking_publisher_that_is_removed_is_waited_for_no_more(
@@ -329,7 +385,7 @@ async def test_a_publisher_that_is_leaving_interrupts_no_connection(
 
 
 async def test_what_is_not_accepted_at_the_end_is_counted_and_not_delivered(
-    fan_out: FanOut, shard: ShardDelivery, stuck: Sink, clock: FakeClock
+    fan_out: FanOut, shard: ShardDelivery, stuck: Sink, congested: list[str], clock: FakeClock
 ) -> None:
     stuck.failing = None
     shard.hand_over(events([1]))
@@ -344,4 +400,48 @@ async def test_what_is_not_accepted_at_the_end_is_counted_and_not_delivered(
     closing = asyncio.ensure_future(fan_out.close())
     await clock.advance(1.0)
     await closing
-    assert fan_out.health[0].dropped == 58
+    health = fan_out.health[0]
+    assert (health.dropped, health.queued_events, health.queued_bytes, health.in_flight) == (58, 0, 0, 0)
+    await clock.advance(11.0)
+    assert congested == [], "nor is a connection interrupted for it"
+
+
+async def test_a_congested_publisher_that_was_closed_asks_nobody_to_wait(
+    fan_out: FanOut, shard: ShardDelivery, stuck: Sink, clock: FakeClock
+) -> None:
+    shard.hand_over(events(range(1, 50)))
+    await clock.advance(10.0)
+    assert shard.holding == ["sink"]
+    await fan_out.close()
+    assert shard.holding == []
+
+
+async def test_one_that_is_added_late_is_opened_for_as_long_as_it_takes(
+    fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
+) -> None:
+    await fan_out.open()
+    late = Sink("late")
+    late.failing = OSError("not mounted yet")
+    fan_out.add(late, REQUIRED)
+    shard.hand_over(events([1, 2]))
+    await clock.advance(400.0)
+    assert fan_out.health[0].state is PublisherState.RETRYING
+    assert "not mounted yet" in fan_out.health[0].last_error
+    await mend(late, clock)
+    assert late.seqs == [1, 2]
+
+
+async def test_an_adopted_session_is_announced_to_who_answers_its_readers(
+    fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
+) -> None:
+    class Answering(Sink):
+        def answer_from(self, desk: Desk) -> None: ...
+
+        def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
+            told.append((shard, session, seq))
+
+    told: list[tuple[tuple[int, int], str, int]] = []
+    fan_out.add(Answering("answers"))
+    fan_out.add(Sink())
+    shard.adopt((0, 1), SESSION, 40, clock.now())
+    assert told == [((0, 1), SESSION, 40)]

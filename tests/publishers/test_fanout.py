@@ -63,6 +63,18 @@ class Hanging(Recorder):
         await super().publish(events)
 
 
+class HangingOpen(Recorder):
+    """Its open returns only once it is released."""
+
+    def __init__(self, name: str = "hanging") -> None:
+        super().__init__(name)
+        self.released = asyncio.Event()
+
+    async def open(self) -> None:
+        await self.released.wait()
+        await super().open()
+
+
 class Unkillable(Recorder):
     """Ignores its cancellation, both in publish and in close."""
 
@@ -77,6 +89,7 @@ class InLine(Recorder):
     """May be called in line."""
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
+        self.batches.append(len(events))
         if self.failing:
             raise self.failing
         self.everything.extend(events)
@@ -106,7 +119,8 @@ async def test_every_publisher_gets_every_event_in_order(fan_out: FanOut, make_e
     assert in_line.seqs == list(range(1, 1000)), "in line means before hand_over returns"
     await settle_loop()
     assert waiting.seqs == list(range(1, 1000))
-    assert health_of(fan_out, "waiting").accepted == health_of(fan_out, "in line").accepted == 999
+    for health in fan_out.health:
+        assert (health.accepted, health.in_flight, health.queued_events) == (999, 0, 0)
     assert max(waiting.batches) > 9, "what piled up goes out in larger batches"
 
 
@@ -181,8 +195,9 @@ async def test_a_failed_batch_is_offered_again_as_a_whole_and_order_is_kept(
 
 
 async def test_a_publisher_that_keeps_failing_is_parked_probed_with_the_gap_and_taken_back(
-    fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
+    fan_out: FanOut, clock: FakeClock, make_event: MakeEvent, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "discorder.publishers")
     publisher = Recorder()
     publisher.failing = OSError("down")
     fan_out.add(publisher, DeliveryOptions(give_up_after=30))
@@ -192,16 +207,39 @@ async def test_a_publisher_that_keeps_failing_is_parked_probed_with_the_gap_and_
     assert health_of(fan_out, "recorder").state is PublisherState.RETRYING
     await clock.advance(7.0)
     assert health_of(fan_out, "recorder").state is PublisherState.PARKED
-    assert health_of(fan_out, "recorder").dropped == 2
+    assert (health_of(fan_out, "recorder").dropped, health_of(fan_out, "recorder").in_flight) == (2, 0)
     fan_out.hand_over([make_event(seq) for seq in (3, 4, 5)])
     publisher.batches.clear()
+    failures = health_of(fan_out, "recorder").failures
     await clock.advance(31.0)
     assert publisher.batches == [1], "the probe offers the gap record, and risks no event"
+    assert health_of(fan_out, "recorder").failures == failures + 1
     assert health_of(fan_out, "recorder").dropped == 2
     publisher.failing = None
     await clock.advance(31.0)
     assert publisher.seqs == [None, 3, 4, 5]
     assert health_of(fan_out, "recorder").state is PublisherState.HEALTHY
+    parked = "Publisher recorder is parked after 30 s of failures, looked at every 30 s: OSError: down"
+    assert [record.getMessage() for record in caplog.records][1:] == [parked, "Publisher recorder works again"]
+
+
+async def test_while_a_parked_publisher_is_looked_at_its_state_says_so(
+    fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
+) -> None:
+    hanging, late = Hanging(), HangingOpen("late")
+    fan_out.add(hanging)
+    await fan_out.open()
+    fan_out.add(late)
+    hanging.released.set()
+    late.released.set()
+    hanging.failing = late.refusing_to_open = OSError("down")
+    fan_out.hand_over([make_event(1)])
+    await clock.advance(40.0)
+    assert [health.state for health in fan_out.health] == [PublisherState.PARKED] * 2
+    hanging.released.clear()
+    late.released.clear()
+    await clock.advance(31.0)
+    assert [health.state for health in fan_out.health] == [PublisherState.PROBING] * 2
 
 
 async def test_what_publish_nowait_did_not_take_is_counted_as_dropped(fan_out: FanOut, make_event: MakeEvent) -> None:
@@ -248,13 +286,22 @@ async def test_a_publisher_that_is_closed_is_not_called_in_line_any_more(
 
 
 async def test_a_publisher_gets_only_the_events_it_selected(fan_out: FanOut, make_event: MakeEvent) -> None:
-    publisher = InLine()
+    waiting, in_line = Recorder("waiting"), InLine("in line")
     selection = EventSelection(include=("MESSAGE_*", "ready"), exclude=("*_DELETE*",))
-    fan_out.add(publisher, DeliveryOptions(events=selection))
+    fan_out.add(waiting, DeliveryOptions(events=selection))
+    fan_out.add(in_line, DeliveryOptions(events=selection))
+    readies = Recorder("readies")
+    fan_out.add(readies, DeliveryOptions(events=EventSelection(include=("READY",))))
     await fan_out.open()
     names = ["READY", "MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "GUILD_CREATE", "MESSAGE_CREATE"]
     fan_out.hand_over([make_event(seq, kind) for seq, kind in enumerate(names, 1)])
-    assert publisher.seqs == [1, 2, 6]
+    await settle_loop()
+    fan_out.hand_over([make_event(7, "GUILD_CREATE")])
+    await settle_loop()
+    for publisher in (waiting, in_line):
+        assert publisher.seqs == [1, 2, 6]
+        assert publisher.batches == [3], "nobody is bothered with nothing"
+    assert readies.seqs == [1]
 
 
 async def test_filling_up_warns_once_per_run_and_says_when_it_is_over(
@@ -293,11 +340,7 @@ async def test_open_closes_what_it_opened_when_a_later_one_fails(clock: FakeCloc
 
 
 async def test_a_publisher_that_never_opens_is_an_error_not_a_silence(fan_out: FanOut, clock: FakeClock) -> None:
-    class NeverOpens(Recorder):
-        async def open(self) -> None:
-            await asyncio.Event().wait()
-
-    fan_out.add(NeverOpens(), DeliveryOptions(give_up_after=30))
+    fan_out.add(HangingOpen("recorder"), DeliveryOptions(give_up_after=30))
     opening = asyncio.create_task(fan_out.open())
     await clock.advance(31.0)
     with pytest.raises(PublisherError, match="recorder did not open within 30 s"):
@@ -308,10 +351,11 @@ async def test_one_added_at_run_time_is_opened_in_the_background_and_keeps_what_
     fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
 ) -> None:
     await fan_out.open()
-    late = Recorder("late")
+    late = InLine("late")
     late.refusing_to_open = PublisherError("not yet")
     fan_out.add(late, name="renamed")
     fan_out.hand_over([make_event(1)])
+    assert late.seqs == [], "it is not open yet"
     await clock.advance(40.0)
     assert health_of(fan_out, "renamed").state is PublisherState.PARKED
     assert health_of(fan_out, "renamed").last_error == "PublisherError: not yet"
@@ -334,6 +378,35 @@ async def test_a_removed_publisher_gets_what_waits_for_it_and_is_closed(
     await settle_loop()
     assert (removed.seqs, removed.closed, kept.seqs) == ([1], 1, [1, 2])
     assert fan_out.publishers == (kept,)
+
+
+async def test_a_removed_publisher_that_is_slow_has_a_moment_in_which_to_accept_what_waits(
+    fan_out: FanOut, make_event: MakeEvent, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Hanging("slow")
+    fan_out.add(slow)
+    await fan_out.open()
+    fan_out.hand_over([make_event(1)])
+    fan_out.remove("slow")
+    await settle_loop()
+    assert slow.closed == 0
+    slow.released.set()
+    await settle_loop()
+    assert (slow.seqs, slow.closed) == ([1], 1)
+    assert caplog.records == []
+
+
+async def test_one_added_while_the_others_are_opened_is_opened_too(fan_out: FanOut, make_event: MakeEvent) -> None:
+    first, late = HangingOpen("first"), Recorder("late")
+    fan_out.add(first)
+    opening = asyncio.create_task(fan_out.open())
+    await settle_loop()
+    fan_out.add(late)
+    first.released.set()
+    await opening
+    fan_out.hand_over([make_event(1)])
+    await settle_loop()
+    assert (first.opened, first.seqs, late.opened, late.seqs) == (1, [1], 1, [1])
 
 
 async def test_publishers_are_added_and_removed_from_any_thread(
@@ -466,8 +539,114 @@ async def test_close_ends_within_a_second_even_if_a_publisher_ignores_its_cancel
     assert closing.done()
     assert other.closed == 1
     assert "stubborn ignores its cancellation" in caplog.text
+    await closing
     assert "stubborn did not close" in caplog.text
     await asyncio.sleep(0.04)  # let the stubborn one run out
+    assert [health.state for health in fan_out.health] == [PublisherState.CLOSED] * 2, "that it works is no news"
+
+
+async def test_what_does_not_close_in_time_is_cancelled_and_what_fails_to_close_is_logged(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class HangingClose(Recorder):
+        async def close(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.closed += 1
+
+    class FailingClose(Recorder):
+        async def close(self) -> None:
+            raise OSError("the disk is away")
+
+    fan_out = FanOut(clock)
+    hanging = HangingClose("hanging")
+    for publisher in (hanging, FailingClose("failing"), Recorder("well-behaved")):
+        fan_out.add(publisher)
+    await fan_out.open()
+    closing = asyncio.create_task(fan_out.close())
+    await clock.advance(1.0)
+    assert closing.done()
+    await closing
+    assert hanging.closed == 1
+    assert len(asyncio.all_tasks()) == 1
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "Publisher failing failed to close: OSError: the disk is away",
+        "Publisher hanging did not close within 0.3 s",
+    ]
+
+
+async def test_a_fan_out_that_is_closed_twice_closes_each_publisher_once(clock: FakeClock) -> None:
+    fan_out = FanOut(clock)
+    publisher = Recorder()
+    fan_out.add(publisher)
+    await fan_out.open()
+    await fan_out.close()
+    await fan_out.close()
+    assert publisher.closed == 1
+
+
+async def test_close_does_not_wait_for_one_that_is_being_removed(
+    fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
+) -> None:
+    hanging = Hanging()
+    fan_out.add(hanging)
+    await fan_out.open()
+    fan_out.hand_over([make_event(1)])
+    fan_out.remove("hanging")
+    await settle_loop()
+    await asyncio.wait_for(fan_out.close(), 5.0)  # the clock stands still
+    assert (hanging.closed, fan_out.dropped) == (1, 1)
+
+
+async def test_publishers_that_answer_their_readers_are_given_the_desk(clock: FakeClock) -> None:
+    class Answering(Recorder):
+        def answer_from(self, desk: object) -> None:
+            given.append(desk)
+
+        def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None: ...
+
+    class Counter:
+        async def command(
+            self, name: str, d: object, *, shard: int | None, guild_id: int | str | None
+        ) -> dict[str, object]:
+            return {}
+
+        def last_ready(self, shard: int) -> None: ...
+
+    given: list[object] = []
+    desk = Counter()
+    FanOut(clock).add(Answering())
+    fan_out = FanOut(clock, desk)
+    fan_out.add(Answering())
+    fan_out.add(Recorder("plain"))
+    assert given == [desk]
+
+
+async def test_opening_in_the_background_is_given_up_after_its_time(fan_out: FanOut, clock: FakeClock) -> None:
+    """And nobody waits for what has nothing to give to it."""
+    await fan_out.open()
+    late = HangingOpen("late")
+    fan_out.add(late, DeliveryOptions(give_up_after=30))
+    draining = asyncio.create_task(fan_out.drain(5.0))
+    await settle_loop()
+    assert draining.done()
+    await clock.advance(29.5)
+    assert health_of(fan_out, "late").state is PublisherState.OPENING
+    await clock.advance(0.5)
+    assert health_of(fan_out, "late").state is PublisherState.PARKED
+    assert health_of(fan_out, "late").last_error == "PublisherError: publisher late did not open within 30 s"
+
+
+async def test_whoever_drains_is_released_by_close(fan_out: FanOut, clock: FakeClock, make_event: MakeEvent) -> None:
+    fan_out.add(Hanging())
+    await fan_out.open()
+    fan_out.hand_over([make_event(1)])
+    draining = asyncio.create_task(fan_out.drain(60.0))
+    await settle_loop()
+    await fan_out.close()
+    await settle_loop()
+    assert draining.done()
 
 
 async def test_lag_is_the_age_of_the_oldest_event_that_is_not_accepted(

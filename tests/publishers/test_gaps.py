@@ -75,8 +75,8 @@ def _shape(event: Event) -> object:
     return gap.kind.value, gap.from_seq, gap.to_seq
 
 
-def events(numbers: Sequence[int], *, session: str = SESSION) -> list[Event]:
-    return [Event("MESSAGE_CREATE", (0, 1), n, None, session, START, b"{}") for n in numbers]
+def events(numbers: Sequence[int], *, session: str = SESSION, at: datetime = START) -> list[Event]:
+    return [Event("MESSAGE_CREATE", (0, 1), n, None, session, at, b"{}") for n in numbers]
 
 
 def state() -> Event:
@@ -161,7 +161,7 @@ async def test_a_record_for_which_publish_nowait_has_no_room_waits(fan_out: FanO
     assert cramped.shapes == []
     await settle_loop()
     assert cramped.shapes == [("session", 8, None)]
-    assert fan_out.health[0].dropped == 0
+    assert (fan_out.health[0].dropped, fan_out.health[0].failures) == (0, 0), "to have no room is no failure"
 
 
 async def test_states_go_to_those_who_want_all_records_or_name_them_and_gaps_to_everybody(
@@ -237,6 +237,37 @@ async def test_a_gap_of_a_session_begins_after_what_each_publisher_was_offered(
     assert lively.shapes == [*range(1, 31), ("session", 31, None), 1]
     assert late.shapes == [("session", 31, None), 1]
     assert shard.delivered(NEXT_SESSION) == 1
+
+
+async def test_the_gap_of_one_that_came_late_begins_after_the_replay_that_it_was_offered(
+    fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
+) -> None:
+    early, late = Sink("early"), Sink("late")
+    fan_out.add(early)
+    await fan_out.open()
+    shard.hand_over(events(range(1, 6)))
+    fan_out.add(late)
+    shard.hand_over(events([2, 3]))  # a replay that was cut off
+    shard.session_dropped((0, 1), SESSION, "invalid_session", clock.now())
+    shard.announce_lost(clock.now(), ended=False)
+    await settle_loop()
+    assert early.shapes == [*range(1, 6), ("session", 6, None)]
+    assert late.shapes == [2, 3, ("session", 4, None)]
+
+
+async def test_the_gap_of_a_session_starts_when_its_last_event_came_not_when_that_was_replayed(
+    fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
+) -> None:
+    sink = Sink()
+    fan_out.add(sink)
+    await fan_out.open()
+    came, again = START + timedelta(seconds=5), START + timedelta(seconds=7)
+    shard.hand_over(events([1, 2], at=came))
+    shard.hand_over(events([2], at=again))
+    shard.session_dropped((0, 1), SESSION, "invalid_session", START + timedelta(seconds=9))
+    shard.announce_lost(clock.now(), ended=True)
+    await settle_loop()
+    assert msgspec.json.decode(sink.everything[-1].data, type=Gap).start == came
 
 
 async def test_a_gap_keeps_its_place_behind_what_is_held(

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from discorder.publishers.options import Overflow
-from discorder.publishers.queue import MAX_RECORDS, BoundedQueue
+from discorder.publishers.queue import MAX_RECORDS, THINNED_TO, BoundedQueue
 from discorder.records import Gap, GapKind, RecordType, StateChange, gap_record, state_record
 from discorder.wire import Event
 
@@ -131,6 +131,14 @@ def test_a_batch_that_is_put_back_is_one_run_with_what_is_dropped_next() -> None
     assert gap_of(taken[0]).cause == "it failed", "the first cause of a run is the one to look at"
 
 
+def test_a_batch_that_is_put_back_is_one_run_with_what_was_dropped_behind_it_meanwhile() -> None:
+    queue = full(Overflow.DROP_OLDEST, [1, 2, 3])
+    batch = queue.take(2, 1_000)
+    queue.extend([event(n) for n in range(4, 8)])
+    queue.put_back(batch, "it failed")
+    assert shown(queue.take(100, 1_000)) == [(0, 1, 4), 5, 6, 7]
+
+
 def test_a_record_always_fits_and_is_never_dropped_by_the_policy() -> None:
     for overflow in Overflow:
         queue = full(overflow, [1, 2, 3])
@@ -182,6 +190,83 @@ def dispatch(seq: int, data: bytes) -> Event:
     return Event("MESSAGE_CREATE", (0, 2), seq, None, SESSION, START, data)
 
 
+@pytest.mark.parametrize("overflow", DROPPING)
+def test_records_that_come_with_events_keep_their_place(overflow: Overflow) -> None:
+    queue = full(overflow, [])
+    assert queue.extend([event(1), state(), event(2)]) == 0
+    assert shown(queue.take(100, 1_000)) == [1, "DISCORDER_STATE", 2]
+
+
+def test_records_that_are_put_back_are_bounded_too() -> None:
+    queue = full(Overflow.DROP_OLDEST, [])
+    for _ in range(2):
+        for _ in range(THINNED_TO):
+            queue.append(state())
+        queue.put_back(queue.take(250, 1_000), "it failed")
+        assert len(queue) <= MAX_RECORDS
+
+
+def test_as_many_gaps_of_what_was_dropped_from_the_front_become_one_too() -> None:
+    queue = full(Overflow.DROP_OLDEST, [1, 2, 3])
+    for seq in range(4, 1_400, 2):
+        queue.append(lost_session())  # parts the runs
+        queue.extend([event(seq), event(seq + 1)])
+        assert len(queue) - queue.events <= MAX_RECORDS
+    told = {n for one in shown(queue.take(5_000, 10_000)) if isinstance(one, tuple) for n in range(one[1], one[2] + 1)}
+    assert told == set(range(1, 1_397))
+
+
+def test_while_there_are_states_to_leave_out_it_is_the_oldest_of_them_that_go_and_no_gap() -> None:
+    queue = full(Overflow.DROP_OLDEST, [1], room=1)
+    for seq in (2, 3):
+        queue.append(lost_session())
+        queue.extend([event(seq)])
+    for generation in range(MAX_RECORDS - 4):
+        queue.append(state(generation=generation))
+    assert len(queue) - queue.events == MAX_RECORDS, "so many are kept"
+    queue.append(state(generation=MAX_RECORDS))
+    assert len(queue) - queue.events == THINNED_TO
+    taken = queue.take(5_000, 10_000)
+    assert shown(taken)[:5] == [(0, 1, 1), "DISCORDER_GAP", (0, 2, 2), "DISCORDER_GAP", 3]
+    left = [msgspec.json.decode(one.data)["generation"] for one in taken[5:]]
+    assert left == [*range(101, MAX_RECORDS - 4), MAX_RECORDS]
+
+
+def test_a_gap_of_a_lost_session_that_is_put_back_comes_again_as_what_it_is() -> None:
+    queue = full(Overflow.DROP_OLDEST, [])
+    queue.append(gap_record((0, 2), SESSION, START, Gap(GapKind.SESSION, None, 9, None, "op 9", START, START)))
+    queue.put_back(queue.take(1, 1), "it failed")
+    assert gap_of(queue.take(1, 1)[0]).kind is GapKind.SESSION
+
+
+def test_bytes_may_be_filled_to_the_last_one() -> None:
+    queue = BoundedQueue("sink", Overflow.DROP_OLDEST, max_events=10, max_bytes=4)
+    assert queue.extend([event(1), event(2)]) == 0, "two bytes each"
+    assert not queue.fits(event(3))
+    queue.take(1, 1)
+    assert queue.fits(event(3))
+
+
+def test_one_that_blocks_warns_above_four_fifths_and_is_calm_below_a_half(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "discorder.publishers")
+    queue = full(Overflow.BLOCK, [], room=10)
+    for seq in range(8):
+        queue.append(event(seq))
+    assert caplog.records == []
+    queue.append(event(9))
+    assert "90 % full (9 events, 18 bytes), policy block" in caplog.text
+    queue.take(4, 1_000)
+    assert "caught up" not in caplog.text, "half full"
+    queue.take(1, 1_000)
+    assert "caught up: its queue is 40 % full" in caplog.text
+
+
+def test_a_batch_ends_before_the_event_that_would_make_it_too_large() -> None:
+    queue = full(Overflow.DROP_OLDEST, [1, 2, 3])
+    assert shown(queue.take(100, 4)) == [1, 2], "two bytes each"
+    assert shown(queue.take(100, 1)) == [3], "the first one goes, whatever its size"
+
+
 def test_even_gaps_are_bounded_when_there_is_nothing_else() -> None:
     queue = full(Overflow.BLOCK, [1, 2, 3])
     for _ in range(2 * MAX_RECORDS):
@@ -200,7 +285,9 @@ def test_the_oldest_event_is_found_behind_a_record() -> None:
 
 def test_after_it_was_cleared_the_next_filling_is_warned_of_again(caplog: pytest.LogCaptureFixture) -> None:
     """What was forgotten does not count as the same run."""
-    queue = full(Overflow.DROP_OLDEST, [1, 2, 3])
+    queue = full(Overflow.DROP_OLDEST, [1, 2, 3, 4])
     assert queue.clear() == 3
-    queue.extend([event(n) for n in (4, 5, 6)])
+    assert (len(queue), queue.events, queue.bytes, queue.take(1, 1)) == (0, 0, 0, [])
+    queue.extend([event(n) for n in (5, 6, 7, 8)])
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2
+    assert shown(queue.take(100, 1_000)) == [(0, 5, 5), 6, 7, 8], "a gap of its own"

@@ -86,7 +86,7 @@ MUTATIONS = (
     Mutation(
         "fan-out: a shut intake takes events",
         "publishers/blocking.py",
-        "        if intake.shut:\n            return\n",
+        "        if intake.shut_at is not None:\n            return\n",
         "",
     ),
     Mutation(
