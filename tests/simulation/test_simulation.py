@@ -12,7 +12,7 @@ import pytest
 from discorder.statemachine import State
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.plan import Measures, Plan, make_plan
-from tests.simulation.report import coverage_table, transcript
+from tests.simulation.report import COLUMNS, HOLE, coverage_table, transcript
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
@@ -86,4 +86,4 @@ def test_the_coverage_table_shows_counts_and_holes() -> None:
     assert struck == {(Kind.RECONNECT, "Resuming"): 1}
     table = coverage_table(struck)
     row = next(line for line in table.splitlines() if line.startswith("op7 "))
-    assert row.split() == ["op7", "·", "·", "1", "·", "·", "·", "·", "·", "·"]
+    assert row.split() == ["op7", *("1" if column == "Resuming" else HOLE for column in COLUMNS)]
