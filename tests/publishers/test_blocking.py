@@ -29,11 +29,13 @@ class Sink:
         self.seqs: list[int | None] = []
         self.events: list[Event] = []
         self.batches: list[int] = []
+        self.opened = 0
         self.failing: Exception | None = None
 
     async def open(self) -> None:
         if self.failing is not None:
             raise self.failing
+        self.opened += 1
 
     async def publish(self, events: Sequence[Event]) -> None:
         if self.failing is not None:
@@ -428,7 +430,7 @@ async def test_one_that_is_added_late_is_opened_for_as_long_as_it_takes(
     assert fan_out.health[0].state is PublisherState.RETRYING
     assert "not mounted yet" in fan_out.health[0].last_error
     await mend(late, clock)
-    assert late.seqs == [1, 2]
+    assert (late.opened, late.seqs) == (1, [1, 2])
 
 
 async def test_an_adopted_session_is_announced_to_who_answers_its_readers(
