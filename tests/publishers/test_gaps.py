@@ -35,6 +35,7 @@ class Sink:
     async def open(self) -> None: ...
 
     async def publish(self, events: Sequence[Event]) -> None:
+        assert events, "nobody is bothered with nothing"
         await self.free.wait()
         if self.failing is not None:
             raise self.failing
