@@ -21,7 +21,6 @@ class Pulse:
         "interval",
         "last_ack_at",
         "last_frame_at",
-        "last_sent_at",
         "round_trip",
     )
 
@@ -31,7 +30,6 @@ class Pulse:
             raise ValueError(msg)
         self.interval = interval
         self.last_frame_at = at
-        self.last_sent_at: float | None = None
         self.last_ack_at: float | None = None
         self.round_trip: float | None = None
         self._unacknowledged: float | None = None  # the oldest beat that is not answered
@@ -40,7 +38,6 @@ class Pulse:
 
     def sent(self, at: float) -> None:
         """A beat is being written. Ages count from here, so that a write that hangs counts as unanswered too."""
-        self.last_sent_at = at
         if self._unacknowledged is None:
             self._unacknowledged = at
         if self._in_silence is None:

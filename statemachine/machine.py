@@ -54,6 +54,14 @@ class ShardMachine:
 
     state: State
 
+    # no first value: an action that comes before whatever reads them sets them
+    _dialled_resume_host: bool  # by open_socket, as the next two
+    _reached_ready: bool
+    _until: datetime | None
+    _rung_window: Window  # by climb
+    _facts: Facts  # by handle, as the next one
+    _commands: list[command.Command]
+
     def __init__(self, *, fail_on_error: bool = False, max_attempts: int = 0, session: Session | None = None) -> None:
         self.session = session
         self.cause: Cause | None = None
@@ -61,18 +69,12 @@ class ShardMachine:
         self.visit = 0
         self.attempts = 0
         self.unexpected: Counter[tuple[State, Name]] = Counter()
-        self._fail_on_error = fail_on_error
+        self.fails_on_error = fail_on_error  # `gateway.fail_on_error`: a failure ends the shard
         self._max_attempts = max_attempts
         self._ladders: dict[bool, Ladder] = {True: RESUME_LADDER, False: IDENTIFY_LADDER}  # by "can resume"
         self._suspicion = Suspicion()
         self._resume_host_demoted = False
-        self._dialled_resume_host = False
-        self._reached_ready = False
-        self._rung_window: Window = FLOOR
-        self._until: datetime | None = None
         self._goodbye = False
-        self._facts = Facts()
-        self._commands: list[command.Command] = []
         LIFE_CYCLE.add_model(self)
 
     def handle(self, trigger: Trigger, facts: Facts = Facts()) -> list[command.Command]:
@@ -92,11 +94,6 @@ class ShardMachine:
             msg = f"no row of the table is enabled for {trigger.name} in {self.state}"
             raise TableError(msg)
         return self._commands
-
-    @property
-    def fails_on_error(self) -> bool:
-        """`gateway.fail_on_error`: a failure ends the shard."""
-        return self._fail_on_error
 
     def retire(self) -> None:
         """Take this shard off the shared machine. Call it once the shard is Exited and will not be asked again."""
@@ -122,7 +119,7 @@ class ShardMachine:
         return self._cause_is(CauseKind.PARKED)
 
     def fail_on_error(self, _: EventData) -> bool:
-        return self._fail_on_error
+        return self.fails_on_error
 
     def attempts_left(self, _: EventData) -> bool:
         return self._max_attempts == 0 or self.attempts + 1 < self._max_attempts
@@ -178,9 +175,7 @@ class ShardMachine:
         assert isinstance(ready, trigger_values.Ready)  # noqa: S101  # the trigger of the row
         if self._goodbye:
             return
-        self.session = ready.session
-        self._suspicion = Suspicion()
-        self._resume_host_demoted = False
+        self._hold(ready.session)
         self._command(command.SaveSession(ready.session))
 
     def trust_session(self, _: EventData) -> None:
@@ -190,8 +185,6 @@ class ShardMachine:
         if self._facts.dispatched:
             self._suspicion = Suspicion()  # a replayed event proves that the server accepts the session
             return
-        if self.session is None:
-            return
         self._suspicion = self._suspicion.refused(self._facts.now)
         if self._suspicion.condemns(self._facts.now):
             self._drop(f"RESUME was refused {self._suspicion.refusals} times")
@@ -200,11 +193,15 @@ class ShardMachine:
         self._drop(_trigger(event).name)
 
     def _drop(self, why: str) -> None:
+        if self.session is not None:
+            self._hold(None)
+            self._command(command.DropSession(why))
+
+    def _hold(self, session: Session | None) -> None:
+        """What was said against the session before, and against its host, does not concern this one."""
+        self.session = session
         self._suspicion = Suspicion()
         self._resume_host_demoted = False
-        if self.session is not None:
-            self.session = None
-            self._command(command.DropSession(why))
 
     # ---------------------------------------------------------------- actions: the cause
 

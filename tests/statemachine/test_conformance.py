@@ -223,9 +223,10 @@ def test_the_machine_of_transitions_has_the_rows_of_the_table_and_no_others() ->
 
 
 def test_a_shard_begins_disconnected(play: PlaybookMaker) -> None:
-    """Nothing was asked for yet, with or without a kept session."""
-    play(session=SESSION).then(INITIAL)
-    play().then(INITIAL)
+    """Nothing was asked for yet, with or without a kept session, and no connection has ended."""
+    for book in (play(session=SESSION), play()):
+        book.then(INITIAL)
+        assert book.machine.cause is None
 
 
 def test_shards_on_the_shared_machine_do_not_touch_each_other(play: PlaybookMaker) -> None:
@@ -236,3 +237,11 @@ def test_shards_on_the_shared_machine_do_not_touch_each_other(play: PlaybookMake
     other.on(Start(), Hello()).then(State.IDENTIFYING)
     one.then(State.UNHEALTHY)
     assert other.machine.cause is None
+
+
+def test_a_shard_that_retires_leaves_nothing_behind_on_the_shared_machine(play: PlaybookMaker) -> None:
+    """Or a process whose shards come and go would keep them all."""
+    one, other = play().machine, play().machine
+    one.retire()
+    assert one not in LIFE_CYCLE.models
+    assert other in LIFE_CYCLE.models

@@ -70,12 +70,20 @@ def test_the_round_trip_is_measured_from_the_beat() -> None:
     pulse = Pulse(40.0, at=0.0)
     pulse.sent(10.0)
     pulse.acknowledged(10.25)
-    assert (pulse.round_trip, pulse.last_sent_at, pulse.last_ack_at) == (0.25, 10.0, 10.25)
+    assert (pulse.round_trip, pulse.last_ack_at) == (0.25, 10.25)
     pulse.acknowledged(11.0)
     assert (pulse.round_trip, pulse.last_ack_at) == (0.25, 11.0)
     unasked = Pulse(40.0, at=0.0)
     unasked.acknowledged(1.0)
     assert unasked.round_trip is None
+
+
+def test_silence_counts_from_the_beginning_and_then_from_the_last_frame() -> None:
+    """Until something comes, the last frame is Hello, and no frame is an ACK."""
+    pulse = Pulse(40.0, at=3.0)
+    assert (pulse.last_frame_at, pulse.last_ack_at) == (3.0, None)
+    pulse.frame(7.0)
+    assert (pulse.last_frame_at, pulse.last_ack_at) == (7.0, None)
 
 
 @pytest.mark.parametrize("interval", [0.0, -1.0, float("nan")])

@@ -128,6 +128,13 @@ def test_ready_forgets_which_host_failed(play: PlaybookMaker) -> None:
     book.asks(OpenSocket(4, OPENED.resume_url, resume=True))
 
 
+def test_a_host_that_ended_a_session_is_not_held_against_the_next_one(play: PlaybookMaker) -> None:
+    """4007 instead of an answer to RESUME drops the session and blames the host; the host of the next one is another."""
+    book = play(session=SAVED).on(Start(), Hello(), Closed(4007, ERROR), *AGAIN).asks(OpenSocket(2, "", resume=False))
+    book.on(Hello(), IdentifySlot(1), Ready(OPENED), Closed(4000, ERROR), *AGAIN)
+    book.asks(OpenSocket(3, OPENED.resume_url, resume=True))
+
+
 def test_only_stability_forgives_the_host_of_a_resumed_session(play: PlaybookMaker) -> None:
     """RESUMED on the main host keeps to the main host; 120 s in Ready give the resume host another chance."""
     book = play(session=SAVED).on(
@@ -223,6 +230,16 @@ def test_resumed_clears_the_refusals(play: PlaybookMaker) -> None:
     assert book.machine.session == SAVED
 
 
+def test_a_new_session_begins_without_the_refusals_of_the_one_before(play: PlaybookMaker) -> None:
+    """READY came when the third RESUME was given up already: the next one is the first of another session."""
+    book = play(session=SAVED).on(Start())
+    refused_resume(book, 0.0)
+    refused_resume(book, 100.0)
+    book.on(Hello()).on(Closed(None, ERROR), facts=Facts(now=150.0)).on(Ready(OPENED), *AGAIN)
+    refused_resume(book, 200.0)
+    assert book.machine.session == OPENED
+
+
 @pytest.mark.parametrize(
     "unanswered", [Zombie(ERROR), TaskFailed(Task.DOCTOR, ERROR), Reconnect(), InvalidResumable(ERROR)]
 )
@@ -261,6 +278,13 @@ def test_a_late_ready_is_kept(play: PlaybookMaker, ended: tuple[Trigger, ...]) -
     state = book.machine.state
     book.on(Ready(OPENED)).asks(SaveSession(OPENED)).then(state)
     assert book.machine.session == OPENED
+
+
+def test_a_ready_after_goodbye_is_not_kept(play: PlaybookMaker) -> None:
+    """Who ended the session does not find it again at the next start."""
+    book = play().on(Start(), Hello(), IdentifySlot(1), Stop(goodbye=True)).then(State.STOPPING)
+    book.on(Ready(OPENED)).asks().then(State.STOPPING)
+    assert book.machine.session is None
 
 
 def test_a_session_needs_an_id_and_never_shows_it() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from discorder.statemachine import CauseKind, Facts, Session, State
+from discorder.statemachine import CauseKind, Facts, Session, ShardMachine, State
 from discorder.statemachine.backoff import FLOOR, Window
 from discorder.statemachine.commands import (
     AbortSocket,
@@ -46,9 +46,10 @@ from discorder.statemachine.triggers import (
     Trigger,
     Zombie,
 )
+from tests.statemachine.conftest import Playbook
 
 if TYPE_CHECKING:
-    from tests.statemachine.conftest import Playbook, PlaybookMaker
+    from tests.statemachine.conftest import PlaybookMaker
 
 SAVED = Session("saved", "wss://resume.example")
 ERROR = OSError("it broke")
@@ -113,6 +114,13 @@ def test_fail_on_error_ends_the_shard_on_a_failure(play: PlaybookMaker, failure:
     """A developer sees the failure at once."""
     book = play(session=SAVED, fail_on_error=True).on(Start(), *UP, failure, Diagnosed())
     book.asks(AbortSocket()).then(State.EXITED)
+
+
+def test_without_fail_on_error_a_failure_restarts(play: PlaybookMaker) -> None:
+    """It has to be asked for, and whoever asks the machine is told."""
+    book = Playbook(ShardMachine()).on(Start(), ConnectFailed(ERROR), Diagnosed()).then(State.RESTARTING)
+    assert not book.machine.fails_on_error
+    assert play(fail_on_error=True).machine.fails_on_error
 
 
 @pytest.mark.parametrize("asked", [Reconnect(), InvalidResumable(ERROR), Congested("audit")])
@@ -225,6 +233,20 @@ def test_op_7_after_ready_costs_the_floor_only(play: PlaybookMaker) -> None:
         book.on(*UP, Reconnect(), Diagnosed())
         assert longest(book) == FLOOR
         book.on(RestartDue())
+
+
+def test_op_7_after_ready_costs_the_floor_only_whatever_the_wait_before_it(play: PlaybookMaker) -> None:
+    """The wait of an earlier failure is not waited a second time."""
+    book = play(session=SAVED).on(
+        Start(), ConnectFailed(ERROR), Diagnosed(), RestartDue(), *UP, Reconnect(), Diagnosed()
+    )
+    assert longest(book) == FLOOR
+
+
+def test_op_7_before_ready_climbs_although_an_earlier_connection_was_up(play: PlaybookMaker) -> None:
+    """Each connection proves itself."""
+    book = play(session=SAVED).on(Start(), *UP, Reconnect(), Diagnosed(), RestartDue(), Reconnect(), Diagnosed())
+    assert longest(book) == Window(0.25, 1.0)
 
 
 @pytest.mark.parametrize("before", [(), (Hello(),)], ids=["Connecting", "Resuming"])
