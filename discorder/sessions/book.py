@@ -54,7 +54,7 @@ class Book:
 
     def completed_from(self, known: Book) -> Book:
         """This book, unless it was begun anew (no look-up in it): then with what ``known``, an earlier one, holds."""
-        if self.ledger.look_up is not None or known.ledger.look_up is None:
+        if self.ledger.look_up is not None:
             return self
         debits = {**known.ledger.debits, **self.ledger.debits}
         return Book(Ledger(known.ledger.look_up, debits), {**known.slots, **self.slots})

@@ -80,6 +80,11 @@ class Debit:
     sent_at: float | None = None
     settled: bool = False
 
+    @property
+    def touched_at(self) -> float:
+        """When it was paid for or sent, whichever is later by a wall clock that may have been set back between the two."""
+        return self.at if self.sent_at is None else max(self.at, self.sent_at)
+
     def settles_at(self) -> float:
         """From when on a look-up surely counts it, or it will never be sent."""
         return self.at + TICKET_LIFE if self.sent_at is None else self.sent_at + SETTLING
@@ -146,14 +151,13 @@ class Ledger:
     debits: Mapping[str, Debit] = field(default_factory=dict)
 
     def tidied(self, now: float) -> Ledger:
-        """Without what is older than a day. A debit from the future (the clock was set back) counts from ``now``."""
+        """Without what is older than a day. Nothing lies in the future: where the clock was set back, it counts from ``now``."""
         kept = {key: debit for key, debit in self.debits.items() if debit.at > now - DAY}
         for key, debit in kept.items():
-            if debit.at > now:
-                kept[key] = replace(debit, at=now, sent_at=None if debit.sent_at is None else now)
-        look_up = self.look_up
-        if look_up is not None and look_up.at > now:
-            look_up = replace(look_up, at=now)
+            if debit.touched_at > now:
+                sent_at = None if debit.sent_at is None else min(debit.sent_at, now)
+                kept[key] = replace(debit, at=min(debit.at, now), sent_at=sent_at)
+        look_up = None if self.look_up is None else replace(self.look_up, at=min(self.look_up.at, now))
         return Ledger(look_up, kept)
 
     def reconciled(self, limit: StartLimit, *, at: float, now: float) -> Ledger:

@@ -65,8 +65,24 @@ def test_no_reset_in_sight_is_not_a_reset_that_has_passed() -> None:
     none = Ledger().reconciled(StartLimit(1000, 103, 0, 1), at=NOW, now=NOW)
     assert none.spendable(NOW + 1, 1) == 3
     spent = Ledger().reconciled(StartLimit(1000, 100, 0, 1), at=NOW, now=NOW).decide(NOW + 1, 1)
-    assert isinstance(spent, Refusal)
-    assert spent.until == datetime.fromtimestamp(NOW + 61, UTC)
+    assert until(spent) == NOW + 61
+
+
+def test_a_refusal_in_the_moment_of_a_look_up_without_a_reset_asks_again_in_a_minute_too() -> None:
+    """No window ends now: there is nothing to ask in a second."""
+    spent = Ledger().reconciled(StartLimit(1000, 100, 0, 1), at=NOW, now=NOW)
+    assert until(spent.decide(NOW, 1)) == NOW + 60
+
+
+def test_what_only_discords_count_forbids_waits_for_discords_reset_alone() -> None:
+    """By our own count one more is just affordable, so no debit of ours has to grow a day old first."""
+    assert until(ledger(500).decide(NOW, 999)) == NOW + 3600
+
+
+def test_where_every_own_debit_is_too_many_the_newest_has_to_be_a_day_old() -> None:
+    """A reserve that leaves one IDENTIFY a day: the next one is a day after it, not a day after the question."""
+    spent = ledger(1000).debited("a", NOW)
+    assert until(spent.decide(NOW + 100, 999)) == NOW + DAY
 
 
 def test_own_debits_of_a_day_bound_what_a_reset_would_allow() -> None:
@@ -96,6 +112,12 @@ def test_a_debit_that_was_not_sent_counts_beyond_the_next_look_up() -> None:
     soon = paid.reconciled(limit(1000), at=NOW + 10, now=NOW + 10)
     late = paid.reconciled(limit(1000), at=NOW + 66, now=NOW + 66)
     assert (soon.unsettled, late.unsettled) == (1, 0)
+
+
+@pytest.mark.parametrize(("after", "unsettled"), [(4.9, 1), (5.0, 0)])
+def test_a_look_up_counts_what_was_sent_five_seconds_before_it(after: float, unsettled: int) -> None:
+    at = NOW + after
+    assert ledger().sent("a", NOW).reconciled(limit(999), at=at, now=at).unsettled == unsettled
 
 
 def test_a_late_send_counts_although_a_look_up_had_given_its_ticket_up() -> None:
@@ -141,9 +163,30 @@ def test_a_clock_set_back_does_not_make_a_debit_sent_that_was_not() -> None:
     }
 
 
-def test_before_a_look_up_nothing_is_decided() -> None:
+def test_no_send_lies_in_the_future_of_a_clock_that_was_set_back_between_ticket_and_send() -> None:
+    """Nor does a ticket that was paid for by the clock as it was before."""
+    slow = ledger().debited("a", NOW).sent("a", NOW + 3).tidied(NOW + 1)
+    assert (slow.debits["a"].at, slow.debits["a"].sent_at) == (NOW, NOW + 1)
+    back = ledger().debited("a", NOW).sent("a", NOW - 60).tidied(NOW - 50)
+    assert (back.debits["a"].at, back.debits["a"].sent_at) == (NOW - 50, NOW - 60)
+
+
+def test_a_look_up_after_the_clock_was_set_back_is_news() -> None:
+    """By the wall clock it is older than the one before; it is taken over all the same."""
+    back = NOW - 7200
+    look_up = ledger(500).reconciled(limit(400), at=back, now=back).look_up
+    assert look_up is not None
+    assert (look_up.at, look_up.limit.remaining) == (back, 400)
+
+
+def test_before_a_look_up_nothing_is_decided_and_nothing_vouched_for() -> None:
     with pytest.raises(ValueError, match="look-up"):
         Ledger().decide(NOW, 1)
+    assert Ledger().vouched_for(NOW, 1) == 0.0
+
+
+def test_a_bot_without_any_identifies_has_a_limit_too() -> None:
+    assert StartLimit(0, 0, 0, 1).total == 0
 
 
 @pytest.mark.parametrize("bad", [(-1, 0, 0, 1), (1, -1, 0, 1), (1, 0, -1, 1), (1, 0, 0, 0)])
@@ -162,6 +205,7 @@ def test_the_budget_for_people_adds_up() -> None:
         299,
     )
     assert budget.reset_at == datetime.fromtimestamp(NOW + 3600, UTC)
+    assert str(budget) == "399 of 1000 IDENTIFYs left, 100 of them in reserve, until 2023-11-14T23:13:20+00:00"
 
 
 def test_a_cold_start_costs_an_identify_per_shard_and_the_spacing_of_its_rounds() -> None:
@@ -237,6 +281,23 @@ def test_a_clock_set_back_closes_a_bucket_for_a_spacing_only() -> None:
     after, outcome = sent.take(0, "b", now=back, shard_count=1)
     assert outcome == Later(SPACING)
     taken(after, 0, "b", back + SPACING)
+
+
+def test_a_book_that_was_begun_anew_is_completed_from_the_one_that_is_known() -> None:
+    """What it holds itself is newer."""
+    known = taken(taken(book(), 0, "a", NOW), 1, "b", NOW)
+    anew = Book().sent(0, "c", NOW + 1)
+    completed = anew.completed_from(known)
+    assert completed.ledger.look_up == known.ledger.look_up
+    assert sorted(completed.ledger.debits) == ["a", "b", "c"]
+    assert completed.slots == {0: anew.slots[0], 1: known.slots[1]}
+
+
+def test_a_book_that_others_went_on_writing_needs_nothing_from_an_earlier_one() -> None:
+    """A ticket that was given back meanwhile stays given back."""
+    known = taken(book(), 0, "a", NOW)
+    refunded = known.refunded(0, "a")
+    assert refunded.completed_from(known) == refunded
 
 
 # --- for every history
