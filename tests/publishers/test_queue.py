@@ -199,11 +199,14 @@ def test_records_that_come_with_events_keep_their_place(overflow: Overflow) -> N
 
 def test_records_that_are_put_back_are_bounded_too() -> None:
     queue = full(Overflow.DROP_OLDEST, [])
-    for _ in range(2):
-        for _ in range(THINNED_TO):
-            queue.append(state())
-        queue.put_back(queue.take(250, 1_000), "it failed")
-        assert len(queue) <= MAX_RECORDS
+    for _ in range(THINNED_TO):
+        queue.append(state())
+    batch = queue.take(250, 1_000)
+    for _ in range(250):
+        queue.append(state())
+    assert len(queue) == THINNED_TO
+    queue.put_back(batch, "it failed")
+    assert len(queue) == THINNED_TO
 
 
 def test_as_many_gaps_of_what_was_dropped_from_the_front_become_one_too() -> None:
