@@ -60,7 +60,7 @@ class DropSession:
 
 @dataclass(frozen=True, slots=True)
 class CloseSocket:
-    """Close with ``code``, abort if that hangs, then post ``stopped``."""
+    """Close with ``code``, do not wait for what hangs, then post ``stopped``."""
 
     code: int
 

@@ -420,9 +420,9 @@ class Exchange:
         self.answers = asyncio.Event()  # cleared: the look-up hangs
         self.answers.set()
 
-    def prepare(self) -> Line:
+    def prepare(self, line: Line | None = None) -> Line:
         """The line of the next generation, to be changed before it is dialled."""
-        line = Line()
+        line = line or Line()
         self._prepared.append(line)
         return line
 

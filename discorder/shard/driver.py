@@ -8,11 +8,12 @@ tasks are made equal to ``RUNS[state]``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from datetime import timedelta
 
 from discorder.clock import within
-from discorder.errors import AttemptsExhausted, DiscorderError, ProtocolBreach
+from discorder.errors import AttemptsExhausted, ProtocolBreach
 from discorder.logs import logger
 from discorder.outbound.sender import Sender
 from discorder.shard.chronicle import Chronicle
@@ -23,7 +24,7 @@ from discorder.shard.outside import Outside
 from discorder.shard.reception import Reception
 from discorder.shard.slot import Slot
 from discorder.shard.timers import StateTimers
-from discorder.statemachine import RUNS, Cause, CauseKind, Facts, ShardMachine, State, Task
+from discorder.statemachine import RUNS, CauseKind, Facts, ShardMachine, State, Task
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.table import WIRE, Name
@@ -131,17 +132,13 @@ class ShardDriver:
 
     def _outcome(self) -> BaseException:
         cause = self._machine.cause
-        error = None if cause is None else cause.error
-        if error is None:
-            return DiscorderError(f"shard {self.tracker.shard_id} ended without a cause")
-        if self._gave_up(cause):
-            exhausted = AttemptsExhausted(self._machine.attempts + 1, error)
-            exhausted.__cause__ = error
-            return exhausted
-        return error
-
-    def _gave_up(self, cause: Cause | None) -> bool:
-        return cause is not None and cause.kind is CauseKind.FAILURE and not self._machine.fails_on_error
+        assert cause is not None  # noqa: S101  # of the rows that end in Exited only those of a stop need none,
+        assert cause.error is not None  # noqa: S101  # and what has no error of its own is planned
+        if cause.kind is not CauseKind.FAILURE or self._machine.fails_on_error:
+            return cause.error
+        exhausted = AttemptsExhausted(self._machine.attempts + 1, cause.error)
+        exhausted.__cause__ = cause.error
+        return exhausted
 
     async def _clean_up(self) -> None:
         """Nothing of this shard is left when this returns, whichever way the loop ended."""
@@ -248,8 +245,6 @@ class ShardDriver:
                 self._arm(deadline, visit)
             case command.SlowDown(seconds):
                 self._slow_down(seconds)
-            case command.Ignored() | command.Rejected():
-                self._pass_over(wanted)
 
     def _open_socket(self, wanted: command.OpenSocket) -> None:
         outside, number = self._outside, wanted.generation
@@ -316,8 +311,6 @@ class ShardDriver:
     async def _close_socket(self, code: int) -> None:
         transport = None if self._generation is None else self._generation.transport
         if transport is not None and not transport.closed:
-            try:
+            with contextlib.suppress(TimeoutError):  # what hangs is dropped in the row of `stopped`
                 await within(self._outside.clock, STOP_CLOSE_SECONDS, transport.close(code))
-            except TimeoutError:
-                transport.abort()
         self.post(trigger.Stopped())

@@ -60,18 +60,15 @@ class Reception:
         self.seq: int | None = None
         self.label: str | None = None
         self.last_ready: bytes | None = None
-        self.last_dispatch_at: float | None = None
-        self.dispatched = False  # an event was handed over on this connection
         self._watcher: Callable[[Event], None] | None = None
         self._shard = shard
         self._clock = clock
         self._stats = stats
         self._delivery = delivery
-        self._phase = Phase.NOTHING
-        self._replay_began_at: int | None = None  # the count of published events at RESUME, while the replay runs
-        self._replay_ended = False  # in the batch that is being taken in
+        self._replayed: int | None = None  # events of a replay that ended in the batch that is being taken in
         self._previous: dict[str, int] = {}
         self._complete = False  # every event of this session was seen: a type that is not in _previous is new
+        self.connection_opened()
 
     # ---------------------------------------------------------------- told by the driver
 
@@ -96,10 +93,10 @@ class Reception:
 
     def connection_opened(self) -> None:
         """A new connection: nothing may be dispatched on it yet."""
+        self.dispatched = False  # an event was handed over on this connection
+        self.last_dispatch_at: float | None = None
         self._phase = Phase.NOTHING
-        self._replay_began_at = None
-        self.dispatched = False
-        self.last_dispatch_at = None
+        self._replay_began_at: int | None = None  # the count of published events at RESUME, while the replay runs
 
     def identifying(self) -> None:
         """IDENTIFY is being sent: the next dispatch must be READY."""
@@ -151,8 +148,8 @@ class Reception:
                 if self._watcher is not None:
                     for event in events:
                         self._watcher(event)
-            if self._replay_ended:
-                self._announce_resumed(events)
+            if self._replayed is not None:
+                self._announce_resumed(self._replayed)
 
     def _take_frame(self, frame: bytes, received_at: datetime, events: list[Event], callbacks: Callbacks) -> None:
         try:
@@ -166,9 +163,7 @@ class Reception:
             return
         self._stats.event_count += 1
         if envelope.op == Op.DISPATCH:
-            event = self._dispatch(envelope, received_at, callbacks)
-            if event is not None:
-                events.append(event)
+            self._dispatch(envelope, received_at, events, callbacks)
         elif envelope.op == Op.HEARTBEAT_ACK:
             self._stats.heartbeat_received_count += 1
             callbacks.acknowledged()
@@ -181,8 +176,8 @@ class Reception:
         else:
             self._stats.unknown_opcodes[envelope.op] += 1
 
-    def _dispatch(self, envelope: Envelope, received_at: datetime, callbacks: Callbacks) -> Event | None:
-        """The event, or None for one of a replay that is to be published by nobody: see `_is_no_news`."""
+    def _dispatch(self, envelope: Envelope, received_at: datetime, events: list[Event], callbacks: Callbacks) -> None:
+        """The event comes to ``events``, unless it is one of a replay that nobody is to publish: see `_is_no_news`."""
         kind, seq, data = envelope.t, envelope.s, bytes(envelope.d)
         if kind is None or seq is None or not data:
             missing = "t" if kind is None else "s" if seq is None else "d"
@@ -195,16 +190,16 @@ class Reception:
             callbacks.signal(self._open_session(data))
         elif self._phase is Phase.REPLAY and self._is_no_news(kind, seq):
             if kind == "RESUMED":
-                self._resumed(callbacks)
-            return None
+                self._resumed(events, callbacks)
+            return
         elif self.seq is not None and seq <= self.seq:
             msg = f"the sequence went back from {self.seq} to {seq} with {kind}"
             raise ProtocolBreach(msg)
         elif kind == "READY":
             self._second_ready(seq, callbacks)
         if kind == "RESUMED":
-            self._resumed(callbacks)
-        return self._event(kind, seq, data, received_at)
+            self._resumed(events, callbacks)
+        events.append(self._event(kind, seq, data, received_at))
 
     def _is_no_news(self, kind: str, seq: int) -> bool:
         """Servers other than Discord's may begin a replay with the event that RESUME named, one too early, or give RESUMED the
@@ -212,11 +207,12 @@ class Reception:
         """
         return seq == self.seq and (seq == self._resumed_from or kind == "RESUMED")
 
-    def _resumed(self, callbacks: Callbacks) -> None:
+    def _resumed(self, events: Sequence[Event], callbacks: Callbacks) -> None:
         """The first one on a connection tells that the session goes on. RESUMED is a dispatch with a sequence of its own, so a
         replay that begins before an earlier resume contains that one too: an event like any other (gateway-protocol.md §9).
         """
-        self._replay_ended = self._replay_began_at is not None
+        if self._replay_began_at is not None:
+            self._replayed = self._stats.published_event_count + len(events) - self._replay_began_at
         if self._phase is not Phase.RESUMED:
             callbacks.signal(Resumed())
         if self._phase is Phase.REPLAY:
@@ -240,15 +236,8 @@ class Reception:
         self._stats.events_by_type[kind] += 1
         return event
 
-    def _announce_resumed(self, events: Sequence[Event]) -> None:
-        """``events`` is the batch with RESUMED in it, which is handed over and counted."""
-        replayed = self._stats.published_event_count - (self._replay_began_at or 0)
-        for event in reversed(events):
-            replayed -= 1
-            if event.type == "RESUMED":
-                break
-        self._replay_began_at = None
-        self._replay_ended = False
+    def _announce_resumed(self, replayed: int) -> None:
+        self._replay_began_at = self._replayed = None
         self._delivery.announce(resumed_record(self._shard, self.label, self._clock.now(), replayed))
 
     def _second_ready(self, seq: int, callbacks: Callbacks) -> None:
@@ -266,7 +255,6 @@ class Reception:
         self._phase = Phase.EVENTS
         self.label = session_label(session.session_id)
         self.last_ready = data
-        self.seq = None
         self._previous.clear()
         self._complete = True
         self._stats.ready_time = self._clock.now()
