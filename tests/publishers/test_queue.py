@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from discorder.publishers.holes import Hole, Line
 from discorder.publishers.options import Overflow
 from discorder.publishers.queue import MAX_RECORDS, THINNED_TO, BoundedQueue
 from discorder.records import Gap, GapKind, RecordType, StateChange, gap_record, state_record
@@ -217,6 +218,18 @@ def test_as_many_gaps_of_what_was_dropped_from_the_front_become_one_too() -> Non
         assert len(queue) - queue.events <= MAX_RECORDS
     told = {n for one in shown(queue.take(5_000, 10_000)) if isinstance(one, tuple) for n in range(one[1], one[2] + 1)}
     assert told == set(range(1, 1_397))
+
+
+def test_what_is_dropped_after_gaps_became_one_has_a_gap_of_its_own() -> None:
+    line = Line("sink")
+    for seq in (1, 2):
+        line.append_dropped(event(seq), "full")
+        line.append(lost_session())
+    line.append_dropped(event(3), "full")
+    line.merge_holes()
+    line.append_dropped(event(4), "full")
+    items = [line.popleft() for _ in range(len(line))]
+    assert [(one.from_seq, one.to_seq) for one in items if isinstance(one, Hole)] == [(1, 3), (4, 4)]
 
 
 def test_while_there_are_states_to_leave_out_it_is_the_oldest_of_them_that_go_and_no_gap() -> None:
