@@ -269,11 +269,17 @@ class DriverModel(RuleBasedStateMachine):
             case State.UNHEALTHY | State.STOPPING:
                 self.pass_time(7.0)
             case State.RESTARTING:
-                self.pass_time(30.0)
+                self._wait_for_the_restart(30.0)
             case State.DISCONNECTED | State.EXITED:
                 self.pass_time(1.0)
             case state:
                 assert_never(state)
+
+    def _wait_for_the_restart(self, seconds: float) -> None:
+        """Not much longer than until it comes: a dial that nobody answers meanwhile would be one more failure."""
+        until = self.loop.time() + seconds
+        while self.state is State.RESTARTING and self.loop.time() < until:
+            self.pass_time(5.0)  # shorter than the deadline of Hello
 
     def _ready(self) -> None:
         self.line.feed(self._ready_frame())
