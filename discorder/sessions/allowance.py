@@ -6,8 +6,9 @@ Must not: pay for anything.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -79,7 +80,7 @@ class Allowance:
                 return False
             error = looking.exception()
             if error is None:
-                await self.heard(looking.result(), asked_at)
+                await self.heard(_counted_from(looking.result(), self._clock.monotonic() - now), asked_at)
                 return True
             if not isinstance(error, DiscorderError | OSError):  # TimeoutError is an OSError
                 raise error
@@ -111,3 +112,10 @@ class Allowance:
 
     def _wall(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _counted_from(limit: StartLimit, seconds: float) -> StartLimit:
+    """Its reset, counted from the question, which was asked ``seconds`` before the answer came: rather late than early."""
+    if limit.reset_after_ms == 0:
+        return limit
+    return replace(limit, reset_after_ms=limit.reset_after_ms + math.ceil(seconds * 1000))

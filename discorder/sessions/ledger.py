@@ -102,13 +102,16 @@ class LookUp:
     def reset_at(self) -> float:
         return self.at + self.limit.reset_after_ms / 1000
 
-    def remaining_at(self, now: float) -> int:
-        """Discord's count, or the whole allowance again once the reset has passed.
+    def window_ended(self, now: float) -> bool:
+        """The reset has passed, by this clock.
 
         No time until the reset means that no window runs (gateway-protocol.md §1), not that one has just ended.
         """
-        window_ended = self.limit.reset_after_ms > 0 and now >= self.reset_at
-        return self.limit.total if window_ended else self.limit.remaining
+        return self.limit.reset_after_ms > 0 and now >= self.reset_at
+
+    def remaining_at(self, now: float) -> int:
+        """Discord's count, or the whole allowance again once the reset has passed."""
+        return self.limit.total if self.window_ended(now) else self.limit.remaining
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +212,10 @@ class Ledger:
 
     def vouched_for(self, now: float, shard_count: int) -> float:
         """For how many seconds the last look-up vouches for one IDENTIFY more: as long as another process that spends as fast as
-        Discord lets it, one per bucket and 5 s, cannot have used up what lies above the reserve. 0 before the first look-up.
+        Discord lets it, one per bucket and 5 s, cannot have used up what lies above the reserve. 0 before the first look-up, and
+        once its window has ended: that is a guess of ours, by a clock that somebody may have set.
         """
-        if self.look_up is None:
+        if self.look_up is None or self.look_up.window_ended(now):
             return 0.0
         return DISCORDS_SPACING * max(0, self.spendable(now, shard_count)) / self.look_up.limit.max_concurrency
 

@@ -397,6 +397,36 @@ async def test_it_asks_too_where_only_the_store_shows_that_others_have_spent_wha
     assert discord.asked == 1
 
 
+async def test_a_reset_that_only_the_wall_clock_shows_is_not_believed_before_discord_is_asked(
+    clock: FakeClock, store: BrokenStore
+) -> None:
+    """Somebody sets the clock an hour ahead: what is kept in reserve is not to be spent for that."""
+    discord = Discord(100)
+    gate = IdentifyGate(clock, store, look_up=discord.look_up)
+    gate.set_limits(limit(1000))
+    await gate.flush()
+    clock.jump_wall(3700)
+    assert (await refusal(gate)).cause is RefusalCause.BUDGET
+    assert discord.asked == 1
+
+
+async def test_the_reset_counts_from_the_answer_of_a_slow_look_up(clock: FakeClock, store: BrokenStore) -> None:
+    """Counted from the question it would come eight seconds before Discord's."""
+
+    async def look_up() -> StartLimit:
+        await clock.sleep(8)
+        return limit(100)
+
+    gate = IdentifyGate(clock, store, look_up=look_up)
+    gate.set_limits(limit(1000))
+    await clock.advance(301)
+    asking = asyncio.create_task(gate.admit(0))
+    await finished(clock, asking, 9)
+    answer = asking.result()
+    assert isinstance(answer, Refusal)
+    assert answer.until >= clock.now() + timedelta(milliseconds=HOUR_MS)
+
+
 async def test_a_faster_fall_of_the_budget_is_noticed(clock: FakeClock, store: BrokenStore) -> None:
     discord = Discord(700)
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
