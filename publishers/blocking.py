@@ -68,9 +68,13 @@ class BlockingLane(Lane):
         return True
 
     def _take_record(self, record: Event) -> None:
-        """A gap keeps its place behind what is held; a state may overtake it."""
+        """A gap keeps its place behind what is held, and is owed like an event: a READY behind it that the publisher does not
+        want must not count as delivered before. A state may overtake it.
+        """
+        gap = record.type == RecordType.GAP
         intake = self._intakes[record.shard[0]]
-        if len(intake) and record.type == RecordType.GAP:
+        intake.outstanding += gap
+        if len(intake) and gap:
             intake.hold(record)
         else:
             self._queue.append(record)
@@ -92,7 +96,7 @@ class BlockingLane(Lane):
     def _note_accepted(self, events: Sequence[Event]) -> None:
         super()._note_accepted(events)
         for event in events:
-            if event.seq is not None:
+            if event.seq is not None or event.type == RecordType.GAP:
                 self._intakes[event.shard[0]].accept(event)
 
     async def _open_persistently(self) -> None:
@@ -142,7 +146,7 @@ class BlockingLane(Lane):
         return self._intakes[shard].mark
 
     def is_behind(self, shard: int) -> bool:
-        """Whether an event of ``shard`` is taken in and not accepted."""
+        """Whether an event of ``shard`` or a gap is taken in and not accepted."""
         return self._intakes[shard].outstanding > 0
 
     def delivered(self, shard: int) -> Mark | None:

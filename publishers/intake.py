@@ -69,7 +69,7 @@ class HoldingIntake(Intake):
     def __init__(self) -> None:
         super().__init__()
         self.shut_at: float | None = None  # monotonic seconds; None = open
-        self.outstanding = 0  # events that are taken in and not accepted yet
+        self.outstanding = 0  # events and gaps that are taken in and not accepted yet
         self._accepted: Mark | None = None
         self.held_events = 0  # not counting records
         self._held: deque[Event] = deque()
@@ -115,9 +115,10 @@ class HoldingIntake(Intake):
         return event
 
     def accept(self, event: Event) -> None:
-        """The publisher has ``event``, and everything that was taken in before it."""
+        """The publisher has ``event``, or that gap, and everything that was taken in before it."""
         self.outstanding -= 1
-        self._accepted = Mark(event.session or "", seq_of(event))
+        if event.seq is not None:
+            self._accepted = Mark(event.session or "", event.seq)
 
     def clear(self) -> int:
         """Forget what is held; returns how many events that were."""

@@ -87,6 +87,22 @@ async def mend(sink: Sink, clock: FakeClock) -> None:
     await clock.advance(6.0)  # the longest pause between two tries
 
 
+async def test_a_session_is_not_delivered_before_the_gap_in_front_of_a_ready_that_the_publisher_does_not_want(
+    fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
+) -> None:
+    """The store forgets what is untold as soon as something of the next session is delivered."""
+    sink = Sink()
+    fan_out.add(sink, DeliveryOptions(required=True, events=EventSelection(include=("MESSAGE_*",))))
+    await fan_out.open()
+    sink.failing = OSError("the disk is away")
+    shard.session_dropped((0, 4), SESSION, "op 9 false", clock.now())
+    shard.announce_lost(clock.now(), ended=False)
+    shard.hand_over(events([1], session=NEXT_SESSION, kind="READY"))
+    assert (shard.delivered(NEXT_SESSION), shard.behind) == (None, ["sink"])
+    await mend(sink, clock)
+    assert (shard.delivered(NEXT_SESSION), shard.behind) == (1, [])
+
+
 async def test_a_replay_reaches_only_those_who_lack_it(fan_out: FanOut, shard: ShardDelivery) -> None:
     early, late = Sink("early"), Sink("late")
     fan_out.add(early, BLOCK)
