@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test test-all faults kills scale soak weather simulate-time proofs mutants mutate-code lint types diagrams clean
+.PHONY: help demo test test-all faults kills scale soak weather simulate-time teeth proofs mutants mutate-code lint types diagrams clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -46,6 +46,9 @@ weather: $(VENV)/.dev             ## two minutes behind proxies that reset, cut,
 
 simulate-time: $(VENV)/.dev       ## a control plane on virtual time, with faults: SEED= and DAYS= for one run, else fresh seeds for SECONDS= (120)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+teeth: $(VENV)/.dev               ## break the product in a copy, see what the simulation notices in SECONDS= (60) each; ARGS="--only gate"
+	$(BIN)/python -m tests.simulation.teeth $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 proofs: $(VENV)/.dev              ## prove the table: static check, search, and spin (apt: spin gcc)
 	$(BIN)/discorder verify --liveness

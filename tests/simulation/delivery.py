@@ -55,8 +55,6 @@ class Delivery:
         self._once_and_in_order(life, book, place)
         if book.sink.required:
             self._without_hole(book, session, event.seq)
-            page = book.page(session.label)
-            page.opener = page.opener or process
 
     def _as_given(self, book: Book, session: Session, event: Event, seq: int) -> None:
         given = session.given[seq - 1]
@@ -155,8 +153,6 @@ class Delivery:
             if opener is None or session.label not in opener.known:
                 continue  # who opened the next session knew nothing of this one
             for book in required(host):
-                if book.page(following.label).opener is not opener.process:
-                    continue  # its word ended with the process, on the way to the sink
                 due = next_wanted(book.sink, session, book.page(session.label))
                 told = any(record.session == session.label and record.type == GAP for record in book.records)
                 if due <= session.seq and not told:

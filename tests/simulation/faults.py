@@ -58,6 +58,7 @@ class Kind(StrEnum):
     SINK_HANGS = "sink-hangs"
     SINK_SLOW = "sink-slow"
     SINK_REPEATS = "sink-repeats"
+    FLOOD = "flood"
     # the host
     WALL_JUMP = "wall-jump"
     HOST_SLEEP = "host-sleep"
@@ -145,6 +146,9 @@ NATURES: dict[Kind, Nature] = {
     Kind.SINK_HANGS: Nature("a publisher hangs", "11, 12", (5, 150), 3, 12),
     Kind.SINK_SLOW: Nature("a publisher takes 2 s for a batch, so its queue fills", "12, 18", (20, 300), 3),
     Kind.SINK_REPEATS: Nature("a publisher accepts, then raises", "", (5, 60), 2),
+    Kind.FLOOD: Nature(
+        "a publisher that must not lose hangs, and more comes than can be held for it", "12, 18", (5, 40), 4
+    ),
     Kind.WALL_JUMP: Nature("the wall clock jumps by an hour", "15", variants=2),
     Kind.HOST_SLEEP: Nature("the host sleeps", "14", (5, 900)),
     Kind.DISK_FULL: Nature("the session store cannot be written", "25", (5, 300)),

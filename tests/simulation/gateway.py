@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from discorder.wire import Op
-from tests.simulation.faults import FATAL_CODES, Kind, Weather
+from tests.simulation.faults import CLOSE_CODES, FATAL_CODES, Kind, Weather
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Link
 from tests.simulation.plan import DAY, Measures
@@ -63,8 +63,9 @@ class Gateway:
         self.sessions: list[Session] = []
         self.by_label: dict[str, Session] = {}
         self.callers: dict[Link, Caller] = {}
-        self.remaining = measures.start_total
-        self.reset_at = DAY
+        self.remaining = measures.start_total - measures.spent
+        self.reset_at = measures.reset_after
+        self.refilled_at = float("-inf")
         self.identifies = 0
         self.given = 0  # events
         self.referee: Referee
@@ -89,7 +90,7 @@ class Gateway:
 
     def _reset_if_due(self) -> None:
         while self.loop.time() >= self.reset_at:
-            self.remaining = self.measures.start_total
+            self.remaining, self.refilled_at = self.measures.start_total, self.loop.time()
             self.reset_at += DAY
 
     # ---------------------------------------------------------------- connections: network.Server
@@ -244,16 +245,16 @@ class Gateway:
             if session.link is not None and (caller := self.callers.get(session.link)) is not None:
                 caller.session = session.link = None
 
-    def _give(self, session: Session, kind: str) -> None:
+    def _give(self, session: Session, kind: str, padding: int = 0) -> None:
         self.given += 1
-        frame = session.give(kind, self.loop.time(), self.measures.replay_buffer)
+        frame = session.give(kind, self.loop.time(), self.measures.replay_buffer, padding)
         if session.link is not None:
             session.link.push(frame)
 
-    def publish(self, shard: int, kind: str) -> None:
-        """An event of the world, for every living session of ``shard``."""
+    def publish(self, shard: int, kind: str, padding: int = 0) -> None:
+        """An event of the world, for every living session of ``shard``, with so many bytes more than others have."""
         for session in self.living(shard):
-            self._give(session, kind)
+            self._give(session, kind, padding)
 
     def living(self, shard: int, owner: str | None = None) -> list[Session]:
         """The sessions of ``shard`` that can still be resumed."""
@@ -262,11 +263,11 @@ class Gateway:
 
     # ---------------------------------------------------------------- faults that strike a connection
 
-    def strike(self, link: Link, kind: Kind, variant: int) -> None:
-        """What op 7, op 9, closes and their like do to the connection of ``link``."""
+    def strike(self, link: Link, kind: Kind, variant: int) -> bool:
+        """What op 7, op 9, closes and their like do to the connection of ``link``; False when it is not accepted, or over."""
         caller = self.callers.get(link)
         if caller is None:
-            return
+            return False
         if kind is Kind.RECONNECT:
             link.push(b'{"op":7,"d":null}')
         elif kind is Kind.INVALID_RESUMABLE:
@@ -279,7 +280,12 @@ class Gateway:
             caller.acks = False
         elif kind is Kind.ASK_BEAT:
             link.push(b'{"op":1,"d":null}')
-        elif kind is Kind.SECOND_READY and caller.session is not None:
+        elif kind is Kind.SECOND_READY:
+            if caller.session is None:
+                return False
             self._give(caller.session, "READY")
         elif kind is Kind.CLOSE_FATAL:
             self.close(link, FATAL_CODES[variant])
+        elif kind is Kind.CLOSE:
+            self.close(link, CLOSE_CODES[variant])
+        return True

@@ -27,6 +27,7 @@ from tests.simulation.sinks import FILTER, Book, Judge, LiveSink, SimulatedSink,
 
 TOKEN = "MTIz.simulated.not-a-secret"
 PATH = "/gateway/bot"
+QUEUE_BYTES = 4_194_304
 STOPS_WITHIN = 2.5
 EXITED_WITHIN = 1.0
 
@@ -43,8 +44,9 @@ class StagedConfig(Config, frozen=True, kw_only=True):
 class SimulatedClient(BotClient):
     """Asks the simulated gateway; only the look-up goes through it."""
 
-    def __init__(self, gateway: Gateway, weather: Weather, clock: VirtualClock, rng: random.Random) -> None:
+    def __init__(self, life: Life, gateway: Gateway, weather: Weather, clock: VirtualClock, rng: random.Random) -> None:
         super().__init__(TOKEN, clock=clock)
+        self._life = life
         self._gateway = gateway
         self._weather = weather
         self._rng = rng
@@ -59,6 +61,7 @@ class SimulatedClient(BotClient):
         if self._weather.anywhere(Kind.LOOKUP_HANGS, now):
             await asyncio.sleep(30.0)
             raise NoAnswer(method="GET", path=PATH, reason="timeout")
+        self._life.looked_up_at = now
         limit = SessionStartLimit(**self._gateway.start_limit())
         return GatewayInfo(url=f"wss://{MAIN_HOST}", shards=self._gateway.measures.shards, session_start_limit=limit)
 
@@ -108,8 +111,8 @@ class Hosting:
 
     def start(self, host: Host) -> Life:
         """A new process on ``host``."""
-        host.starts += 1
-        process = Process(f"{host.name}#{host.starts}")
+        host.started_at.append(self._loop.time())
+        process = Process(f"{host.name}#{len(host.started_at)}")
         life = self._lives[process] = Life(process, host, self._loop, self._loop.time())
         self._note(process.name, "starts")
         self.found(life, list(host.disk.sessions.values()))
@@ -121,7 +124,7 @@ class Hosting:
 
     async def _main(self, life: Life) -> None:
         clock = VirtualClock(self._loop, life.process, life.host.wall)
-        client = SimulatedClient(self._gateway, self._weather, clock, self._rng)
+        client = SimulatedClient(life, self._gateway, self._weather, clock, self._rng)
         around = Surroundings(
             clock=clock,
             rng=self._rng,
@@ -142,7 +145,7 @@ class Hosting:
         for sink in Sink:
             kind = LiveSink if sink is Sink.LIVE else SimulatedSink
             selection = EventSelection(include=(FILTER,)) if sink is Sink.FILTERED else EventSelection()
-            options = DeliveryOptions(required=sink.required, max_events=queue, events=selection)
+            options = DeliveryOptions(required=sink.required, max_events=queue, max_bytes=QUEUE_BYTES, events=selection)
             staged.append((kind(life.host.books[sink], life.process, clock, self._weather, self.judge), options))
         return StagedConfig(
             gateway=base.gateway, log=base.log, session=base.session, publishers=base.publishers, staged=tuple(staged)
@@ -150,16 +153,17 @@ class Hosting:
 
     # ---------------------------------------------------------------- end
 
-    def stop(self, life: Life, *, goodbye: bool) -> None:
-        """Ask for a graceful stop, as SIGTERM does."""
+    def stop(self, life: Life, *, goodbye: bool) -> bool:
+        """Ask for a graceful stop, as SIGTERM does; False when it was asked for before."""
         if not life.running or life.stop_at is not None or life.plane is None:
-            return
+            return False
         life.stop_at, life.goodbye = self._loop.time(), goodbye
         self._note(life.process.name, f"is asked to stop{', goodbye' if goodbye else ''}")
         plane = life.plane
         self._loop.call_soon(lambda: plane.stop(goodbye=goodbye), context=self._loop.within(life.process))
         self._loop.call_later(EXITED_WITHIN, lambda: self._check_exited(life), context=self._loop.outside)
         self._loop.call_later(STOPS_WITHIN, lambda: self._check_stopped(life), context=self._loop.outside)
+        return True
 
     def _check_exited(self, life: Life) -> None:
         shards = () if life.tracker is None else life.tracker.shards

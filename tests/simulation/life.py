@@ -25,8 +25,8 @@ class Host:
     books: dict[Sink, Book]
     identify_sent: dict[int, float] = field(default_factory=dict)
     identified_at: list[float] = field(default_factory=list)
+    started_at: list[float] = field(default_factory=list)
     wall_jumped_at: float = float("-inf")
-    starts: int = 0
 
 
 @dataclass(eq=False)
@@ -47,6 +47,7 @@ class Wire:
     closing_at: float | None = None
     beat_wanted_at: float | None = None  # op 1 came
     told: str = ""  # the first thing that came and ends the connection
+    disturbed: bool = False  # an error was thrown into one of its tasks
 
 
 @dataclass(eq=False)
@@ -64,6 +65,7 @@ class Life:
     goodbye: bool = False
     killed: bool = False
     fatal: bool = False
+    looked_up_at: float = float("-inf")  # GET /gateway/bot answered last; from the first time on it knows the main host
     wires: dict[int, Wire] = field(default_factory=dict)
     ended: dict[int, tuple[float, float]] = field(
         default_factory=dict
@@ -77,6 +79,7 @@ class Life:
     handed: dict[tuple[Sink, str], int] = field(default_factory=dict)
     congested: set[str] = field(default_factory=set)
     refusals: dict[str, list[float]] = field(default_factory=dict)
+    failed_hosts: dict[int, str] = field(default_factory=dict)  # shard: where its last dial brought no Hello
     steps: dict[int, Transition] = field(default_factory=dict)  # the last one seen of each shard
     ready_since: dict[int, float] = field(default_factory=dict)
     held_off: dict[int, tuple[float, Book, int]] = field(

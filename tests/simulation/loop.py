@@ -44,18 +44,35 @@ _process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("proce
 
 
 class _Call(asyncio.TimerHandle):
-    """A callback with the process that it belongs to."""
+    """A callback with the process that it belongs to. What asyncio's handles do for its debug mode is left out: there are
+    millions of them in a run.
+    """
 
-    __slots__ = ("process",)
+    __slots__ = ("process", "work")
 
     def __init__(
         self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: VirtualLoop, context: Context
     ) -> None:
-        super().__init__(when, callback, args, loop, context)
+        # TimerHandle.__init__ is not called, and what it would set is not there.
+        self._when = when
+        self._loop = loop
+        self.work: tuple[Context, Callable[..., object], tuple[Any, ...]] | None = (context, callback, args)
         self.process = context.get(_process)
 
+    def cancel(self) -> None:
+        self.work = None
+
+    def cancelled(self) -> bool:
+        return self.work is None
+
     def run(self) -> None:
-        self._run()
+        if self.work is None:
+            return
+        context, callback, args = self.work
+        try:
+            context.run(callback, *args)
+        except Exception as error:  # noqa: BLE001  # as asyncio does
+            self._loop.call_exception_handler({"message": f"in {callback!r}", "exception": error, "handle": self})
 
 
 class _Numbered:
@@ -110,33 +127,32 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Run everything up to and including ``moment``, as long as ``while_()`` holds. Time is ``moment`` then."""
         asyncio._set_running_loop(self)  # noqa: SLF001  # asyncio's documented way in for loops of others
         try:
-            while while_() and self._advance(moment):
-                for _ in range(len(self._due)):
-                    self._run_one(self._due.popleft())
+            due = self._due
+            while while_() and (due or self._advance(moment)):
+                for _ in range(len(due)):
+                    self._run_one(due.popleft())
         finally:
             asyncio._set_running_loop(None)  # noqa: SLF001
         if while_():
             self._now = max(self._now, moment)
 
     def _advance(self, limit: float) -> bool:
-        """Make something ready; False when there is nothing up to ``limit``."""
-        if self._due:
-            return True
+        """Nothing is left to run: make something ready; False when there is nothing up to ``limit``."""
         self.settled()
-        if self._due:
+        due, timers = self._due, self._timers
+        if due:
             return True
-        timers = self._timers
-        while timers and timers[0][2].cancelled():
+        while timers and timers[0][2].work is None:
             heapq.heappop(timers)
         if not timers or timers[0][0] > limit:
             return False
-        self._now = max(self._now, timers[0][0])
-        while timers and timers[0][0] <= self._now:
-            self._due.append(heapq.heappop(timers)[2])
+        self._now = now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= now:
+            due.append(heapq.heappop(timers)[2])
         return True
 
     def _run_one(self, call: _Call) -> None:
-        if call.cancelled():
+        if call.work is None:
             return
         process = call.process
         if process is not None:

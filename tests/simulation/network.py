@@ -70,6 +70,7 @@ class Network:
         self.server = server
         self.watch = watch
         self.latency = 0.04
+        self.batch = 1  # the most messages that one read brings
         self.outside = loop.outside
         self.links: dict[tuple[Process, int], Link] = {}  # the last of each
 
@@ -143,7 +144,8 @@ class Link:
                 self._over(end.code if isinstance(end, Closed) else None)
                 raise end if isinstance(end, Closed) else Closed(None, "network")
             await self._woken()
-        batch, self._inbox = self._inbox, []
+        most = self._network.batch
+        batch, self._inbox = self._inbox[:most], self._inbox[most:]
         self._network.watch.handed(self, batch)
         return batch
 

@@ -28,6 +28,7 @@ REFUSALS, REFUSED_FOR = 3, 180.0
 HOLD_OFF = 45.0
 KEPT = 100_000.0  # seconds for which an IDENTIFY is remembered here
 PAID_FOR = 86_000.0  # seconds for which a debit is surely still in the ledger
+ASKED_JUST_NOW = 15.0  # seconds after a look-up in which there is no other
 COMMITTED_WITHIN = 0.1  # seconds until a READY that came must be on a sound disk
 
 
@@ -67,7 +68,18 @@ class Referee:
                 f"shard {shard}: redialled after {moment - ended_at:.3f} s, not before {pause:g} s is allowed"
             )
         self._check_hold_off(life, shard)
+        self._check_host(life, shard, host)
         life.wires[shard] = Wire(link, moment)
+
+    def _check_host(self, life: Life, shard: int, host: str) -> None:
+        """Two hosts can resume a session: where a dial brought no Hello the next one does not go."""
+        failed = life.failed_hosts.pop(shard, "")
+        resumable = any(
+            session.label in life.known and self._may_be_given_up(life, session) is None
+            for session in self._gateway.living(shard, life.host.name)
+        )
+        if host == failed and resumable and life.looked_up_at >= 0.0:
+            self._violate(f"shard {shard}: dials {host} again, where it has just failed, and not the other host")
 
     def _check_hold_off(self, life: Life, shard: int) -> None:
         """After congestion the shard waits for room in the queue, or for `HOLD_OFF` seconds."""
@@ -200,6 +212,8 @@ class Referee:
         elif code == 4008 and not wire.told:
             pause = 5.0
         life.ended[link.shard] = (moment, pause)
+        if wire.hello_at is None and not wire.disturbed and wire.told in {"", f"op {Op.RECONNECT:d}"}:
+            life.failed_hosts[link.shard] = link.host
         life.fatal = life.fatal or (code in FATAL_CODES and not wire.told and life.stop_at is None)
         if wire.resumed and not wire.up and wire.progress_at == wire.asked_at:
             life.refusals.setdefault(wire.resumed, []).append(moment)
@@ -241,8 +255,11 @@ class Referee:
 
     def spent(self, link: Link, remaining: int) -> None:
         total = self._gateway.measures.start_total
-        reserve = max(-(-total // 10), self._gateway.measures.shards)
-        floor = 0 if self.foreign else reserve
+        life = self._lives[link.process]
+        misled = (
+            life.host.wall_jumped_at > life.looked_up_at - ASKED_JUST_NOW
+        )  # by a clock that shows the reset as passed
+        floor = 0 if self.foreign or misled else self._gateway.measures.reserve
         if remaining < floor:
             self._violate(f"IDENTIFYs are overspent: {remaining} of {total} left, {floor} are not to be touched")
 

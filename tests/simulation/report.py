@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 
-from discorder.statemachine import State
+from tests.simulation.cells import COLUMNS, impossible
 from tests.simulation.faults import NATURES, Kind
 from tests.simulation.plan import Plan
-from tests.simulation.world import DOWN, Outcome
+from tests.simulation.world import Outcome
 
-COLUMNS = (*(state.value for state in State if state is not State.DISCONNECTED), DOWN)
 HOLE = "·"
 
 
 def coverage_table(struck: Counter[tuple[Kind, str]]) -> str:
-    """How often each kind of fault struck in each state of the shard that it was meant for; a dot is a hole."""
+    """How often each kind of fault struck in each state of the shard that it was meant for.
+
+    A dot is a hole, a letter a cell that is impossible, for the reason that is told below.
+    """
+    reasons: dict[str, str] = {}  # reason: its letter
+
+    def cell(kind: Kind, column: str) -> str:
+        count, why = struck[kind, column], impossible(kind, column)
+        if count or not why:
+            return str(count or HOLE)
+        return reasons.setdefault(why, chr(ord("a") + len(reasons)))
+
     head = f"{'fault':<18}" + "".join(f"{name:>13}" for name in COLUMNS)
-    rows = [f"{kind:<18}" + "".join(f"{struck[kind, name] or HOLE:>13}" for name in COLUMNS) for kind in NATURES]
-    holes = sum(not struck[kind, name] for kind in NATURES for name in COLUMNS)
-    return "\n".join([head, *rows, f"{holes} of {len(NATURES) * len(COLUMNS)} cells were never struck"])
+    rows = [f"{kind:<18}" + "".join(f"{cell(kind, name):>13}" for name in COLUMNS) for kind in NATURES]
+    legend = [f"{letter}: impossible, {why}" for why, letter in reasons.items()]
+    possible = [(kind, name) for kind in NATURES for name in COLUMNS if not impossible(kind, name)]
+    holes = sum(not struck[kind, name] for kind, name in possible)
+    return "\n".join([head, *rows, *legend, f"{holes} of {len(possible)} possible cells were never struck"])
 
 
 def transcript(plan: Plan, outcome: Outcome, lines: int) -> str:

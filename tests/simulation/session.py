@@ -12,15 +12,19 @@ from tests.simulation.network import Link
 
 TYPES = ("MESSAGE_CREATE", "MESSAGE_CREATE", "MESSAGE_CREATE", "TYPING_START", "GUILD_CREATE", "PRESENCE_UPDATE")
 RESUME_URL = "wss://resume.sim/"
+AFTER_READY = 2  # the seq
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One event. ``prev``: the seq of the one before it of its type, 0 for the first; ``at``: when it was given out."""
+    """One event. ``prev``: the seq of the one before it of its type, 0 for the first; ``at``: when it was given out; ``padding``:
+    bytes by which its data is larger than others.
+    """
 
     kind: str
     prev: int
     at: float
+    padding: int = 0
 
 
 @dataclass(eq=False)
@@ -48,9 +52,9 @@ class Session:
         """The last one given out."""
         return len(self.given)
 
-    def give(self, kind: str, at: float, buffer: int) -> bytes:
+    def give(self, kind: str, at: float, buffer: int, padding: int = 0) -> bytes:
         """The next event, as a frame."""
-        self.given.append(Given(kind, self._last.get(kind, 0), at))
+        self.given.append(Given(kind, self._last.get(kind, 0), at, padding))
         self._last[kind] = self.seq
         self.kept_from = max(self.kept_from, self.seq - buffer + 1)
         return self.frame(self.seq)
@@ -67,13 +71,13 @@ class Session:
                 RESUME_URL.encode(),
                 seq,
             )
-        return b'{"of":"%b","n":%d}' % (self.label.encode(), seq)
+        return b'{"of":"%b","n":%d,"pad":"%b"}' % (self.label.encode(), seq, b"x" * self.given[seq - 1].padding)
 
     def missed_since(self, seq: int) -> Iterator[bytes] | None:
-        """The frames after ``seq``, None when they are no longer all there."""
+        """The frames after ``seq``, None when they are no longer all there. READY is none of them (gateway-protocol.md §9)."""
         if not 0 <= seq <= self.seq or seq + 1 < self.kept_from:
             return None
-        return (self.frame(number) for number in range(seq + 1, self.seq + 1))
+        return (self.frame(number) for number in range(max(seq + 1, AFTER_READY), self.seq + 1))
 
     def end(self, at: float, why: str) -> None:
         """It can be resumed no more."""

@@ -35,10 +35,9 @@ class Sink(Enum):
 
 @dataclass
 class Page:
-    """What a sink has of one session. ``top``: everything that it wants up to here is accepted. ``opener`` brought the first."""
+    """What a sink has of one session. ``top``: everything that it wants up to here is accepted."""
 
     top: int = 0
-    opener: Process | None = None
 
 
 @dataclass

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from discorder.errors import NotRunning
 from discorder.statemachine import State
-from tests.simulation.faults import BREACHES, CLOSE_CODES, NATURES, ODDITIES, THROWN, Fault, Kind, Weather
+from tests.simulation.cells import ON_A_CONNECTION, ON_A_PROCESS
+from tests.simulation.faults import BREACHES, ODDITIES, THROWN, Fault, Kind, Weather
 from tests.simulation.gateway import Gateway
 from tests.simulation.hosting import Hosting
 from tests.simulation.life import Host, Life
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.network import Link, Network
+from tests.simulation.network import Link, Network, Stage
 from tests.simulation.session import TYPES
 
 CRASH_EVERY = 5.0
-GATEWAY_STRIKES = frozenset(
-    {
-        Kind.RECONNECT,
-        Kind.INVALID_RESUMABLE,
-        Kind.INVALID,
-        Kind.NO_ACK,
-        Kind.ASK_BEAT,
-        Kind.SECOND_READY,
-        Kind.CLOSE_FATAL,
-    }
+FLOOD_EVENTS = (
+    3600  # more than a queue, the hold buffer and the batch in hand take, even of those that a filter lets through
 )
+GIANT = 6_000_000  # bytes: three do not fit into the hold buffer
 PROVOKES = {State.IDENTIFYING: Kind.INVALID, State.UNHEALTHY: Kind.RECONNECT}
 """What brings a shard that is Ready into a state that a fault aims at; a reset for all others."""
 
@@ -66,26 +60,37 @@ class Strikes:
             self._hosting.kill(self.life)
             self.restart(2.0)
 
-    def strike(self, fault: Fault) -> None:
-        kind, link = fault.kind, self._link(fault.shard)
+    def strike(self, fault: Fault) -> bool:
+        """Let ``fault`` happen now; False when there was nothing that it could strike."""
+        kind, now = fault.kind, self._loop.time()
+        if kind in ON_A_CONNECTION:
+            return self._strike_link(fault)
+        if kind in ON_A_PROCESS:
+            return self._strike_process(fault)
         if kind is Kind.SECOND_OWNER:
             self._second_owner(fault.seconds)
         elif kind is Kind.CRASH_LOOP:
-            self._crash_until(self._loop.time() + fault.seconds)
+            self._crash_until(now + fault.seconds)
         elif kind is Kind.RECONNECT_STORM:
-            self._storm_until(self._loop.time() + fault.seconds, fault.shard)
-        elif NATURES[kind].lasts[1] and kind is not Kind.HOST_SLEEP:
-            self._weather.begin(fault, self._loop.time())
-        elif kind in GATEWAY_STRIKES:
-            if link is not None:
-                self._gateway.strike(link, kind, fault.variant)
-        elif kind in {Kind.BURST, Kind.WALL_JUMP, Kind.HOST_SLEEP, Kind.KILL, Kind.STOP, Kind.GOODBYE, Kind.THROW}:
-            self._strike_process(fault)
-        elif link is not None:
-            self._strike_link(link, fault)
+            self._storm_until(now + fault.seconds, fault.shard)
+        elif kind is Kind.FLOOD:
+            self._flood(fault)
+        elif kind is Kind.BURST:
+            for number in range((250, 3000)[fault.variant]):
+                self._gateway.publish(fault.shard, TYPES[number % len(TYPES)])
+        elif kind is Kind.WALL_JUMP:
+            self._main.wall.offset += (3600.0, -3600.0)[fault.variant]
+            self._main.wall_jumped_at = now
+        elif kind in {Kind.REPLAY_LOST, Kind.EXPIRED}:
+            self._strike_sessions(fault)
+        else:
+            self._weather.begin(fault, now)
+        return True
 
-    def _strike_link(self, link: Link, fault: Fault) -> None:
-        kind = fault.kind
+    def _strike_link(self, fault: Fault) -> bool:
+        kind, link = fault.kind, self._link(fault.shard)
+        if link is None or link.stage in {Stage.NEW, Stage.CLOSED}:
+            return False
         if kind is Kind.RESET:
             link.drop("reset")
         elif kind is Kind.HALF_OPEN:
@@ -95,37 +100,54 @@ class Strikes:
             link.server_closes(None)
         elif kind is Kind.WRITE_HANGS:
             link.full = True
-        elif kind is Kind.CLOSE:
-            self._gateway.close(link, CLOSE_CODES[fault.variant])
         elif kind is Kind.GARBAGE:
             link.push((*BREACHES, *ODDITIES)[fault.variant])
-        elif kind in {Kind.REPLAY_LOST, Kind.EXPIRED}:
-            for session in self._gateway.living(fault.shard, self._main.name):
-                if kind is Kind.EXPIRED:
-                    self._gateway.end_session(session, "expired")
-                session.kept_from = session.seq + 1
+        else:
+            return self._gateway.strike(link, kind, fault.variant)
+        return True
+
+    def _strike_sessions(self, fault: Fault) -> None:
+        for session in self._gateway.living(fault.shard, self._main.name):
+            if fault.kind is Kind.EXPIRED:
+                self._gateway.end_session(session, "expired")
+            session.kept_from = session.seq + 1
+        if (link := self._link(fault.shard)) is not None:
             link.drop("reset")
 
-    def _strike_process(self, fault: Fault) -> None:
+    def _flood(self, fault: Fault) -> None:
+        """``variant``: the publisher's number; 2 and 3 are the same with few events, some of them giants."""
+        giants, number = divmod(fault.variant, 2)
+        self._weather.begin(replace(fault, kind=Kind.SINK_HANGS, variant=number), self._loop.time())
+        for count in range(20 if giants else FLOOD_EVENTS):  # a filter lets three of four through, and every giant
+            self._gateway.publish(
+                fault.shard, TYPES[count % 4], GIANT if giants and count < 14 and not count % 2 else 0
+            )
+
+    def _strike_process(self, fault: Fault) -> bool:
         kind, life = fault.kind, self.life
-        if kind is Kind.BURST:
-            for number in range((250, 3000)[fault.variant]):
-                self._gateway.publish(fault.shard, TYPES[number % len(TYPES)])
-        elif kind is Kind.WALL_JUMP:
-            self._main.wall.offset += (3600.0, -3600.0)[fault.variant]
-            self._main.wall_jumped_at = self._loop.time()
-        elif life is None or not life.running:
-            return
-        elif kind is Kind.HOST_SLEEP:
+        if life is None or not life.running:
+            return False
+        if kind is Kind.HOST_SLEEP:
             self._sleep(life, fault.seconds)
         elif kind is Kind.KILL:
             self._hosting.kill(life)
             self.restart(fault.lag + 0.5)
-        elif kind is Kind.THROW and life.tracker is not None:
-            with contextlib.suppress(NotRunning, ValueError):
-                life.tracker.throw_to(THROWN[fault.variant], RuntimeError("simulated failure"), shard=fault.shard)
-        elif kind in {Kind.STOP, Kind.GOODBYE}:
-            self._hosting.stop(life, goodbye=kind is Kind.GOODBYE)
+        elif kind is Kind.THROW:
+            return self._throw(life, fault)
+        else:
+            return self._hosting.stop(life, goodbye=kind is Kind.GOODBYE)
+        return True
+
+    def _throw(self, life: Life, fault: Fault) -> bool:
+        if life.tracker is None:
+            return False
+        try:
+            life.tracker.throw_to(THROWN[fault.variant], RuntimeError("simulated failure"), shard=fault.shard)
+        except (NotRunning, ValueError):
+            return False
+        if (wire := life.wires.get(fault.shard)) is not None:
+            wire.disturbed = True
+        return True
 
     def _sleep(self, life: Life, seconds: float) -> None:
         process = life.process

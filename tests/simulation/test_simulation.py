@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from discorder.statemachine import State
+from tests.simulation.cells import COLUMNS, impossible
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.plan import Measures, Plan, make_plan
-from tests.simulation.report import COLUMNS, HOLE, coverage_table, transcript
+from tests.simulation.report import HOLE, coverage_table, transcript
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
@@ -86,4 +87,7 @@ def test_the_coverage_table_shows_counts_and_holes() -> None:
     assert struck == {(Kind.RECONNECT, "Resuming"): 1}
     table = coverage_table(struck)
     row = next(line for line in table.splitlines() if line.startswith("op7 "))
-    assert row.split() == ["op7", *("1" if column == "Resuming" else HOLE for column in COLUMNS)]
+    assert row.split()[1:] == [
+        "1" if column == "Resuming" else "a" if impossible(Kind.RECONNECT, column) else HOLE for column in COLUMNS
+    ]
+    assert "a: impossible, there is no connection" in table

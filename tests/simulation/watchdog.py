@@ -131,11 +131,15 @@ class Watchdog:
     def budget_is_spent(self, host: Host) -> bool:
         """By Discord's count, or by the host's own of the last day: whichever is lower binds."""
         measures, now = self._gateway.measures, self._gateway.loop.time()
-        spendable = measures.start_total - max(-(-measures.start_total // 10), measures.shards)
+        if now < self._gateway.refilled_at + SETTLING:
+            return True  # it may have been, until a moment ago
+        spendable = measures.start_total - measures.reserve
         slack = SETTLING if host.wall_jumped_at < 0 else CLOCK_WAS_SET
         spent = sum(at > now - DAY - slack for at in host.identified_at)
         by_discord = measures.start_total - self._gateway.remaining
-        unsent = host.starts  # a process that is killed may have paid for one that it did not send
+        unsent = sum(
+            at > now - DAY - slack for at in host.started_at
+        )  # who is killed may have paid for one that it did not send
         return max(by_discord, spent) + unsent >= spendable
 
     def _bounded(self, life: Life) -> None:

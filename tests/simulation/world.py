@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from discorder.statemachine import State
 from discorder.statemachine.table import Name
 from discorder.tracking.shard_tracker import ShardTracker, Transition
+from tests.simulation.cells import DOWN, ON_A_CONNECTION
 from tests.simulation.delivery import Delivery, repeating
 from tests.simulation.faults import CLOSE_CODES, Fault, Kind, Weather
 from tests.simulation.gateway import Gateway
@@ -28,12 +29,13 @@ from tests.simulation.trace import Trace
 from tests.simulation.watchdog import EVERY, Watchdog
 
 AIM_FOR = 60.0  # seconds that a fault waits for the state that it aims at
+ACCEPTED_AFTER = 3.5  # latencies after a dial began: its connection is there, and Hello on the way
 CALM = 900.0  # seconds without a fault at the end, after the last one is over
 PARKED_LONGEST = 12_000.0  # beyond a day, when the clock was set
+PATIENCE = 300.0  # between two looks whether a parked shard has come up
 QUIET = 30.0  # and without an event
 NIGHT_GAP = 60.0  # seconds between two events when nothing has been wrong for so long
 ENDS_WITHIN = 10.0
-DOWN = "down"
 SIMPLE = frozenset({Kind.RESET, Kind.RECONNECT, Kind.INVALID_RESUMABLE, Kind.CLOSE, Kind.TRUNCATED})
 RESTART_WITHIN = 3.0
 
@@ -64,7 +66,7 @@ class World:
         self._gateway = Gateway(self._loop, self._rng, self._weather, plan.measures)
         self._referee = Referee(self._gateway, self._lives, self._violate, self._note)
         self._network = Network(self._loop, self._rng, self._weather, self._gateway, self._referee)
-        self._network.latency = plan.measures.latency
+        self._network.latency, self._network.batch = plan.measures.latency, plan.measures.batch
         repeats = repeating((fault.kind, fault.variant) for fault in plan.faults)
         self._delivery = Delivery(self._gateway, self._lives, self._violate, repeats)
         self._watchdog = Watchdog(self._gateway, self._weather, self._violate, self._note)
@@ -111,11 +113,18 @@ class World:
         self._look()
         self._until(plan.seconds)
         self._until(max(loop.time(), self._watchdog.trouble_until) + CALM)
-        if self._watchdog.budget_is_spent(self._main):  # parked until there are new IDENTIFYs
-            self._until(self._gateway.reset_at + DAY + PARKED_LONGEST)
+        latest = self._gateway.reset_at + DAY + PARKED_LONGEST
+        while not self._all_ready() and self._watchdog.budget_is_spent(self._main) and loop.time() < latest:
+            self._until(loop.time() + PATIENCE)  # parked until there are new IDENTIFYs
         self._talking = False
         self._until(loop.time() + QUIET)
         self._end()
+
+    def _all_ready(self) -> bool:
+        """Or the run is over already."""
+        life = self._strikes.life
+        shards = () if life is None or life.tracker is None else life.tracker.shards
+        return bool(self._violation) or (bool(shards) and all(shard.state is State.READY for shard in shards))
 
     def _until(self, moment: float) -> None:
         self._loop.run_until(moment, while_=lambda: not self._violation)
@@ -124,7 +133,7 @@ class World:
         life = self._strikes.life
         if self._violation or life is None:
             return
-        if life.tracker is None or any(shard.state is not State.READY for shard in life.tracker.shards):
+        if not self._all_ready():
             self._violate("not Ready at the end of the calm")
             return
         self._delivery.stored_in_time(self._main)
@@ -162,12 +171,21 @@ class World:
             if self._watchdog.still_full(life, sink):
                 book = life.host.books[sink]
                 life.held_off[shard.shard_id] = (life.monotonic(), book, book.accepted)
-        if life is not self._strikes.life:
-            return
-        for aimed in [one for one in self._aimed if one[1].aim is step.target and one[1].shard == shard.shard_id]:
+        if life is self._strikes.life and shard.state is step.target:  # it may have moved on at the same moment
+            self._reached(shard.shard_id, step.target)
+
+    def _reached(self, shard: int, state: State) -> None:
+        """Let those strike who aim at it, and move a shard again that has come through without having been seen there."""
+        for aimed in [one for one in self._aimed if one[1].aim is state and one[1].shard == shard]:
             self._aimed.remove(aimed)
             fault = aimed[1]
-            self._at(self._loop.time() + fault.lag, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
+            lag = fault.lag
+            if not lag and state is State.CONNECTING and fault.kind in ON_A_CONNECTION:
+                lag = ACCEPTED_AFTER * self._plan.measures.latency
+            self._at(self._loop.time() + lag, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
+        waiting = next((fault for _, fault in self._aimed if fault.shard == shard), None)
+        if waiting is not None and waiting.aim is not None and state is State.READY:
+            self._strikes.provoke(waiting.aim, shard)
 
     # ---------------------------------------------------------------- faults
 
@@ -193,13 +211,15 @@ class World:
 
     def _strike(self, fault: Fault) -> None:
         state = self._state(fault.shard)
+        self._note("world", f"{fault} (in {state})")
+        if not self._strikes.strike(fault):
+            self._note("world", "finds nothing to strike")
+            return
         self._struck[fault.kind, state] += 1
         if fault.kind in SIMPLE and not (fault.kind is Kind.CLOSE and CLOSE_CODES[fault.variant] in {4007, 4008, 4009}):
             self._expect_back(fault.shard)
-        self._note("world", f"{fault} (in {state})")
         if fault.kind is not Kind.REFUSE_RESUME:  # the main host is there, so nobody may notice
             self._trouble(fault.seconds)
-        self._strikes.strike(fault)
 
     def _expect_back(self, shard: int) -> None:
         life, struck = self._strikes.life, self._struck.total()
