@@ -70,7 +70,6 @@ class Generation:
         self._thrown: dict[asyncio.Task[None], BaseException] = {}
         self._writes: set[asyncio.Task[None]] = set()
         self._task_ended = asyncio.Event()
-        self._winding_up = False
         self._signalled = False  # the processor posted a trigger that the driver has not had a turn for
 
     # ---------------------------------------------------------------- told by the driver
@@ -160,7 +159,6 @@ class Generation:
         self._post(_as_trigger(name, error, before_hello=self._tracker.pulse is None))
 
     def _written(self, task: asyncio.Task[None]) -> None:
-        self._writes.discard(task)
         if task.cancelled() or task in self._dismissed:
             return
         error = task.exception()

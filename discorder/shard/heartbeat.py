@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable
 
 from discorder.clock import Clock
-from discorder.errors import ProtocolBreach
 from discorder.logs import logger
 from discorder.runtime.alarm import Alarm
 from discorder.statemachine.heartbeat import Pulse
@@ -75,9 +74,7 @@ class Heartbeat:
     async def run(self) -> None:
         """First beat after interval x jitter, then one every interval; op 1 is answered at once, off the schedule."""
         pulse = self._pulse
-        if pulse is None:
-            msg = "the heartbeat started without a Hello"
-            raise ProtocolBreach(msg)
+        assert pulse is not None  # noqa: S101  # it runs in the states behind Hello
         due = self._clock.monotonic() + pulse.interval * self._rng.random()
         while True:
             await self._alarm.sleep_until(due)

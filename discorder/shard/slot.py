@@ -53,8 +53,7 @@ class Slot:
             ticket.refund()
 
     async def close(self) -> None:
-        """`release`, and wait until nothing is left of the request."""
-        self.release()
+        """After `release`: wait until nothing is left of the request."""
         if self._request is not None:
             await asyncio.gather(self._request, return_exceptions=True)
 

@@ -36,9 +36,8 @@ class StateTimers:
 
     def cancel(self) -> None:
         """The state was left."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        while self._timers:
+            self._timers.pop().cancel()
 
     def _later(self, seconds: float, what: trigger.Trigger) -> None:
         self._timers.append(self._clock.call_later(seconds, lambda: self._post(what)))

@@ -75,7 +75,7 @@ class Driven:
         self.kept = Kept()
         self.admits = asyncio.Event()  # cleared: the gate lets a request wait
         self.admits.set()
-        self.waiting = self.refunds = self.changes = 0
+        self.waiting = self.refunds = self.spent = self.changes = 0
         self.machine = machine or ShardMachine()
         self.tracker = ShardTracker(0, 1, self.clock)
         self.audit = Audit(self.clock)
@@ -111,6 +111,9 @@ class Driven:
         def refund(_: Ticket) -> None:
             self.refunds += 1
 
+        def spend(_: Ticket) -> None:
+            self.spent += 1
+
         self.waiting += 1
         try:
             await self.admits.wait()
@@ -118,7 +121,7 @@ class Driven:
             if not self.admits.is_set():
                 await settle_loop(3)  # a gate has its books to do
             self.waiting -= 1
-        return Ticket(shard_id, 0, "ticket", on_sent=lambda _: None, on_refund=refund)
+        return Ticket(shard_id, 0, "ticket", on_sent=spend, on_refund=refund)
 
     @property
     def line(self) -> Line:
@@ -174,6 +177,8 @@ Drive = Callable[..., Driven]
 async def drive(exchange: Exchange, rng: Hasty) -> AsyncIterator[Drive]:
     """Makes drivers; what still runs at the end of the test is stopped."""
     running: list[Driven] = []
+    broken: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
 
     def start(machine: ShardMachine | None = None) -> Driven:
         running.append(Driven(exchange, rng, machine))
@@ -185,6 +190,7 @@ async def drive(exchange: Exchange, rng: Hasty) -> AsyncIterator[Drive]:
         await it.clock.advance(1.0)
         it.task.cancel()
         await asyncio.gather(it.task, return_exceptions=True)  # what it raised is the test's to look at
+    assert broken == [], "what nobody was told of"
 
 
 @pytest.fixture

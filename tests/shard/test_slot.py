@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
 from discorder.clock import settle_loop
-from discorder.errors import DiscorderError
+from discorder.errors import DeadlineMissed, DiscorderError, IdentifyBudgetSpent
 from discorder.sessions import Refusal, RefusalCause, Ticket
 from discorder.shard.slot import Slot
-from discorder.statemachine.triggers import IdentifySlot, SlotDeferred, SlotRefused, Trigger
+from discorder.statemachine import Task
+from discorder.statemachine.triggers import IdentifySlot, SlotDeferred, SlotRefused, TaskFailed, Trigger
 
 
 class Gate:
@@ -56,6 +58,7 @@ async def test_only_a_gate_with_others_to_serve_first_sends_a_shard_to_the_back_
     assert isinstance(answer, SlotDeferred if cause is RefusalCause.QUEUE else SlotRefused)
     assert answer.until == refusal.until
     assert "not now" in str(answer.error)
+    assert isinstance(answer.error, IdentifyBudgetSpent if cause is RefusalCause.BUDGET else DeadlineMissed)
 
 
 async def test_a_ticket_that_is_used_is_not_refunded() -> None:
@@ -68,3 +71,38 @@ async def test_a_ticket_that_is_used_is_not_refunded() -> None:
     slot.release()
     await slot.close()
     assert (gate.sent, gate.refunded) == ([gate.ticket], [])
+
+
+async def test_a_gate_that_breaks_ends_the_connection() -> None:
+    """Nobody else would hear of it, and the shard would wait for its deadline."""
+    error, posted = OSError(28, "No space left on device"), list[Trigger]()
+
+    async def admit(_: int) -> Ticket:
+        raise error
+
+    slot = Slot(0, admit)
+    slot.request(posted.append)
+    await settle_loop()
+    assert posted == [TaskFailed(Task.MASTER, error)]
+
+
+async def test_a_request_that_is_withdrawn_is_gone_when_the_slot_is_closed_and_says_nothing() -> None:
+    """The gate may take a moment over it."""
+    posted, broken, steps = list[Trigger](), list[object](), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
+
+    async def admit(_: int) -> Ticket:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await settle_loop(3)
+            steps.append("withdrawn")
+        raise AssertionError
+
+    slot = Slot(0, admit)
+    slot.request(posted.append)
+    await settle_loop()
+    slot.release()
+    await slot.close()
+    await settle_loop()
+    assert (steps, posted, broken) == (["withdrawn"], [], [])
