@@ -16,7 +16,7 @@ PACKAGE = ROOT / "discorder"
 CARD = {
     "transitions": ("transitions", {"statemachine"}),
     "aiohttp": ("aiohttp", {"transport", "rest", "simulator"}),
-    "zmq": ("pyzmq", {"publishers", "bot"}),
+    "zmq": ("pyzmq", {"bot", "curve", "publishers"}),
     "tenacity": ("tenacity", {"rest", "publishers"}),
     "tomli": ("tomli", {"config"}),
     "loguru": ("loguru", {"logs"}),
