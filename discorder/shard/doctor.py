@@ -49,7 +49,6 @@ class Doctor:
         self._clock = clock
         self._post = post
         self._alarm = Alarm(clock)
-        self._entered_at = clock.monotonic()
         self._armed: Armed | None = None
         self._reported = False  # what ends this state has been posted
         self._stable_posted = False

@@ -481,14 +481,14 @@ async def _nowhere() -> str:
     return "ws://nowhere.test"
 
 
-async def test_a_master_that_is_alone_finishes_when_the_generation_is_wound_up() -> None:
-    """No other task is left whose end would wake it."""
+def generation_on(line: Line) -> Generation:
+    """With no driver: nobody takes what it posts."""
     clock = FakeClock()
     tracker = ShardTracker(0, 1, clock)
     delivery = ShardDelivery(0, hand_over=lambda _: None, lanes=lambda: ())
-    generation = Generation(
+    return Generation(
         1,
-        Line(),
+        line,
         tracker=tracker,
         reception=Reception((0, 1), clock, tracker.stats, delivery),
         clock=clock,
@@ -498,6 +498,28 @@ async def test_a_master_that_is_alone_finishes_when_the_generation_is_wound_up()
         outbox=Outbox(0, clock, tracker.stats),
         log_heartbeats=False,
     )
+
+
+async def test_a_task_that_has_ended_is_not_started_again_before_the_driver_has_heard_of_it() -> None:
+    """Its report waits in the inbox; on this connection it has no more to do."""
+    line = Line()
+    generation = generation_on(line)
+    wanted = frozenset({Task.MASTER, Task.PROCESSOR})
+    generation.reconcile(wanted)
+    await settle_loop()
+    line.lose()
+    await settle_loop()
+    processor = generation.tasks[Task.PROCESSOR]
+    assert processor.done()
+    generation.reconcile(wanted)
+    assert generation.tasks[Task.PROCESSOR] is processor
+    generation.reconcile(frozenset())
+    await generation.finish()
+
+
+async def test_a_master_that_is_alone_finishes_when_the_generation_is_wound_up() -> None:
+    """No other task is left whose end would wake it."""
+    generation = generation_on(Line())
     generation.reconcile(frozenset({Task.MASTER}))
     await settle_loop()
     assert not generation.tasks[Task.MASTER].done()

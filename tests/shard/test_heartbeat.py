@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from discorder.clock import FakeClock, Timer
+from discorder.logs import logger
 from discorder.shard.heartbeat import Heartbeat
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.wire import Op
@@ -91,3 +92,26 @@ async def test_before_hello_a_frame_and_a_probe_are_nothing(beating: Beating) ->
     silent.hello(INTERVAL)
     assert tracker.pulse is not None
     assert (tracker.pulse.probed_for(1.0), tracker.pulse.last_ack_at) == (None, None)
+
+
+@pytest.mark.parametrize("log_beats", [False, True])
+async def test_beats_are_in_the_log_only_if_that_was_asked_for(log_beats: bool) -> None:
+    """`log.heartbeats`: they are many."""
+    clock, heard = FakeClock(), list[str]()
+    heartbeat = Heartbeat(
+        Line(),
+        tracker=ShardTracker(0, 1, clock),
+        clock=clock,
+        rng=Hasty(),
+        seq=lambda: 7,
+        beating=lambda: None,
+        log_beats=log_beats,
+    )
+    heartbeat.hello(INTERVAL)
+    sink = logger.add(heard.append, level="DEBUG", format="{message}")
+    task = asyncio.ensure_future(heartbeat.run())
+    await clock.advance(6.0)
+    logger.remove(sink)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [line.strip() for line in heard] == ["Sent heartbeat"] * log_beats
