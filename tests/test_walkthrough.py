@@ -62,13 +62,16 @@ class Terminal:
         self._marks = 0
 
     def type(self, line: str) -> str:
-        """What is printed until a mark that is typed after ``line`` comes out; without echo, prompts and log lines."""
+        """What is printed until a mark that is typed after ``line`` comes out, and the prompt behind it: half of a prompt would be
+        taken for output. Without echo, prompts and log lines.
+        """
         self._marks += 1
         mark = f"[mark {self._marks}]"
         self._text = ""
         os.write(self._master, f"{line}\nprint('[mark', '{self._marks}]')\n".encode())
         end = time.monotonic() + SECONDS
-        while not re.search(rf"^(?:>>> )*{re.escape(mark)}\r?$", self._text, re.MULTILINE):
+        done = re.compile(rf"^(?:>>> )*{re.escape(mark)}\r?\n.*>>> ", re.MULTILINE | re.DOTALL)
+        while not done.search(self._text):
             assert time.monotonic() < end, f"no answer to {line}: {self._text}"
             with contextlib.suppress(BlockingIOError):
                 self._text += os.read(self._master, 65536).decode()
