@@ -62,8 +62,9 @@ class Terminal:
         self._marks = 0
 
     def type(self, line: str) -> str:
-        """What is printed until a mark that is typed after ``line`` comes out, and the prompt behind it: half of a prompt would be
-        taken for output. Without echo, prompts and log lines.
+        """What is printed until a mark that is typed after ``line`` comes out; without echo, prompts and log lines.
+
+        The prompt behind the mark is waited for: half of it would be taken for output of the next line.
         """
         self._marks += 1
         mark = f"[mark {self._marks}]"
