@@ -82,6 +82,8 @@ class Watchdog:
     def _watch(self, loop: asyncio.AbstractEventLoop, watched: int) -> None:
         while not self._stopping.wait(self._every):
             self._answered.clear()
+            if self._stopping.is_set():  # since we looked: what `stop` set is cleared, and the loop waits for this thread
+                return
             asked_at = self._asked_at = time.monotonic()
             try:
                 loop.call_soon_threadsafe(self._answer, asked_at)

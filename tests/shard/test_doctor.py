@@ -165,6 +165,32 @@ async def test_the_watchdogs_thread_is_gone_when_it_is_stopped() -> None:
     assert "discorder-watchdog" not in {thread.name for thread in threading.enumerate()}
 
 
+async def test_a_stop_that_falls_between_two_questions_is_not_forgotten() -> None:
+    """The thread is about to ask: it must not wait for an answer of the loop, which waits for the thread."""
+    asks, stopped = threading.Event(), threading.Event()
+
+    class Overtaken(threading.Event):
+        """Cleared only after it was set for the stop."""
+
+        def clear(self) -> None:
+            asks.set()
+            stopped.wait(5.0)
+            super().clear()
+
+        def set(self) -> None:
+            super().set()
+            stopped.set()
+
+    watchdog = Watchdog(every=0.001, patience=0.001)
+    watchdog._answered = Overtaken()  # noqa: SLF001  # the moment between its two looks is reachable no other way
+    watchdog.start()
+    assert asks.wait(5.0)
+    stopper = threading.Thread(target=watchdog.stop)
+    stopper.start()
+    stopper.join(5.0)  # the loop is held up meanwhile, as by a stop of its own
+    assert not stopper.is_alive()
+
+
 async def test_a_plane_watches_its_loop_and_shows_the_lag(sim: Simulator, start_stage: StartStage) -> None:
     """`tracker.loop_lag` and the ages of the verdict; the thread ends with the plane."""
     stage = start_stage(sim, clock=SystemClock())
