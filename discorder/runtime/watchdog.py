@@ -82,7 +82,8 @@ class Watchdog:
     def _watch(self, loop: asyncio.AbstractEventLoop, watched: int) -> None:
         while not self._stopping.wait(self._every):
             self._answered.clear()
-            if self._stopping.is_set():  # since we looked: what `stop` set is cleared, and the loop waits for this thread
+            # once more: what a `stop` since the last look had set is cleared, and the loop waits for this thread
+            if self._stopping.is_set():
                 return
             asked_at = self._asked_at = time.monotonic()
             try:
