@@ -108,9 +108,13 @@ async def _live(
         identifies = sim.identifies
         kill = Kill(choose(not _is_session_stored(plane.store)))
         await _die(story, kill.moment, plane, sim, serve)
-        if story.kills:
-            story.kills[-1].identifies = sim.identifies - identifies
-        kill.excused = _may_lose_session(plane, sim)
+        before = story.kills[-1] if story.kills else None
+        if before is not None:
+            before.identifies = sim.identifies - identifies
+        # A life that ends before its turn to identify leaves that to the next one.
+        kill.excused = _may_lose_session(plane, sim) or (
+            before is not None and before.excused and not before.identifies
+        )
         story.kills.append(kill)
         ends.append(count_lines(plane.audit))
     identifies = sim.identifies
