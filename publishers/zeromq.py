@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
@@ -37,15 +39,16 @@ RING_SECONDS = 600.0
 DRAIN_EVERY = 1_024  # batches between two looks at the subscription messages, which otherwise pile up
 TELL_EVERY = 1.0  # seconds between two positions of a shard that moves
 TELL_AGAIN_EVERY = 10  # times as long for one that does not: the last telling may have been lost
+END_GRACE = 2.0  # seconds that ZeroMQ's own threads may take beyond ``linger_ms``
 
 # Plain integers: combining zmq's flag enum for each frame costs more than sending the frame.
 _FIRST_FRAME = int(zmq.SNDMORE) | int(zmq.DONTWAIT)
 _LAST_FRAME = int(zmq.DONTWAIT)
 
-_SUBSCRIPTION_CHANGE = {
-    b"\1": 1,
-    b"\0": -1,
-}  # by the first byte of a message; what else a subscriber sends means nothing
+# By the first byte of a message; what else a subscriber sends means nothing.
+_SUBSCRIPTION_CHANGE = {b"\1": 1, b"\0": -1}
+
+logger = logging.getLogger(__name__)
 
 
 class ZmqOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -239,7 +242,14 @@ class ZmqPublisher:
         def end() -> None:
             if gatekeeper is not None:
                 gatekeeper.stop()
-            context.term()
+            # `term` has no time limit, and a process does not end before its threads: hence a daemon, and a limit here.
+            ending = threading.Thread(target=context.term, name=f"{self.name}-term", daemon=True)
+            ending.start()
+            ending.join(self._linger_ms / 1000 + END_GRACE)
+            if ending.is_alive():
+                logger.error(
+                    "Publisher %s: ZeroMQ did not end; its thread is left behind, its sockets are closed", self.name
+                )
 
         await finish(ThreadPoolExecutor(1, f"{self.name}-close"), end)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import zmq
 
 from discorder.clock import FakeClock
 from discorder.errors import AddressInUse, ConfigError, PublisherError
+from discorder.publishers import zeromq
 from discorder.publishers.zeromq import ZmqPublisher
 from discorder.wire import Event, decode_document, decode_envelope
 
@@ -234,3 +236,25 @@ async def test_a_close_that_is_cancelled_does_not_keep_the_loop_waiting(
         async with asyncio.timeout(0.02):
             await publisher.close()
     assert loop.time() - started < 0.3
+
+
+async def test_a_zeromq_that_does_not_end_is_left_behind(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread is none that the process waits for at its end."""
+    monkeypatch.setattr(zeromq, "END_GRACE", 0.05)
+    publisher = ZmqPublisher("tcp://127.0.0.1:*", linger_ms=0)
+    await publisher.open()
+    assert publisher._context is not None  # noqa: SLF001  # to hold it up: ZeroMQ waits for every socket
+    forgotten = publisher._context.socket(zmq.PUB)  # noqa: SLF001
+    endpoint = publisher.endpoints[0]
+    await publisher.close()
+    assert "Publisher zmq: ZeroMQ did not end" in caplog.text
+    (ending,) = (thread for thread in threading.enumerate() if thread.name == "zmq-term")
+    assert ending.daemon
+    again = ZmqPublisher(endpoint)
+    await again.open()
+    await again.close()
+    forgotten.close()
+    ending.join(5)
+    assert not ending.is_alive()
