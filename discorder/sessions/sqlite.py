@@ -62,6 +62,7 @@ class SqliteSessionStore:
         self._failing = False
         self._latest: dict[Shard, StoredSession] = {}  # all that was saved, to begin a new file with
         self._pending: dict[Shard, StoredSession | None] = {}
+        self._begun_anew = False  # a file was opened in which what this process has saved may be missing
         self._writing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: Timer | None = None
@@ -84,6 +85,7 @@ class SqliteSessionStore:
         except NewerStore as error:
             self._give_up(error)
         else:
+            self._begun_anew = False  # nothing was saved yet
             self._note_success()
 
     async def hold(self, shards: Iterable[Shard], *, take_over: bool = False, patience: float = 0.0) -> None:
@@ -136,11 +138,13 @@ class SqliteSessionStore:
 
     async def flush(self) -> None:
         async with self._writing:
-            while (
-                (self._pending or self._failing) and not self._closed and self._health.state is not StoreState.UNUSABLE
-            ):
+            while self._is_owed_anything and not self._closed and self._health.state is not StoreState.UNUSABLE:
                 if not await self._write_pending():
                     return
+
+    @property
+    def _is_owed_anything(self) -> bool:
+        return bool(self._pending) or self._failing or self._begun_anew
 
     async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
         if self._closed or self._health.state is StoreState.UNUSABLE:
@@ -160,6 +164,8 @@ class SqliteSessionStore:
             self._give_up(error)
             raise StoreUnavailable(self._health.reason) from error
         self._note_success()
+        if self._begun_anew:
+            self._write_in(0.0)
         return result
 
     async def close(self) -> None:
@@ -210,11 +216,11 @@ class SqliteSessionStore:
         written = False
 
         def on_thread() -> None:
-            if self._database.is_current:
-                self._database.write_sessions(batch)
-            else:  # another file than the one that was written to so far: begin it with everything
+            if not self._database.is_current:
                 self._reopen()
-                self._database.write_sessions({**latest, **batch})
+            # another file than the one that was written to so far begins with everything, whoever has opened it
+            self._database.write_sessions({**latest, **batch} if self._begun_anew else batch)
+            self._begun_anew = False
 
         latest: dict[Shard, StoredSession | None] = dict(self._latest)
         try:
@@ -236,6 +242,7 @@ class SqliteSessionStore:
     def _reopen(self) -> None:
         """Runs on the store's thread."""
         aside = self._database.open(self._clock.now())
+        self._begun_anew = True
         if aside is not None:
             self._sound = Health(
                 StoreState.SET_ASIDE, f"the session store was damaged: it lies at {aside}, and a new one was begun"

@@ -260,6 +260,43 @@ async def test_damage_found_in_use_is_set_aside_and_the_session_is_stored_again(
     assert {key: one.seq for key, one in (await (await make_store()).load(2)).items()} == {0: 7, 1: 6}
 
 
+async def test_sessions_are_stored_again_too_when_the_ledger_is_the_first_to_find_the_file_gone(
+    make_store: MakeStore, make_session: MakeSession, path: Path
+) -> None:
+    """It begins the new file; a shard on which nothing happens meanwhile must not be missing there after a kill."""
+    store = await make_store()
+    store.save(make_session(0, 2, seq=5), now=True)
+    store.save(make_session(1, 2, seq=6), now=True)
+    await store.flush()
+    path.rename(path.with_name("gone"))
+    await store.transact(lambda book: (book, None))
+    await store.flush()
+    assert {key: one.seq for key, one in (await (await make_store()).load(2)).items()} == {0: 5, 1: 6}
+
+
+async def test_a_new_file_that_cannot_be_written_yet_still_begins_with_everything(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full just when the damaged file has been set aside."""
+    store = await make_store()
+    store.save(make_session(0, 2, seq=5), now=True)
+    store.save(make_session(1, 2, seq=6), now=True)
+    await store.flush()
+    path.rename(path.with_name("gone"))
+    with monkeypatch.context() as full:
+
+        def refuse(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        full.setattr("discorder.sessions.database.replace_session", refuse)
+        store.save(make_session(0, 2, seq=7), now=True)
+        await store.flush()
+        assert state(store) is StoreState.FAILING
+    await clock.advance(2.5)
+    await store.flush()
+    assert {key: one.seq for key, one in (await (await make_store()).load(2)).items()} == {0: 7, 1: 6}
+
+
 async def test_a_store_of_a_newer_version_is_not_touched(
     make_store: MakeStore, make_session: MakeSession, path: Path
 ) -> None:
