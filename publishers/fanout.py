@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from discorder.clock import Clock, within
 from discorder.errors import NotRunning
@@ -77,13 +77,16 @@ class FanOut:
             for lane in lanes:
                 await lane.open()
         except BaseException:
-            await self._close_lanes()
+            await self._close_lanes(dict.fromkeys((*lanes, *self._offers)))
             raise
         with self._lock:
             self._loop = asyncio.get_running_loop()
             late = [lane for lane in self._offers if lane not in lanes]
+            left = [lane for lane in lanes if lane not in self._offers]
         for lane in late:
             lane.open_in_background()
+        for lane in left:
+            self._begin_removal(lane)
 
     def add(self, publisher: Publisher, options: DeliveryOptions = DEFAULT_OPTIONS, *, name: str | None = None) -> None:
         """Hand every event from now on to ``publisher`` as well, under ``name`` (default: its own).
@@ -149,7 +152,7 @@ class FanOut:
         for removal in removals:
             removal.cancel()
         await asyncio.gather(*removals, return_exceptions=True)
-        await self._close_lanes()
+        await self._close_lanes(self._offers)
 
     def _refuse_taken(self, publisher: Publisher, name: str) -> None:
         self._refuse_when_closed()
@@ -190,8 +193,8 @@ class FanOut:
         for lane in self._offers:
             await lane.wait_until_idle()
 
-    async def _close_lanes(self) -> None:
-        await asyncio.gather(*(lane.close() for lane in self._offers))
+    async def _close_lanes(self, lanes: Iterable[Lane]) -> None:
+        await asyncio.gather(*(lane.close() for lane in lanes))
 
     def _begin_removal(self, lane: Lane) -> None:
         lane.retire()

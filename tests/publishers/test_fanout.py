@@ -409,6 +409,28 @@ async def test_one_added_while_the_others_are_opened_is_opened_too(fan_out: FanO
     assert (first.opened, first.seqs, late.opened, late.seqs) == (1, [1], 1, [1])
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_one_removed_while_the_others_are_opened_is_closed(fan_out: FanOut, *, fails: bool) -> None:
+    """Whether its own turn has come or not, and whether another one then fails to open: nobody else could close it."""
+    early, slow, late = Recorder("early"), HangingOpen("slow"), Recorder("late")
+    if fails:
+        slow.refusing_to_open = PublisherError("no")
+    for publisher in (early, slow, late):
+        fan_out.add(publisher)
+    opening = asyncio.create_task(fan_out.open())
+    await settle_loop()
+    fan_out.remove("early")
+    fan_out.remove("late")
+    slow.released.set()
+    if fails:
+        with pytest.raises(PublisherError, match="no"):
+            await opening
+    else:
+        await opening
+        await settle_loop()
+    assert (early.closed, late.closed, slow.closed) == (1, 1, int(fails))
+
+
 async def test_publishers_are_added_and_removed_from_any_thread(
     fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
 ) -> None:
