@@ -148,11 +148,10 @@ class FanOut:
         """Close all publishers, side by side, in bounded time; idempotent."""
         with self._lock:
             self._closed = True
-        removals = tuple(self._removals)
-        for removal in removals:
-            removal.cancel()
-        await asyncio.gather(*removals, return_exceptions=True)
-        await self._close_lanes(self._offers)
+        await asyncio.sleep(0)  # what another thread has just asked for comes first
+        removals = dict(self._removals)
+        await self._close_lanes((*removals.values(), *self._offers))
+        await asyncio.gather(*removals)  # they wait for nothing any more
 
     def _refuse_taken(self, publisher: Publisher, name: str) -> None:
         self._refuse_when_closed()

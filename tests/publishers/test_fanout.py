@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -456,6 +457,21 @@ async def test_publishers_are_added_and_removed_from_any_thread(
     assert len(fan_out.publishers) == 3
     await settle_loop()
     assert sorted(publisher.closed for publisher in there) == [0, 0, 0, 1]
+
+
+async def test_what_another_thread_asked_for_just_before_the_end_is_over_with_it(clock: FakeClock) -> None:
+    """The loop has heard of it and has not come to it yet."""
+    fan_out, removed, added = FanOut(clock), Recorder("removed"), Recorder("added")
+    fan_out.add(removed)
+    await fan_out.open()
+    for ask in (lambda: fan_out.remove("removed"), lambda: fan_out.add(added)):
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join()
+    await fan_out.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await settle_loop()
+    assert (removed.closed, added.closed, added.opened) == (1, 1, 0)
 
 
 async def test_after_the_end_nobody_is_added_or_removed(clock: FakeClock) -> None:
