@@ -90,7 +90,7 @@ class Doctor:
             return None
         pulse = self._tracker.pulse
         moments = [self._deadline_at(), pulse.zombie_at() if self._beats() and pulse is not None else None]
-        if self._tracker.state is State.READY and self._clock.monotonic() < self._stable_at():
+        if self._tracker.state is State.READY and not self._stable_posted:
             moments.append(self._stable_at())
         return min((moment for moment in moments if moment is not None), default=None)
 
