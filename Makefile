@@ -56,7 +56,7 @@ proofs: $(VENV)/.dev              ## prove the table: static check, search, and 
 mutants: $(VENV)/.dev             ## break the table in every way, and tell which layer notices; ARGS="--only Ready"
 	$(BIN)/python -m tests.table_mutants $(ARGS)
 
-mutate-code: $(VENV)/.dev         ## break the code around the table, see what no test notices; over an hour, or ARGS="--sample 6 --seed 1"
+mutate-code: $(VENV)/.dev         ## break the code around the table, see what no test notices; hours, or ARGS="--sample 6 --seed 1"
 	$(BIN)/python tools/mutate-code $(ARGS)
 
 lint: $(VENV)/.dev                ## ruff (lint and format) and the import contract
