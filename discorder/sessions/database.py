@@ -33,7 +33,6 @@ from discorder.sessions.rows import (
 from discorder.sessions.soundness import (
     APPLICATION_ID,
     VERSION,
-    NewerStore,
     check_integrity,
     connect_read_only,
     damage_is_unsound,
@@ -55,38 +54,30 @@ class Database:
         self.lock_directory = path.with_name(f"{path.name}.locks")
         self._bot = bot
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
         self._written: dict[Shard, StoredSession] = {}
 
     def open(self, now: datetime) -> Path | None:
         """Open the file, or make it. A file that is not sound is set aside, and its new path is returned.
 
-        Raises NewerStore, UnusableFile (there is none and none can be made, or it is another program's), sqlite3.Error and
-        OSError (read-only, disk full, locked: worth another try).
+        Raises NewerStore, UnusableFile (there is none and none can be made, or it is another program's), sqlite3.Error, OSError
+        and Unsound (read-only, disk full, locked, a new file that is damaged too: worth another try). Nothing is open then.
         """
         self.close()
+        aside = None
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._alone():
                 try:
                     self._connect()
-                except Unsound as error:
+                except Unsound:
                     aside = self._set_aside(now)
-                    try:
-                        self._connect()
-                    except Unsound:
-                        raise sqlite3.OperationalError(str(error)) from error
-                    return aside
+                    self._connect()
         except (sqlite3.Error, OSError) as error:
-            self.close()
             if self._is_out_of_place(error):
                 msg = f"the session store {self.path} cannot be opened or made: {error}; choose another [session] store"
                 raise UnusableFile(msg) from error
             raise
-        except (NewerStore, UnusableFile):
-            self.close()
-            raise
-        return None
+        return aside
 
     def close(self) -> None:
         """Let go of the file; the last connection folds the write-ahead log into it. Idempotent."""
@@ -117,11 +108,7 @@ class Database:
                     delete_session(connection, self._bot, shard)
                 elif not (self._moved_only(session) and move_session(connection, self._bot, session)):
                     replace_session(connection, self._bot, session)
-        for shard, session in changes.items():
-            if session is None:
-                self._written.pop(shard, None)
-            else:
-                self._written[shard] = session
+        self._written.update((shard, session) for shard, session in changes.items() if session is not None)
 
     def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool) -> T:
         """Apply ``change`` to the book; ``durable``: committed with synchronous=FULL, so it has reached the disk on return."""
@@ -148,7 +135,7 @@ class Database:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         else:
-            examine(self.path)
+            self._examine()
         if not os.access(self.path, os.W_OK):
             raise PermissionError(errno.EACCES, "the session store is read-only", str(self.path))
         if self.path.stat().st_mode & 0o077:
@@ -162,6 +149,17 @@ class Database:
             raise
         self._connection = connection
         self._identity = _identity(self.path)
+
+    def _examine(self) -> None:
+        """See `examine`. Who was killed as it made the file has left a journal: only a connection that may write undoes that."""
+        try:
+            examine(self.path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            with damage_is_unsound(), closing(sqlite3.connect(self.path, timeout=BUSY_MS / 1000)) as connection:
+                header(connection)
+            examine(self.path)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Create the tables in a new file, check an old one from end to end."""
@@ -208,7 +206,7 @@ class Database:
             return False
         if self.path.is_file():
             return not os.access(self.path, os.R_OK)
-        return isinstance(error, OSError) or primary_code(error) == sqlite3.SQLITE_CANTOPEN
+        return isinstance(error, OSError)
 
     # --- transactions ---------------------------------------------------------------------------------------------------
 

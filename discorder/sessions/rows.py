@@ -63,10 +63,10 @@ def _missing_columns(connection: sqlite3.Connection) -> list[str]:
 
 
 def move_session(connection: sqlite3.Connection, bot: str, session: StoredSession) -> bool:
-    """Advance the seq of a row that is there; False when somebody removed it."""
+    """Advance the seq of a row that is there; False when somebody removed it, or put another session in its place."""
     cursor = connection.execute(
-        "UPDATE session SET seq = ?, updated_at = ? WHERE bot = ? AND shard_id = ? AND shard_count = ?",
-        (session.seq, session.updated_at.isoformat(), bot, *session.shard),
+        "UPDATE session SET seq = ?, updated_at = ? WHERE bot = ? AND shard_id = ? AND shard_count = ? AND session_id = ?",
+        (session.seq, session.updated_at.isoformat(), bot, *session.shard, session.session_id),
     )
     return cursor.rowcount == 1
 

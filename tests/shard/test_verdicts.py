@@ -64,6 +64,8 @@ async def test_a_deadline_is_missed_once_and_not_before(watched: Watched) -> Non
     await watched.clock.advance(4.9)
     assert watched.said == []
     await watched.clock.advance(60.0)
+    watched.doctor.beating()  # it looks again
+    await watched.clock.advance(60.0)
     assert watched.said == [(5.0, Timeout)]
     assert watched.why == "an answer did not come within 5 s"
 
@@ -120,6 +122,17 @@ async def test_a_beat_that_is_not_answered_is_a_zombie_where_there_is_a_heartbea
     await watched.clock.advance(30.0)
     assert watched.said == [(30.0, Zombie)]
     assert watched.why == "no ACK for a heartbeat sent 30.0 s ago"
+
+
+async def test_a_beat_that_is_written_while_nothing_else_is_due_is_watched(watched: Watched) -> None:
+    """The doctor has no reason to look up by itself."""
+    pulse = watched.tracker.pulse = Pulse(INTERVAL, 0.0)
+    watched.enter(State.IDENTIFYING)
+    await watched.clock.advance(5.0)
+    pulse.sent(5.0)
+    watched.doctor.beating()
+    await watched.clock.advance(30.0)
+    assert watched.said == [(25.0, Zombie)]
 
 
 async def test_a_probe_that_is_not_answered_is_told_apart_from_a_beat_that_is_not(watched: Watched) -> None:

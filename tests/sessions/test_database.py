@@ -1,0 +1,369 @@
+"""The file itself: which one is open, what of it is trusted, and that nothing is left open behind it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from discorder.errors import UnusableFile
+from discorder.sessions import StoredSession
+from discorder.sessions.database import Database
+from discorder.sessions.locks import mutex
+from discorder.sessions.rows import Unsound, replace_session, select_book
+
+MakeSession = Callable[..., StoredSession]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BOT = "b" * 64
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    """An open one."""
+    made = Database(path, BOT)
+    made.open(NOW)
+    yield made
+    made.close()
+
+
+def failing(code: int, message: str) -> Callable[..., None]:
+    """What SQLite raises with this result code."""
+
+    def fail(*_: object) -> None:
+        error = sqlite3.OperationalError(message)
+        error.sqlite_errorcode = code
+        raise error
+
+    return fail
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has the file at ``path`` open."""
+    wanted = path.stat()
+    for descriptor in Path("/dev/fd").iterdir():
+        try:
+            found = os.fstat(int(descriptor.name))
+        except OSError:  # that of the listing itself
+            continue
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return True
+    return False
+
+
+def swap_in(other: Path, path: Path) -> None:
+    """Put the file ``other`` where the store is, as who restores a backup does."""
+    path.rename(path.with_name("gone"))
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    shutil.copy(other, path)
+
+
+def test_a_file_that_was_replaced_is_let_go_when_the_new_one_is_opened(database: Database, path: Path) -> None:
+    assert database.is_current
+    path.rename(path.with_name("gone"))
+    assert not database.is_current
+    assert is_open(path.with_name("gone"))
+    database.open(NOW)
+    assert database.is_current
+    assert not is_open(path.with_name("gone"))
+
+
+def test_nothing_is_current_once_it_is_closed(database: Database) -> None:
+    database.close()
+    assert not database.is_current
+    with pytest.raises(sqlite3.OperationalError, match="not open"):
+        database.write_sessions({})
+
+
+def test_what_an_open_file_holds_can_be_read_after_it_was_removed(
+    database: Database, make_session: MakeSession, path: Path
+) -> None:
+    database.write_sessions({(0, 1): make_session()})
+    path.unlink()
+    assert database.read_sessions() == [make_session()]
+
+
+def test_a_file_that_could_not_be_opened_is_read_and_not_trusted_unchecked(
+    database: Database, make_session: MakeSession, path: Path
+) -> None:
+    """A read-only file, for example: what it holds is still of use, unless it is damaged."""
+    database.write_sessions({(0, 1): make_session()})
+    database.close()
+    reader = Database(path, BOT)
+    assert reader.read_sessions() == [make_session()]
+    spoil_index(path)
+    with pytest.raises(Unsound):
+        reader.read_sessions()
+
+
+def spoil_index(path: Path) -> None:
+    """Another bot in the index than in the table: only a check of the whole file finds that."""
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE '%auto%session%'").fetchone()
+    content, start, end = path.read_bytes(), (page - 1) * 4096, page * 4096
+    path.write_bytes(content[:start] + content[start:end].replace(b"b" * 64, b"c" * 64) + content[end:])
+
+
+def test_a_damaged_file_is_set_aside_and_let_go(database: Database, make_session: MakeSession, path: Path) -> None:
+    database.write_sessions({(0, 1): make_session()})
+    database.close()
+    spoil_index(path)
+    aside = database.open(NOW)
+    assert aside is not None
+    assert not is_open(aside)
+    assert database.read_sessions() == []
+
+
+@pytest.mark.parametrize("missing", ["DROP TABLE session", "ALTER TABLE session DROP COLUMN seq", "DROP TABLE debit"])
+def test_a_file_without_what_it_must_have_is_set_aside(database: Database, path: Path, missing: str) -> None:
+    database.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(missing)
+    assert database.open(NOW) is not None
+    assert database.read_sessions() == []
+
+
+@pytest.mark.parametrize("step", ["examine", "select_book"])
+def test_a_file_that_cannot_be_read_just_now_is_neither_opened_nor_set_aside(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What it holds has not been looked at; a moment later it can be."""
+    database.close()
+    busy = failing(sqlite3.SQLITE_BUSY, "database is locked")
+
+    def busy_once(*_: object) -> None:
+        monkeypatch.undo()
+        busy()
+
+    monkeypatch.setattr(f"discorder.sessions.database.{step}", busy_once)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        database.open(NOW)
+    assert not database.is_current
+    assert not list(path.parent.glob("*corrupt*"))
+    assert database.open(NOW) is None
+    assert database.is_current
+
+
+def test_the_log_of_a_damaged_file_goes_aside_with_it(path: Path) -> None:
+    """It belongs to that file; the new one must not be told from it."""
+    path.parent.mkdir()
+    log = path.with_name(f"{path.name}-wal")
+    for file in (path, log):
+        file.write_bytes(file.name.encode() * 1000)
+    database = Database(path, BOT)
+    aside = database.open(NOW)
+    database.close()
+    assert aside is not None
+    assert aside.with_name(f"{aside.name}-wal").read_bytes() == log.name.encode() * 1000
+    assert not log.exists()
+
+
+def kill_in_the_middle(path: Path, *before: str) -> None:
+    """Leave at ``path`` what a process leaves that is killed as it commits: a file that is there in part, and a journal."""
+    at_work = path.with_name("at-work")
+    with closing(sqlite3.connect(at_work, isolation_level=None)) as connection:
+        for statement in (*before, "PRAGMA cache_size = 1", "BEGIN", "CREATE TABLE half (made)"):
+            connection.execute(statement)
+        connection.execute("INSERT INTO half VALUES (zeroblob(100000))")
+        for suffix in ("", "-journal"):
+            shutil.copy(at_work.with_name(at_work.name + suffix), path.with_name(path.name + suffix))
+
+
+def test_a_store_that_was_left_half_made_is_made_anew(path: Path) -> None:
+    """Only who may write can undo what the journal holds; a kill must not cost the store for ever."""
+    path.parent.mkdir()
+    kill_in_the_middle(path)
+    database = Database(path, BOT)
+    assert database.open(NOW) is None
+    assert database.read_sessions() == []
+    database.close()
+
+
+def test_a_damaged_file_with_a_journal_is_set_aside_too(path: Path) -> None:
+    path.parent.mkdir()
+    for suffix in ("", "-journal"):
+        path.with_name(path.name + suffix).write_bytes(b"garbage" * 1000)
+    database = Database(path, BOT)
+    assert database.open(NOW) is not None
+    database.close()
+
+
+def test_another_program_that_was_killed_gets_no_tables_of_ours(path: Path) -> None:
+    path.parent.mkdir()
+    kill_in_the_middle(path, "CREATE TABLE precious (x)")
+    with pytest.raises(UnusableFile, match="another program"):
+        Database(path, BOT).open(NOW)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("precious",)]
+
+
+OUT_OF_SPACE = [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO]
+
+
+@pytest.mark.parametrize("number", [*OUT_OF_SPACE, errno.EACCES, errno.EROFS])
+def test_a_lack_that_may_pass_is_no_reason_to_give_up(path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """No space, no descriptor, a disk that fails: tried again. What may not be made there never will be."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    database = Database(path, BOT)
+    path.parent.mkdir()
+    monkeypatch.setattr("discorder.sessions.database.os.open", refuse)
+    with pytest.raises(OSError if number in OUT_OF_SPACE else UnusableFile, match=os.strerror(number)):
+        database.open(NOW)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_file_that_may_only_be_read_is_no_reason_to_give_up(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    """It may not even be opened for writing; one that may not be read either is of no use."""
+    database.close()
+    monkeypatch.setattr("discorder.sessions.database.os.access", lambda _, mode: readable and mode == os.R_OK)
+    with pytest.raises(PermissionError if readable else UnusableFile, match="read-only"):
+        database.open(NOW)
+    assert not is_open(path)
+
+
+def test_a_file_that_is_gone_while_it_is_opened_is_no_reason_to_give_up(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removed it has left room for another."""
+    database.close()
+    cannot_open = failing(sqlite3.SQLITE_CANTOPEN, "unable to open database file")
+
+    def gone(*_: object) -> None:
+        path.unlink()
+        cannot_open()
+
+    monkeypatch.setattr("discorder.sessions.database.examine", gone)
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        database.open(NOW)
+
+
+def test_folders_are_made_for_it(path: Path) -> None:
+    """As many as are missing, for nobody else to look into."""
+    database = Database(path.parent / "far" / "away" / path.name, BOT)
+    database.open(NOW)
+    database.close()
+    assert database.path.exists()
+    assert database.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_who_opens_waits_for_others_that_do(path: Path) -> None:
+    """Two that find the same damaged file must not both set it aside."""
+    database = Database(path, BOT)
+    database.lock_directory.mkdir(parents=True)
+    opened = threading.Event()
+
+    def open_it() -> None:
+        database.open(NOW)
+        opened.set()
+        database.close()
+
+    opening = threading.Thread(target=open_it)
+    with mutex(database.lock_directory, blocking=True):
+        opening.start()
+        assert not opened.wait(0.05)
+        assert not path.exists()
+    opening.join(5.0)
+    assert opened.is_set()
+
+
+def test_whoever_comes_first_makes_the_place_where_others_wait(database: Database) -> None:
+    assert (database.lock_directory / "mutex").exists()
+    assert database.lock_directory.stat().st_mode & 0o777 == 0o700
+
+
+# ---------------------------------------------------------------- transactions
+
+
+def test_damage_that_is_found_in_use_is_told_and_the_file_let_go(
+    database: Database, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next `open` sets it aside."""
+    damaged = failing(sqlite3.SQLITE_CORRUPT_INDEX, "database disk image is malformed")
+    with monkeypatch.context() as patch:
+        patch.setattr("discorder.sessions.database.replace_session", damaged)
+        with pytest.raises(Unsound, match="malformed"):
+            database.write_sessions({(0, 1): make_session()})
+    assert not database.is_current
+
+
+def test_a_change_of_the_book_waits_longer_and_for_the_disk_if_it_must(
+    database: Database, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A debit may not be lost with the machine, and is worth five seconds; a sequence is written again anyway."""
+    seen: list[tuple[int, int]] = []
+
+    def noted(work: Callable[..., object]) -> Callable[..., object]:
+        def note(connection: sqlite3.Connection, *rest: object) -> object:
+            pragmas = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "busy_timeout"))
+            seen.append((next(pragmas), next(pragmas)))
+            return work(connection, *rest)
+
+        return note
+
+    monkeypatch.setattr("discorder.sessions.database.select_book", noted(select_book))
+    monkeypatch.setattr("discorder.sessions.database.replace_session", noted(replace_session))
+    database.write_sessions({(0, 1): make_session()})
+    database.transact(lambda book: (book, None), durable=True)
+    database.transact(lambda book: (book, None), durable=False)
+    full, normal = 2, 1
+    assert seen == [(normal, 1_000), (full, 5_000), (normal, 5_000)]
+
+
+# ---------------------------------------------------------------- rows
+
+
+def test_what_is_removed_is_gone_from_the_file(database: Database, make_session: MakeSession, path: Path) -> None:
+    database.write_sessions({(0, 2): make_session(0, 2), (1, 2): make_session(1, 2)})
+    database.write_sessions({(0, 2): None})
+    assert [one.shard for one in database.read_sessions()] == [(1, 2)]
+
+
+def test_what_was_removed_can_be_written_again(database: Database, make_session: MakeSession) -> None:
+    """Whole, though nothing but its sequence has changed since it was there."""
+    database.write_sessions({(0, 1): make_session(seq=1)})
+    database.write_sessions({(0, 1): None})
+    database.write_sessions({(0, 1): make_session(seq=2)})
+    assert database.read_sessions() == [make_session(seq=2)]
+
+
+def test_a_sequence_is_never_given_to_the_session_of_somebody_else(
+    database: Database, make_session: MakeSession
+) -> None:
+    """Another process without a lock has put its own in this place: a mixture of both could not be resumed."""
+    other = Database(database.path, BOT)
+    other.open(NOW)
+    database.write_sessions({(0, 1): make_session(seq=1)})
+    other.write_sessions({(0, 1): make_session(seq=900, session_id="s-2")})
+    database.write_sessions({(0, 1): make_session(seq=2)})
+    assert database.read_sessions() == [make_session(seq=2)]
+    other.close()
+
+
+def test_into_a_file_that_was_put_there_a_session_is_written_whole(
+    database: Database, make_session: MakeSession, path: Path
+) -> None:
+    """The row that a backup has of it may be older in more than its sequence."""
+    session = make_session(seq=1)
+    database.write_sessions({(0, 1): replace(session, intents=1)})
+    database.close()
+    backup = Path(shutil.copy(path, path.with_name("backup")))
+    database.open(NOW)
+    database.write_sessions({(0, 1): session})
+    swap_in(backup, path)
+    database.open(NOW)
+    database.write_sessions({(0, 1): replace(session, seq=2)})
+    assert database.read_sessions() == [replace(session, seq=2)]
