@@ -30,6 +30,7 @@ from discorder.sessions import (
     Ticket,
 )
 from discorder.sessions.book import Later
+from discorder.sessions.bookkeeper import Bookkeeper
 from discorder.sessions.line import Request
 
 T = TypeVar("T")
@@ -427,6 +428,26 @@ async def test_the_reset_counts_from_the_answer_of_a_slow_look_up(clock: FakeClo
     assert answer.until >= clock.now() + timedelta(milliseconds=HOUR_MS)
 
 
+async def test_what_is_sent_while_a_look_up_is_under_way_is_not_taken_for_counted(
+    clock: FakeClock, store: BrokenStore
+) -> None:
+    """The answer is as old as its question, however late it comes."""
+
+    async def look_up() -> StartLimit:
+        await clock.sleep(8)
+        return limit(500, max_concurrency=2)
+
+    gate = IdentifyGate(clock, store, look_up=look_up)
+    gate.set_limits(limit(max_concurrency=2))
+    early = await ticket(gate, 0)
+    await clock.advance(301)
+    asking = asyncio.create_task(gate.admit(1))
+    await settle_loop()
+    early.sent()
+    await finished(clock, asking, 9)
+    assert not (await stored(store)).ledger.debits[early.id].settled
+
+
 async def test_a_faster_fall_of_the_budget_is_noticed(clock: FakeClock, store: BrokenStore) -> None:
     discord = Discord(700)
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
@@ -619,6 +640,27 @@ class SlowStore(MemorySessionStore):
         self.transactions += 1
         await asyncio.sleep(0)
         return await super().transact(change, durable=durable)
+
+
+async def test_what_is_owed_since_a_transaction_began_is_not_taken_for_written() -> None:
+    """Another request gave up on the store and paid without it while this one was being written."""
+    began, on = asyncio.Event(), asyncio.Event()
+
+    class SlowStore(MemorySessionStore):
+        async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
+            began.set()
+            await on.wait()
+            return await super().transact(change, durable=durable)
+
+    store = SlowStore()
+    keeper = Bookkeeper(store)
+    writing = asyncio.create_task(keeper.change(lambda book: (book, None)))
+    await began.wait()
+    keeper.owe(lambda book: Book(book.ledger.debited("paid without the store", 1.0), book.slots))
+    on.set()
+    await writing
+    await keeper.change(lambda book: (book, None))
+    assert "paid without the store" in (await stored(store)).ledger.debits
 
 
 async def test_a_round_of_buckets_is_paid_for_in_one_transaction(clock: FakeClock) -> None:

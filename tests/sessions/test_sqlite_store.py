@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from discorder.clock import FakeClock
-from discorder.errors import StoreUnavailable, UnusableFile
+from discorder.errors import StoreLocked, StoreUnavailable, UnusableFile
 from discorder.sessions import (
     Book,
     MemorySessionStore,
@@ -29,9 +29,11 @@ from discorder.sessions import (
     Untold,
     bot_key,
     default_store_path,
+    hold_shards,
     open_store,
     read_store,
 )
+from discorder.sessions.rows import replace_session
 
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
 MakeSession = Callable[..., StoredSession]
@@ -263,15 +265,20 @@ async def test_damage_found_in_use_is_set_aside_and_the_session_is_stored_again(
 async def test_sessions_are_stored_again_too_when_the_ledger_is_the_first_to_find_the_file_gone(
     make_store: MakeStore, make_session: MakeSession, path: Path
 ) -> None:
-    """It begins the new file; a shard on which nothing happens meanwhile must not be missing there after a kill."""
+    """It begins the new file; a shard on which nothing happens meanwhile must not be missing there after a kill.
+
+    A session that was forgotten must not be there again.
+    """
     store = await make_store()
-    store.save(make_session(0, 2, seq=5), now=True)
-    store.save(make_session(1, 2, seq=6), now=True)
+    for shard in range(3):
+        store.save(make_session(shard, 3, seq=5 + shard), now=True)
+    await store.flush()
+    store.forget(2, 3)
     await store.flush()
     path.rename(path.with_name("gone"))
     await store.transact(lambda book: (book, None))
     await store.flush()
-    assert {key: one.seq for key, one in (await (await make_store()).load(2)).items()} == {0: 5, 1: 6}
+    assert {key: one.seq for key, one in (await (await make_store()).load(3)).items()} == {0: 5, 1: 6}
 
 
 async def test_a_new_file_that_cannot_be_written_yet_still_begins_with_everything(
@@ -370,6 +377,65 @@ async def test_while_writing_fails_the_session_runs_on_and_nothing_is_lost_when_
     await store.flush()
     assert state(store) is StoreState.OK
     assert seq_in_file(path) == 2
+
+
+class HeldUp:
+    """Writing a session waits on the store's thread until it is let on, and then fails if it is to."""
+
+    def __init__(self, *, fails: bool) -> None:
+        self._fails = fails
+        self._under_way, self._on = threading.Event(), threading.Event()
+
+    def replace_session(self, *arguments: Any) -> None:
+        self._under_way.set()
+        assert self._on.wait(10.0), "the test has not let it on"
+        if self._fails:
+            raise sqlite3.OperationalError("disk I/O error")
+        replace_session(*arguments)
+
+    async def under_way(self) -> None:
+        assert await asyncio.to_thread(self._under_way.wait, 10.0), "nothing is written"
+
+    def let_on(self) -> None:
+        self._on.set()
+
+
+async def test_what_is_saved_during_a_write_that_fails_is_not_overwritten_by_the_older(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next session of one shard, and the end of the session of another."""
+    store, disk = await make_store(), HeldUp(fails=True)
+    with monkeypatch.context() as failing:
+        failing.setattr("discorder.sessions.database.replace_session", disk.replace_session)
+        store.save(make_session(0, 2, session_id="older"), now=True)
+        store.save(make_session(1, 2, session_id="ended"), now=True)
+        await disk.under_way()
+        store.save(make_session(0, 2, session_id="newer"))
+        store.forget(1, 2)
+        disk.let_on()
+        await store.flush()
+        assert state(store) is StoreState.FAILING
+    await clock.advance(2.5)
+    await store.flush()
+    assert await (await make_store()).load_all() == [make_session(0, 2, session_id="newer")]
+
+
+async def test_the_shards_are_held_until_the_last_write_is_done(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gets them then must find what this process knew."""
+    store, disk = await make_store(bot="b" * 64), HeldUp(fails=False)
+    monkeypatch.setattr("discorder.sessions.database.replace_session", disk.replace_session)
+    locks = path.with_name(f"{path.name}.locks")
+    await store.hold([(0, 1)])
+    store.save(make_session())
+    closing = asyncio.create_task(store.close())
+    await disk.under_way()
+    with pytest.raises(StoreLocked):
+        await hold_shards(locks, "b" * 64, [(0, 1)], clock=clock)
+    disk.let_on()
+    await closing
+    (await hold_shards(locks, "b" * 64, [(0, 1)], clock=clock)).release()
 
 
 async def test_a_store_that_failed_at_start_is_tried_again_without_a_save(

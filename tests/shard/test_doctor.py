@@ -18,8 +18,9 @@ from discorder.runtime.watchdog import LoopLag, Watchdog
 from discorder.shard.doctor import Doctor
 from discorder.simulator import Simulator
 from discorder.statemachine import State
+from discorder.statemachine.heartbeat import Pulse
 from discorder.statemachine.table import DEADLINES, READY_DEADLINE
-from discorder.statemachine.triggers import Timeout, Trigger
+from discorder.statemachine.triggers import Timeout, Trigger, Zombie
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.wire import Event, Op
 
@@ -59,6 +60,31 @@ async def test_a_deadline_that_replaces_one_is_kept_although_the_first_has_just_
     assert [timeout.visit for timeout in posted if isinstance(timeout, Timeout)] == [1]
     await clock.advance(2.0)
     assert [timeout.visit for timeout in posted if isinstance(timeout, Timeout)] == [1, 2]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+async def test_what_was_due_in_one_state_does_not_blind_the_doctor_in_the_next(
+    exchange: Exchange, *, overtaken: bool
+) -> None:
+    """A deadline of the handshake runs on, or its report was overtaken by RESUMED: a dead socket is noticed all the same."""
+    clock, posted = FakeClock(), list[Trigger]()
+    tracker = ShardTracker(0, 1, clock)
+    tracker.entered(State.RESUMING)
+    tracker.pulse = Pulse(40.0, clock.monotonic())
+    doctor = Doctor(exchange.dial((0, 1)), tracker=tracker, clock=clock, post=posted.append)
+    task = asyncio.ensure_future(doctor.run())
+    doctor.arm(DEADLINES[State.RESUMING], 1)
+    await clock.advance(31.0 if overtaken else 1.0)
+    tracker.entered(State.READY)
+    doctor.state_entered()
+    await clock.advance(50.0)
+    assert [type(one) for one in posted] == [Timeout] * overtaken, "the deadline of a state that was left"
+    tracker.pulse.sent(clock.monotonic())
+    doctor.beating()
+    await clock.advance(21.0)
+    assert [type(one) for one in posted] == [Timeout] * overtaken + [Zombie], "nothing came for half an interval"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
