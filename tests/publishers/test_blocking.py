@@ -265,6 +265,24 @@ async def test_a_congested_publisher_that_drains_lets_the_shard_reconnect_at_onc
     assert shard.resume_seq(SESSION, 31) == 31
 
 
+async def test_a_congested_publisher_asks_to_wait_while_a_large_event_is_still_held(
+    fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
+) -> None:
+    """Its queue is half empty, and what would come next has no room in it all the same."""
+    sink = Sink()
+    fan_out.add(sink, DeliveryOptions(required=True, max_bytes=100))
+    await fan_out.open()
+    sink.failing = OSError("the disk is away")
+    shard.hand_over(events([1], size=90))
+    await settle_loop()  # that one is in hand
+    shard.hand_over([*events([2], size=40), *events([3], size=80)])
+    await clock.advance(10.1)
+    assert fan_out.health[0].queued_bytes == 120
+    assert not shard.may_open()
+    await mend(sink, clock)
+    assert shard.may_open()
+
+
 async def test_what_is_held_while_a_session_is_opened_shuts_nobody_out(
     shard: ShardDelivery, stuck: Sink, congested: list[str], clock: FakeClock
 ) -> None:

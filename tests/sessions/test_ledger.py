@@ -283,6 +283,14 @@ def test_a_clock_set_back_closes_a_bucket_for_a_spacing_only() -> None:
     taken(after, 0, "b", back + SPACING)
 
 
+def test_a_clock_set_back_closes_a_bucket_whose_holder_died_for_as_long_as_a_ticket_holds_it() -> None:
+    held = taken(book(), 0, "a", NOW)
+    back = NOW - 3600
+    after, outcome = held.take(0, "b", now=back, shard_count=1)
+    assert outcome == Later(HOLD)
+    taken(after, 0, "b", back + HOLD)
+
+
 def test_a_book_that_was_begun_anew_is_completed_from_the_one_that_is_known() -> None:
     """What it holds itself is newer."""
     known = taken(taken(book(), 0, "a", NOW), 1, "b", NOW)

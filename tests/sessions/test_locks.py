@@ -229,6 +229,30 @@ async def test_a_second_starter_waits_for_the_one_that_is_starting(directory: Pa
     (await two).release()
 
 
+async def test_nobody_else_starts_while_shards_are_taken(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another layout left behind is removed then, and must not be somebody's new lock."""
+    (await held(directory, (0, 4), (1, 2))).release()
+    lock, mutex = fcntl.flock, directory / "mutex"
+    alone: list[bool] = []
+
+    def watched(descriptor: int, operation: int) -> None:
+        if os.fstat(descriptor).st_ino != mutex.stat().st_ino:
+            other = os.open(mutex, os.O_RDWR)
+            try:
+                lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                alone.append(True)
+            else:
+                alone.append(False)
+            finally:
+                os.close(other)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", watched)
+    (await held(directory, (0, 1))).release()
+    assert alone == [True] * 3, "the shard itself, and two of other layouts"
+
+
 async def test_a_store_holds_its_shards_until_it_is_closed(tmp_path: Path) -> None:
     path, clock = tmp_path / "s.sqlite3", FakeClock()
     one, two = (SqliteSessionStore(path, bot=BOT, clock=clock) for _ in range(2))
