@@ -135,6 +135,16 @@ async def test_a_beat_that_is_written_while_nothing_else_is_due_is_watched(watch
     assert watched.said == [(25.0, Zombie)]
 
 
+async def test_a_doctor_that_was_told_nothing_yet_watches_the_connection_as_it_finds_it(watched: Watched) -> None:
+    """It begins between two states."""
+    pulse = watched.tracker.pulse = Pulse(INTERVAL, 0.0)
+    watched.tracker.entered(State.IDENTIFYING)
+    pulse.sent(0.0)
+    watched.doctor.beating()
+    await watched.clock.advance(30.0)
+    assert watched.said == [(20.0, Zombie)]
+
+
 async def test_a_probe_that_is_not_answered_is_told_apart_from_a_beat_that_is_not(watched: Watched) -> None:
     """After five seconds; a beat that is overdue before that is what it is."""
     pulse = watched.tracker.pulse = Pulse(INTERVAL, 0.0)
