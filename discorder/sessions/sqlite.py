@@ -109,19 +109,20 @@ class SqliteSessionStore:
         await self.flush()
         if self._health.state is StoreState.UNUSABLE:
             return sorted(self._latest.values(), key=layout_order)
-        try:
-            stored = await self._on_thread(self._database.read_sessions)
-        except _FAILURES as error:
-            self._note_failure(error)
-            return sorted(self._latest.values(), key=layout_order)
-        kept = {session.shard: session for session in stored}
-        for shard, session in self._pending.items():  # what a failing disk has not taken yet
-            kept.pop(shard, None)
-            if session is not None:
-                for old in superseded(shard, kept):
-                    del kept[old]
-                kept[shard] = session
-        return sorted(kept.values(), key=layout_order)
+        async with self._writing:  # what a try is about to write is neither in the file nor pending
+            try:
+                stored = await self._on_thread(self._database.read_sessions)
+            except _FAILURES as error:
+                self._note_failure(error)
+                return sorted(self._latest.values(), key=layout_order)
+            kept = {session.shard: session for session in stored}
+            for shard, session in self._pending.items():  # what a failing disk has not taken yet
+                kept.pop(shard, None)
+                if session is not None:
+                    for old in superseded(shard, kept):
+                        del kept[old]
+                    kept[shard] = session
+            return sorted(kept.values(), key=layout_order)
 
     def save(self, session: StoredSession, *, now: bool = False) -> None:
         for shard in superseded(session.shard, self._latest):

@@ -1,0 +1,197 @@
+"""When the store writes by itself, and what it answers while it cannot."""
+
+# ruff: noqa: ASYNC240  # the tests arrange files, nobody else is on the loop
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from discorder.clock import FakeClock
+from discorder.errors import UnusableFile
+from discorder.sessions import SqliteSessionStore, StoredSession, StoreState
+
+MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
+MakeSession = Callable[..., StoredSession]
+
+
+async def until(predicate: Callable[[], object]) -> None:
+    """Let the store's thread work until then, for at most five seconds."""
+    async with asyncio.timeout(5.0):
+        while not predicate():  # noqa: ASYNC110  # what is waited for happens in a thread
+            await asyncio.sleep(0.002)
+
+
+def seqs_in(path: Path) -> list[int]:
+    """What another process would read right now."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [seq for (seq,) in connection.execute("SELECT seq FROM session ORDER BY shard_id")]
+
+
+def failing(*_: object) -> None:
+    """For what a broken disk does to each write or reading."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    raise error
+
+
+# ---------------------------------------------------------------- by itself
+
+
+async def test_what_can_wait_is_written_within_a_second_and_what_cannot_at_once(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    """Nobody has to ask for it; and what is forgotten is gone at once."""
+    store = await make_store()
+    store.save(make_session(0, 2, seq=1))
+    await clock.advance(1.1)
+    await until(lambda: seqs_in(path) == [1])
+    store.save(make_session(1, 2, seq=2), now=True)
+    await until(lambda: seqs_in(path) == [1, 2])
+    store.forget(0, 2)
+    await until(lambda: seqs_in(path) == [2])
+    assert clock.next_due() is None
+
+
+async def test_a_save_for_now_takes_with_it_what_was_waiting(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    """The second that was left has nothing more to write."""
+    store = await make_store()
+    store.save(make_session(0, 2, seq=1))
+    store.save(make_session(1, 2, seq=2), now=True)
+    await until(lambda: seqs_in(path) == [1, 2])
+    assert clock.next_due() is None
+
+
+async def test_a_save_that_comes_while_another_waits_does_not_put_it_off(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    store = await make_store()
+    store.save(make_session(seq=1))
+    await clock.advance(0.7)
+    store.save(make_session(seq=2))
+    await clock.advance(0.4)
+    await until(lambda: seqs_in(path) == [2])
+
+
+async def test_layouts_that_take_turns_between_two_writes_leave_the_last_one(
+    make_store: MakeStore, make_session: MakeSession
+) -> None:
+    store = await make_store()
+    for shard_count in (1, 2, 1):
+        store.save(make_session(0, shard_count, seq=shard_count))
+    assert [one.shard for one in await store.load_all()] == [(0, 1)]
+
+
+async def test_a_store_that_has_just_been_opened_has_nothing_to_write(make_store: MakeStore, path: Path) -> None:
+    """Who only looks at it does not wait for somebody else's write."""
+    store = await make_store()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await store.load_all() == []
+    assert store.health.state is StoreState.OK
+
+
+# ---------------------------------------------------------------- while it cannot
+
+
+async def test_before_it_is_opened_nothing_is_kept(path: Path, clock: FakeClock) -> None:
+    health = SqliteSessionStore(path, bot="b" * 64, clock=clock).health
+    assert str(health) == "failing: the session store is not open yet"
+    assert not health.durable
+
+
+async def test_what_could_not_be_written_yet_is_loaded_as_if_it_were(
+    make_store: MakeStore, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over what the file still says: newer, forgotten, of another layout."""
+    store = await make_store()
+    for shard_id in range(4):
+        store.save(make_session(shard_id, 4, seq=1))
+    await store.flush()
+    monkeypatch.setattr("discorder.sessions.database.Database.write_sessions", failing)
+    store.save(make_session(0, 4, seq=2))
+    store.forget(1, 4)
+    store.save(make_session(2, 8, seq=3))
+    stored = [(one.shard, one.seq) for one in await store.load_all()]
+    assert stored == [((0, 4), 2), ((3, 4), 1), ((2, 8), 3)]
+    assert store.health.state is StoreState.FAILING
+
+
+async def test_a_file_that_cannot_be_read_is_told_and_read_again_later(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile what this process has saved is all that is known."""
+    other = await make_store()
+    other.save(make_session(0, 2), now=True)
+    await other.flush()
+    store = await make_store()
+    store.save(make_session(1, 2), now=True)
+    await store.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr("discorder.sessions.database.Database.read_sessions", failing)
+        assert await store.load_all() == [make_session(1, 2)]
+        assert store.health.state is StoreState.FAILING
+        assert "disk I/O error" in store.health.reason
+    await clock.advance(2.5)
+    await until(lambda: store.health.state is StoreState.OK)
+    assert set(await store.load(2)) == {0, 1}
+
+
+async def test_a_store_that_is_given_up_still_knows_what_was_saved(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    """Of each shard the last, and nothing that was forgotten; it is not tried again."""
+    await (await make_store()).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    store = await make_store()
+    for shard in ((0, 1), (2, 4), (1, 4), (3, 4)):
+        store.save(make_session(*shard))
+    store.forget(3, 4)
+    assert [one.shard for one in await store.load_all()] == [(1, 4), (2, 4)]
+    assert clock.next_due() is None
+
+
+async def test_a_store_that_turns_newer_in_use_is_given_up(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    """An upgrade beside us: what waited for the disk stays known, and the file untouched."""
+    store = await make_store()
+    store.save(make_session(seq=1))
+    path.rename(path.with_name("gone"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 0x44534352")
+        connection.execute("PRAGMA user_version = 2")
+    await store.flush()
+    assert store.health.state is StoreState.UNUSABLE
+    assert clock.next_due() is None
+    assert await store.load_all() == [make_session(seq=1)]
+    await store.flush()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_where_no_lock_can_be_made_only_a_store_that_keeps_nothing_runs_on(
+    make_store: MakeStore, path: Path, durable: bool
+) -> None:
+    """Two owners of one shard would write over each other."""
+    path.parent.mkdir()
+    path.with_name(f"{path.name}.locks").write_text("in the way")
+    if not durable:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA application_id = 0x44534352")
+            connection.execute("PRAGMA user_version = 2")
+    store = await make_store()
+    if durable:
+        with pytest.raises(UnusableFile, match="cannot lock shards in "):
+            await store.hold([(0, 1)])
+    else:
+        await store.hold([(0, 1)])
