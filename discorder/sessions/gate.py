@@ -119,11 +119,8 @@ class IdentifyGate:
 
     async def flush(self) -> None:
         """Return once every `Ticket.sent`, `Ticket.refund` and `set_limits` so far is in the store, or noted as owed to it."""
-        while tasks := tuple(self._tasks):
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._tasks.difference_update(
-                tasks
-            )  # their callbacks may not have run: awaiting what is done gives nobody a turn
+        while tasks := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(tasks)
 
     async def close(self) -> None:
         """Refuse whoever waits, and flush. To be called before the store is closed; idempotent."""

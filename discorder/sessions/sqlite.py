@@ -64,7 +64,7 @@ class SqliteSessionStore:
         self._pending: dict[Shard, StoredSession | None] = {}
         self._begun_anew = False  # a file was opened in which what this process has saved may be missing
         self._writing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self._timer: Timer | None = None
         self._locks: list[ShardLocks] = []
         self._closed = False
@@ -139,17 +139,19 @@ class SqliteSessionStore:
 
     async def flush(self) -> None:
         async with self._writing:
-            while self._is_owed_anything and not self._closed and self._health.state is not StoreState.UNUSABLE:
-                if not await self._write_pending():
-                    return
+            if self._is_owed_anything and not self._closed and self._health.state is not StoreState.UNUSABLE:
+                await self._write_pending()
 
     @property
     def _is_owed_anything(self) -> bool:
         return bool(self._pending) or self._failing or self._begun_anew
 
     async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
-        if self._closed or self._health.state is StoreState.UNUSABLE:
-            raise StoreUnavailable(self._health.reason or "the session store is closed")
+        if self._closed:
+            msg = "the session store is closed"
+            raise StoreUnavailable(msg)
+        if self._health.state is StoreState.UNUSABLE:
+            raise StoreUnavailable(self._health.reason)
 
         def on_thread() -> T:
             if not self._database.is_current:
@@ -178,14 +180,12 @@ class SqliteSessionStore:
         finally:
             self._closed = True
             self._stop_timer()
-            tasks = [*self._tasks]
-            for task in tasks:
-                task.cancel()
             self._thread.submit(self._database.close)  # again, for a close that was cancelled
             self._thread.shutdown()  # joins, so that nothing is written after the shards are let go
             for locks in self._locks:
                 locks.release()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._tasks:
+                await asyncio.wait(self._tasks)  # what they still have to write, the store refuses now
 
     # --- writing --------------------------------------------------------------------------------------------------------
 
@@ -203,15 +203,14 @@ class SqliteSessionStore:
     def _start_writing(self) -> None:
         self._timer = None
         task = asyncio.get_running_loop().create_task(self.flush(), name="discorder-store-flush")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks = [*(one for one in self._tasks if not one.done()), task]
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    async def _write_pending(self) -> bool:
+    async def _write_pending(self) -> None:
         """One try; what was not written stays pending, unless something newer took its place meanwhile."""
         batch, self._pending = self._pending, {}
         written = False
@@ -236,7 +235,6 @@ class SqliteSessionStore:
                 self._pending = {**batch, **self._pending}
         if written:
             self._note_success()
-        return written
 
     # --- the store's thread ---------------------------------------------------------------------------------------------
 

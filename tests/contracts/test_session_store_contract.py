@@ -140,7 +140,7 @@ async def test_a_change_that_raises_changes_nothing(store: SessionStore) -> None
 async def test_closing_twice_is_no_error_and_a_closed_store_changes_no_book(store: SessionStore) -> None:
     await store.close()
     await store.close()
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="closed"):
         await store.transact(lambda book: (book, None))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from discorder.clock import FakeClock
-from discorder.errors import UnusableFile
+from discorder.errors import StoreUnavailable, UnusableFile
 from discorder.sessions import SqliteSessionStore, StoredSession, StoreState
 
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
@@ -33,7 +34,7 @@ def seqs_in(path: Path) -> list[int]:
         return [seq for (seq,) in connection.execute("SELECT seq FROM session ORDER BY shard_id")]
 
 
-def failing(*_: object) -> None:
+def failing(*_: object, **__: object) -> None:
     """For what a broken disk does to each write or reading."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR
@@ -61,12 +62,15 @@ async def test_what_can_wait_is_written_within_a_second_and_what_cannot_at_once(
 async def test_a_save_for_now_takes_with_it_what_was_waiting(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
 ) -> None:
-    """The second that was left has nothing more to write."""
+    """The second that was left has nothing more to write; the next save has one of its own."""
     store = await make_store()
     store.save(make_session(0, 2, seq=1))
     store.save(make_session(1, 2, seq=2), now=True)
     await until(lambda: seqs_in(path) == [1, 2])
     assert clock.next_due() is None
+    store.save(make_session(0, 2, seq=3))
+    await clock.advance(1.1)
+    await until(lambda: seqs_in(path) == [3, 2])
 
 
 async def test_a_save_that_comes_while_another_waits_does_not_put_it_off(
@@ -95,6 +99,63 @@ async def test_a_store_that_has_just_been_opened_has_nothing_to_write(make_store
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert await store.load_all() == []
+    assert store.health.state is StoreState.OK
+
+
+# ---------------------------------------------------------------- the end
+
+
+def threads() -> list[threading.Thread]:
+    """Those of stores."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("discorder-store")]
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_close_that_is_cancelled_leaves_nothing_behind(
+    make_store: MakeStore, make_session: MakeSession, turns: int
+) -> None:
+    """No thread, no task, no connection with a log beside the file, whatever was under way."""
+    store = await make_store()
+    await store.hold([(0, 1)])
+    store.save(make_session(seq=1), now=True)
+    closing_down = asyncio.create_task(store.close())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    closing_down.cancel()
+    await asyncio.gather(closing_down, return_exceptions=True)
+    await store.close()
+    assert threads() == []
+    assert not store.path.with_name(f"{store.path.name}-wal").exists()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    other = await make_store()
+    await other.hold([(0, 1)])
+
+
+async def test_a_file_that_is_slow_to_close_does_not_hold_up_the_loop(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await make_store()
+    turned = threading.Event()
+    waited: list[bool] = []
+    monkeypatch.setattr("discorder.sessions.database.Database.close", lambda _: waited.append(turned.wait(2.0)))
+    asyncio.get_running_loop().call_later(0.01, turned.set)
+    await store.close()
+    assert waited[0]
+
+
+async def test_what_is_saved_after_the_end_is_not_written(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    """Somebody else may hold the shard by now. It is known all the same, and no failure of the store."""
+    store = await make_store()
+    store.save(make_session(seq=1))
+    await store.close()
+    store.save(make_session(seq=2))
+    store.save(make_session(seq=3), now=True)
+    await store.flush()
+    assert clock.next_due() is None
+    assert seqs_in(path) == [1]
+    assert await store.load_all() == [make_session(seq=3)]
     assert store.health.state is StoreState.OK
 
 
@@ -142,6 +203,40 @@ async def test_a_file_that_cannot_be_read_is_told_and_read_again_later(
     await clock.advance(2.5)
     await until(lambda: store.health.state is StoreState.OK)
     assert set(await store.load(2)) == {0, 1}
+
+
+async def test_a_book_that_cannot_be_changed_is_told_and_changed_again_later(
+    make_store: MakeStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has to be saved for the next try."""
+    store = await make_store()
+    with monkeypatch.context() as patch:
+        patch.setattr("discorder.sessions.database.Database.transact", failing)
+        with pytest.raises(StoreUnavailable, match="disk I/O error"):
+            await store.transact(lambda book: (book, None))
+    assert store.health.state is StoreState.FAILING
+    await clock.advance(2.5)
+    await until(lambda: store.health.state is StoreState.OK)
+    assert await store.transact(lambda book: (book, "done")) == "done"
+
+
+async def test_a_store_that_a_ticket_finds_newer_is_given_up_and_left_alone(
+    make_store: MakeStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not looked at for every ticket that follows."""
+    store = await make_store()
+    path.rename(path.with_name("gone"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 0x44534352")
+        connection.execute("PRAGMA user_version = 2")
+    with pytest.raises(StoreUnavailable, match="newer version"):
+        await store.transact(lambda book: (book, None))
+    assert store.health.state is StoreState.UNUSABLE
+    looks: list[object] = []
+    monkeypatch.setattr("discorder.sessions.database.Database.open", lambda *_: looks.append(1))
+    with pytest.raises(StoreUnavailable, match="newer version"):
+        await store.transact(lambda book: (book, None))
+    assert looks == []
 
 
 async def test_a_store_that_is_given_up_still_knows_what_was_saved(
