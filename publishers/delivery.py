@@ -162,8 +162,14 @@ class ShardDelivery:
         shard, handed = self._shard_id, self._handed
         if handed is None or handed.session != session:
             return None
-        reached = [lane for lane in self._blocking() if lane.mark(shard) is not None]
-        marks = [lane.delivered(shard) if lane.required else lane.mark(shard) for lane in reached]
-        if any(mark is None or mark.session != session for mark in marks):
-            return None
-        return min([handed.seq, *(mark.seq for mark in marks if mark is not None)])
+        reached = handed.seq
+        for lane in self._blocking():
+            mark = lane.mark(shard)
+            if mark is None:  # it was handed nothing yet
+                continue
+            if lane.required:
+                mark = lane.delivered(shard)
+            if mark is None or mark.session != session:
+                return None
+            reached = min(reached, mark.seq)
+        return reached

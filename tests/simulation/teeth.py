@@ -68,8 +68,8 @@ MUTATIONS = (
     Mutation(
         "checkpoint too early: what was received counts as delivered",
         "publishers/delivery.py",
-        "lane.delivered(shard) if lane.required else lane.mark(shard)",
-        "lane.mark(shard)",
+        "            if lane.required:\n                mark = lane.delivered(shard)\n",
+        "",
     ),
     Mutation(
         "fan-out: the mark moves although the event was refused",
