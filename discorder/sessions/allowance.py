@@ -62,30 +62,31 @@ class Allowance:
         if self._looking is not None:
             self._looking.cancel()
 
-    async def refresh(self, older_than: float) -> bool:
-        """Look up anew if the last answer is older than that, or its reset has passed; True if an answer came."""
+    async def refresh(self, older_than: float) -> StartLimit | None:
+        """Look up anew if the last answer is older than that, or its reset has passed. The answer, if one came."""
         if self._look_up is None:
-            return False
+            return None
         async with self._turn:
             now = self._clock.monotonic()
             reset_passed = self.limit is not None and self.age * 1000 >= self.limit.reset_after_ms
             asked_just_now = now - self._asked_at < LOOK_UP_WITHIN
             if self._closed or (self.age < older_than and not reset_passed) or asked_just_now:
-                return False
+                return None
             self._asked_at, asked_at = now, self._wall()
             self._looking = asyncio.ensure_future(within(self._clock, LOOK_UP_WITHIN, self._look_up()))
             await asyncio.wait({self._looking})
             looking, self._looking = self._looking, None
             if looking.cancelled():
-                return False
+                return None
             error = looking.exception()
             if error is None:
-                await self.heard(_counted_from(looking.result(), self._clock.monotonic() - now), asked_at)
-                return True
+                limit = _counted_from(looking.result(), self._clock.monotonic() - now)
+                await self.heard(limit, asked_at)
+                return limit
             if not isinstance(error, DiscorderError | OSError):  # TimeoutError is an OSError
                 raise error
             logger.info("Could not look up the identify budget", error=str(error))
-            return False
+            return None
 
     async def heard(self, limit: StartLimit, at: float) -> None:
         """Take over an answer. ``at``: wall time at which Discord was asked."""

@@ -143,7 +143,7 @@ class IdentifyGate:
         bucket = self._line.bucket(request.shard_id)
         before = self._line.before(request)
         ahead = before + self._line.coming_back_before(request.shard_id)
-        if left <= 0 or ahead * self._spacing > left:
+        if ahead * self._spacing >= left:
             return self._send_away(request.shard_id, bucket, ahead)
         if before:
             return Later(left)
@@ -178,8 +178,7 @@ class IdentifyGate:
         paying = self._spawn(self._pay(request, bucket))
         try:
             return await within(self._clock, seconds, asyncio.shield(paying))
-        except (TimeoutError, asyncio.CancelledError):
-            request.withdrawn = True
+        except (TimeoutError, asyncio.CancelledError):  # the request is withdrawn before anybody else has a turn
             if paying.done():
                 _give_back(paying)
             raise
@@ -221,7 +220,6 @@ class IdentifyGate:
         )
 
     async def _pay_without_store(self, ticket: Ticket) -> Taken | Later | Refusal:
-        await self._refresh(FRESH)
         if self._allowance.age > FRESH:
             reason = "the session store cannot be used, and no fresh GET /gateway/bot says what is left"
             return self._refusal(RETRY_AFTER, reason, RefusalCause.LOOK_UP)
@@ -241,19 +239,16 @@ class IdentifyGate:
 
     async def _heard(self, limit: StartLimit, at: float) -> None:
         await self._allowance.heard(limit, at)
-        self._limits_changed()
+        self._line.wake_all()
 
     async def _refresh(self, older_than: float) -> bool:
-        """See `Allowance.refresh`."""
-        answered = await self._allowance.refresh(older_than)
-        if answered:
-            self._limits_changed()
-        return answered
-
-    def _limits_changed(self) -> None:
-        if self._allowance.limit is not None:
-            self._line.set_concurrency(self._allowance.limit.max_concurrency)
+        """See `Allowance.refresh`; True if an answer came."""
+        limit = await self._allowance.refresh(older_than)
+        if limit is None:
+            return False
+        self._line.set_concurrency(limit.max_concurrency)
         self._line.wake_all()
+        return True
 
     async def _record(self, bucket: int, change: Callable[[Book], Book]) -> None:
         await self._keeper.record(change)

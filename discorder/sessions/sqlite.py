@@ -208,7 +208,6 @@ class SqliteSessionStore:
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     async def _write_pending(self) -> None:
         """One try; what was not written stays pending, unless something newer took its place meanwhile."""

@@ -28,6 +28,10 @@ async def until(predicate: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
+def state(store: SqliteSessionStore) -> StoreState:
+    return store.health.state
+
+
 def seqs_in(path: Path) -> list[int]:
     """What another process would read right now."""
     with closing(sqlite3.connect(path)) as connection:
@@ -52,8 +56,11 @@ async def test_what_can_wait_is_written_within_a_second_and_what_cannot_at_once(
     store.save(make_session(0, 2, seq=1))
     await clock.advance(1.1)
     await until(lambda: seqs_in(path) == [1])
+    store.save(make_session(0, 2, seq=2))
+    await clock.advance(1.1)
+    await until(lambda: seqs_in(path) == [2])
     store.save(make_session(1, 2, seq=2), now=True)
-    await until(lambda: seqs_in(path) == [1, 2])
+    await until(lambda: seqs_in(path) == [2, 2])
     store.forget(0, 2)
     await until(lambda: seqs_in(path) == [2])
     assert clock.next_due() is None
@@ -99,7 +106,7 @@ async def test_a_store_that_has_just_been_opened_has_nothing_to_write(make_store
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert await store.load_all() == []
-    assert store.health.state is StoreState.OK
+    assert state(store) is StoreState.OK
 
 
 # ---------------------------------------------------------------- the end
@@ -131,6 +138,21 @@ async def test_a_close_that_is_cancelled_leaves_nothing_behind(
     await other.hold([(0, 1)])
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_no_task_is_left_of_what_is_saved_while_it_closes(
+    make_store: MakeStore, make_session: MakeSession, turns: int
+) -> None:
+    store = await make_store()
+    store.save(make_session(seq=1))
+    closing_down = asyncio.create_task(store.close())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    store.save(make_session(seq=2), now=True)
+    await closing_down
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert threads() == []
+
+
 async def test_a_file_that_is_slow_to_close_does_not_hold_up_the_loop(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +178,7 @@ async def test_what_is_saved_after_the_end_is_not_written(
     assert clock.next_due() is None
     assert seqs_in(path) == [1]
     assert await store.load_all() == [make_session(seq=3)]
-    assert store.health.state is StoreState.OK
+    assert state(store) is StoreState.OK
 
 
 # ---------------------------------------------------------------- while it cannot
@@ -182,7 +204,7 @@ async def test_what_could_not_be_written_yet_is_loaded_as_if_it_were(
     store.save(make_session(2, 8, seq=3))
     stored = [(one.shard, one.seq) for one in await store.load_all()]
     assert stored == [((0, 4), 2), ((3, 4), 1), ((2, 8), 3)]
-    assert store.health.state is StoreState.FAILING
+    assert state(store) is StoreState.FAILING
 
 
 async def test_a_file_that_cannot_be_read_is_told_and_read_again_later(
@@ -198,26 +220,45 @@ async def test_a_file_that_cannot_be_read_is_told_and_read_again_later(
     with monkeypatch.context() as patch:
         patch.setattr("discorder.sessions.database.Database.read_sessions", failing)
         assert await store.load_all() == [make_session(1, 2)]
-        assert store.health.state is StoreState.FAILING
+        assert state(store) is StoreState.FAILING
         assert "disk I/O error" in store.health.reason
     await clock.advance(2.5)
-    await until(lambda: store.health.state is StoreState.OK)
+    await until(lambda: state(store) is StoreState.OK)
     assert set(await store.load(2)) == {0, 1}
 
 
 async def test_a_book_that_cannot_be_changed_is_told_and_changed_again_later(
     make_store: MakeStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing has to be saved for the next try."""
+    """By itself after two seconds, or at once by whoever asks sooner."""
     store = await make_store()
-    with monkeypatch.context() as patch:
-        patch.setattr("discorder.sessions.database.Database.transact", failing)
-        with pytest.raises(StoreUnavailable, match="disk I/O error"):
-            await store.transact(lambda book: (book, None))
-    assert store.health.state is StoreState.FAILING
-    await clock.advance(2.5)
-    await until(lambda: store.health.state is StoreState.OK)
-    assert await store.transact(lambda book: (book, "done")) == "done"
+    for waits in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr("discorder.sessions.database.Database.transact", failing)
+            with pytest.raises(StoreUnavailable, match="disk I/O error"):
+                await store.transact(lambda book: (book, None))
+        assert state(store) is StoreState.FAILING
+        if waits:
+            await clock.advance(2.5)
+            await until(lambda: state(store) is StoreState.OK)
+        assert await store.transact(lambda book: (book, "done")) == "done"
+        assert state(store) is StoreState.OK
+
+
+async def test_a_file_that_a_ticket_finds_gone_gets_all_sessions_by_itself(
+    make_store: MakeStore, make_session: MakeSession, path: Path
+) -> None:
+    store = await make_store()
+    store.save(make_session(0, 2, seq=5), now=True)
+    await store.flush()
+    path.rename(path.with_name("gone"))
+    await store.transact(lambda book: (book, None))
+    await until(lambda: seqs_in(path) == [5])
+    await store.flush()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await store.flush()
+    assert state(store) is StoreState.OK, "there was nothing more to write"
 
 
 async def test_a_store_that_a_ticket_finds_newer_is_given_up_and_left_alone(
@@ -231,7 +272,7 @@ async def test_a_store_that_a_ticket_finds_newer_is_given_up_and_left_alone(
         connection.execute("PRAGMA user_version = 2")
     with pytest.raises(StoreUnavailable, match="newer version"):
         await store.transact(lambda book: (book, None))
-    assert store.health.state is StoreState.UNUSABLE
+    assert state(store) is StoreState.UNUSABLE
     looks: list[object] = []
     monkeypatch.setattr("discorder.sessions.database.Database.open", lambda *_: looks.append(1))
     with pytest.raises(StoreUnavailable, match="newer version"):
@@ -247,8 +288,9 @@ async def test_a_store_that_is_given_up_still_knows_what_was_saved(
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")
     store = await make_store()
-    for shard in ((0, 1), (2, 4), (1, 4), (3, 4)):
+    for shard in ((3, 4), (0, 1), (2, 4), (1, 4), (3, 4)):
         store.save(make_session(*shard))
+        assert clock.next_due() is None
     store.forget(3, 4)
     assert [one.shard for one in await store.load_all()] == [(1, 4), (2, 4)]
     assert clock.next_due() is None
@@ -265,7 +307,7 @@ async def test_a_store_that_turns_newer_in_use_is_given_up(
         connection.execute("PRAGMA application_id = 0x44534352")
         connection.execute("PRAGMA user_version = 2")
     await store.flush()
-    assert store.health.state is StoreState.UNUSABLE
+    assert state(store) is StoreState.UNUSABLE
     assert clock.next_due() is None
     assert await store.load_all() == [make_session(seq=1)]
     await store.flush()

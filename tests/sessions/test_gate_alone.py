@@ -1,0 +1,168 @@
+"""The gate when what it stands on gives way: a store that hangs or fails, limits that change under it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from discorder.clock import FakeClock, settle_loop
+from discorder.errors import StoreUnavailable
+from discorder.sessions import Book, IdentifyGate, MemorySessionStore, Refusal, RefusalCause, StartLimit, Ticket
+from discorder.sessions.book import Slot
+
+T = TypeVar("T")
+LIMIT = StartLimit(1000, 1000, 3_600_000, 1)
+
+
+class Shaky(MemorySessionStore):
+    """A store that fails or hangs when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.broken = False
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
+    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
+        self.asked += 1
+        await self.goes_on.wait()
+        if self.broken:
+            msg = "disk full"
+            raise StoreUnavailable(msg)
+        return await super().transact(change, durable=durable)
+
+
+async def book_of(store: MemorySessionStore) -> Book:
+    return await store.transact(lambda book: (book, book))
+
+
+async def test_a_store_that_hangs_sends_the_shard_away_within_a_minute_and_costs_nothing(clock: FakeClock) -> None:
+    """What it pays for later is given back, since nobody waits for it any more."""
+    store = Shaky()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(LIMIT)
+    await gate.flush()
+    store.goes_on.clear()
+    asking = asyncio.create_task(gate.admit(0))
+    await clock.advance(59.0)
+    assert not asking.done()
+    await clock.advance(2.0)
+    answer = asking.result()
+    assert isinstance(answer, Refusal)
+    assert answer.cause is RefusalCause.QUEUE
+    assert "it is in use" in answer.reason
+    assert answer.until > clock.now()
+    store.goes_on.set()
+    await gate.flush()
+    book = await book_of(store)
+    assert not book.ledger.debits
+    assert not any(slot.holder for slot in book.slots.values())
+    await gate.close()
+
+
+async def test_what_is_paid_without_the_store_is_owed_to_it_before_it_is_used(clock: FakeClock) -> None:
+    """Another process must not be told that it is still there."""
+    store = Shaky()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(LIMIT)
+    await gate.flush()
+    store.broken = True
+    first = await gate.admit(0)
+    assert isinstance(first, Ticket)
+    store.broken = False
+    await clock.advance(16.0)  # then its hold is over
+    second = await gate.admit(1)
+    assert isinstance(second, Ticket)
+    assert set((await book_of(store)).ledger.debits) == {first.id, second.id}
+    await gate.close()
+
+
+async def test_buckets_that_a_look_up_adds_are_used_at_once(clock: FakeClock) -> None:
+    """By those who wait already, too."""
+    asked: list[float] = []
+
+    async def look_up() -> StartLimit:
+        asked.append(clock.monotonic())
+        return StartLimit(1000, 1000, 3_600_000, 4)
+
+    gate = IdentifyGate(clock, MemorySessionStore(), look_up=look_up)
+    gate.set_limits(LIMIT)
+    await clock.advance(301.0)
+    asking = [asyncio.create_task(gate.admit(shard)) for shard in range(4)]
+    await settle_loop()
+    tickets = [one.result() for one in asking if one.done()]
+    assert [one.bucket for one in tickets if isinstance(one, Ticket)] == [0, 1, 2, 3]
+    assert len(asked) == 1
+    await gate.close()
+
+
+async def test_a_look_up_is_good_for_thirty_seconds_without_the_store(clock: FakeClock) -> None:
+    """And not a moment longer, where no other can be had."""
+    store = Shaky()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(LIMIT)
+    await gate.flush()
+    store.broken = True
+    await clock.advance(30.0)
+    first = await gate.admit(0)
+    assert isinstance(first, Ticket)
+    first.refund()
+    await clock.advance(0.1)
+    answer = await gate.admit(0)
+    assert isinstance(answer, Refusal)
+    assert answer.cause is RefusalCause.LOOK_UP
+    await gate.close()
+
+
+async def test_who_waits_is_told_at_once_of_a_ticket_that_goes_back(clock: FakeClock) -> None:
+    gate = IdentifyGate(clock, MemorySessionStore())
+    gate.set_limits(LIMIT)
+    first = await gate.admit(0)
+    assert isinstance(first, Ticket)
+    asking = asyncio.create_task(gate.admit(1))
+    await settle_loop()
+    assert not asking.done()
+    first.refund()
+    await settle_loop()
+    assert isinstance(asking.result(), Ticket)
+    await gate.close()
+
+
+async def test_a_shard_whose_minute_is_over_is_refused_without_asking_the_store(clock: FakeClock) -> None:
+    """It would have to give the ticket back at once."""
+    store = Shaky()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(LIMIT)
+    await gate.flush()
+    await store.transact(lambda book: (replace(book, slots={0: Slot(holder="other", held_until=1e12)}), None))
+    asking = asyncio.create_task(gate.admit(0))
+    refreshed = 0
+    while not asking.done():
+        asked = store.asked
+        await store.transact(lambda book: (book.sent(0, "other", clock.now().timestamp()), None))
+        refreshed += 1
+        await clock.advance(1.0)
+    assert refreshed == 60
+    assert isinstance(asking.result(), Refusal)
+    assert store.asked == asked + 1, "our own"
+    await gate.close()
+
+
+async def test_nothing_is_kept_of_a_ticket_that_was_used(clock: FakeClock) -> None:
+    """A plane runs for months, and identifies many times."""
+    gate = IdentifyGate(clock, MemorySessionStore())
+    gate.set_limits(LIMIT)
+    ticket = await gate.admit(0)
+    assert isinstance(ticket, Ticket)
+    ticket.sent()
+    await gate.flush()
+    name = ticket.id
+    del ticket
+    await clock.advance(61.0)  # past every timer that was set for it
+    gc.collect()
+    assert [one for one in gc.get_objects() if isinstance(one, Ticket) and one.id == name] == []
+    await gate.close()
