@@ -642,6 +642,15 @@ class SlowStore(MemorySessionStore):
         return await super().transact(change, durable=durable)
 
 
+async def test_everybody_in_a_transaction_that_fails_is_told(store: BrokenStore) -> None:
+    """Who is not would wait for ever, and the end of the gate with it."""
+    store.broken = True
+    keeper = Bookkeeper(store)
+    asking = [asyncio.create_task(keeper.change(lambda book: (book, None))) for _ in range(3)]
+    await settle_loop()
+    assert [type(one.exception()) if one.done() else "waits" for one in asking] == [StoreUnavailable] * 3
+
+
 async def test_what_is_owed_since_a_transaction_began_is_not_taken_for_written() -> None:
     """Another request gave up on the store and paid without it while this one was being written."""
     began, on = asyncio.Event(), asyncio.Event()

@@ -473,6 +473,18 @@ async def test_a_later_seq_does_not_rewrite_ready(make_store: MakeStore, make_se
     assert (await store.load(1))[0].last_ready == b"new"
 
 
+async def test_what_was_told_meanwhile_is_not_told_again_by_the_next_process(
+    make_store: MakeStore, make_session: MakeSession
+) -> None:
+    """The row moves on, and is no longer the same one beside its sequence."""
+    store, session = await make_store(), make_session(seq=0)
+    store.save(replace(session, untold=(Untold("0123456789abcdef", (0, 1), 4, session.updated_at),)), now=True)
+    await store.flush()
+    store.save(replace(session, seq=9), now=True)
+    await store.flush()
+    assert await (await make_store()).load_all() == [replace(session, seq=9)]
+
+
 async def test_a_row_that_somebody_removed_is_written_anew(make_store: MakeStore, make_session: MakeSession) -> None:
     one, two = await make_store(), await make_store()
     one.save(make_session(seq=1), now=True)

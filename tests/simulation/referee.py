@@ -29,6 +29,7 @@ HOLD_OFF = 45.0
 KEPT = 100_000.0  # seconds for which an IDENTIFY is remembered here
 PAID_FOR = 86_000.0  # seconds for which a debit is surely still in the ledger
 ASKED_JUST_NOW = 15.0  # seconds after a look-up in which there is no other
+NO_HELLO = frozenset({"", f"op {Op.RECONNECT:d}"})  # what may be told where Hello is due, by a host that is no good
 COMMITTED_WITHIN = 0.1  # seconds until a READY that came must be on a sound disk
 
 
@@ -78,7 +79,7 @@ class Referee:
             session.label in life.known and self._may_be_given_up(life, session) is None
             for session in self._gateway.living(shard, life.host.name)
         )
-        if host == failed and resumable and life.looked_up_at >= 0.0:
+        if host == failed and resumable:
             self._violate(f"shard {shard}: dials {host} again, where it has just failed, and not the other host")
 
     def _check_hold_off(self, life: Life, shard: int) -> None:
@@ -212,7 +213,8 @@ class Referee:
         elif code == 4008 and not wire.told:
             pause = 5.0
         life.ended[link.shard] = (moment, pause)
-        if wire.hello_at is None and not wire.disturbed and wire.told in {"", f"op {Op.RECONNECT:d}"}:
+        main_is_known = life.looked_up_at >= 0.0  # before it is, the next dial may not get as far as the network
+        if main_is_known and wire.hello_at is None and not wire.disturbed and wire.told in NO_HELLO:
             life.failed_hosts[link.shard] = link.host
         life.fatal = life.fatal or (code in FATAL_CODES and not wire.told and life.stop_at is None)
         if wire.resumed and not wire.up and wire.progress_at == wire.asked_at:
