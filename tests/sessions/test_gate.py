@@ -176,8 +176,14 @@ async def test_the_shard_count_raises_the_reserve(clock: FakeClock, store: Broke
     assert (await refusal(gate)).cause is RefusalCause.BUDGET
 
 
-async def test_a_withdrawn_request_lets_the_next_one_pass(clock: FakeClock, gate: IdentifyGate) -> None:
+@pytest.mark.parametrize("resting", [False, True])
+async def test_a_withdrawn_request_lets_the_next_one_pass(
+    clock: FakeClock, gate: IdentifyGate, *, resting: bool
+) -> None:
+    """Where the bucket only rests after a send, nobody but the one who leaves tells the next."""
     first = await ticket(gate, 5)
+    if resting:
+        first.sent()
     one, two = (asyncio.create_task(gate.admit(shard)) for shard in (0, 1))
     await settle_loop()
     one.cancel()
