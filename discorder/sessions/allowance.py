@@ -45,7 +45,7 @@ class Allowance:
         self._clock = clock
         self._keeper = keeper
         self._look_up = look_up
-        self._looked_up_at = 0.0  # monotonic, of the answer
+        self._looked_up_at = float("-inf")  # monotonic, of the answer
         self._asked_at = float("-inf")  # monotonic, of the question
         self._looking: asyncio.Task[StartLimit] | None = None
         self._turn = asyncio.Lock()

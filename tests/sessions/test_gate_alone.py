@@ -140,7 +140,7 @@ async def test_a_shard_whose_minute_is_over_is_refused_without_asking_the_store(
     await gate.flush()
     await store.transact(lambda book: (replace(book, slots={0: Slot(holder="other", held_until=1e12)}), None))
     asking = asyncio.create_task(gate.admit(0))
-    refreshed = 0
+    asked = refreshed = 0
     while not asking.done():
         asked = store.asked
         await store.transact(lambda book: (book.sent(0, "other", clock.now().timestamp()), None))

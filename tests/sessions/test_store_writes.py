@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from discorder.clock import FakeClock
-from discorder.errors import StoreUnavailable, UnusableFile
+from discorder.errors import StoreLocked, StoreUnavailable, UnusableFile
+from discorder.logs import logger
 from discorder.sessions import SqliteSessionStore, StoredSession, StoreState
 
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
@@ -173,9 +174,9 @@ async def test_what_is_saved_after_the_end_is_not_written(
     store.save(make_session(seq=1))
     await store.close()
     store.save(make_session(seq=2))
+    assert clock.next_due() is None
     store.save(make_session(seq=3), now=True)
     await store.flush()
-    assert clock.next_due() is None
     assert seqs_in(path) == [1]
     assert await store.load_all() == [make_session(seq=3)]
     assert state(store) is StoreState.OK
@@ -188,6 +189,39 @@ async def test_before_it_is_opened_nothing_is_kept(path: Path, clock: FakeClock)
     health = SqliteSessionStore(path, bot="b" * 64, clock=clock).health
     assert str(health) == "failing: the session store is not open yet"
     assert not health.durable
+
+
+async def test_a_store_that_was_never_opened_makes_no_file(path: Path, clock: FakeClock) -> None:
+    store = SqliteSessionStore(path, bot="b" * 64, clock=clock)
+    await store.flush()
+    await store.close()
+    assert not path.exists()
+
+
+async def test_a_run_of_failures_is_announced_once_and_its_end_once(
+    make_store: MakeStore, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(str(message).strip()), level="INFO", format="{message}")
+    store = await make_store()
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("discorder.sessions.database.Database.write_sessions", failing)
+            for seq in range(3):
+                store.save(make_session(seq=seq))
+                await store.flush()
+        for seq in range(3):
+            store.save(make_session(seq=seq))
+            await store.flush()
+    logger.remove(sink)
+    assert said == ["The session store fails; the session runs on", "The session store works again"] * 2
+
+
+async def test_who_only_wants_to_hold_shards_asks_nobody_to_leave(make_store: MakeStore) -> None:
+    first, second = await make_store(), await make_store()
+    await first.hold([(0, 1)])
+    with pytest.raises(StoreLocked, match=r"^all shards of this bot: held by"):
+        await second.hold([(0, 1)])
 
 
 async def test_what_could_not_be_written_yet_is_loaded_as_if_it_were(
