@@ -31,7 +31,7 @@ from discorder.sessions import (
 )
 from discorder.sessions.book import Later
 from discorder.sessions.bookkeeper import Bookkeeper
-from discorder.sessions.line import Request
+from discorder.sessions.line import OVERDUE, Line, Request
 
 T = TypeVar("T")
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
@@ -288,6 +288,15 @@ async def test_a_long_line_is_sent_away_and_comes_back_in_turn(clock: FakeClock,
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= SPACING - 1e-6
     assert times[-1] <= 63 * SPACING + 5
     assert max(map(refusals.count, refusals)) <= 2
+
+
+async def test_who_was_sent_away_and_is_a_little_late_has_not_lost_its_turn(clock: FakeClock) -> None:
+    """It dials first; after a minute it has been given up."""
+    line = Line(clock)
+    line.send_away(0, 30.0)
+    for seconds, in_front in ((29.0, 1), (OVERDUE, 1), (2.0, 0)):
+        await clock.advance(seconds)
+        assert line.coming_back_before(1) == in_front, f"at {clock.monotonic():g} s"
 
 
 async def test_a_bucket_that_another_process_keeps_is_refused_within_a_minute(

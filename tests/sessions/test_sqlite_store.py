@@ -485,6 +485,30 @@ async def test_what_was_told_meanwhile_is_not_told_again_by_the_next_process(
     assert await (await make_store()).load_all() == [replace(session, seq=9)]
 
 
+async def test_what_was_rolled_back_is_not_taken_for_written(
+    make_store: MakeStore, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at another shard of the same transaction: the row is still as it was, beside its sequence too."""
+    store, session = await make_store(), make_session(0, 2, seq=0)
+    store.save(replace(session, untold=(Untold("0123456789abcdef", (0, 1), 4, session.updated_at),)), now=True)
+    await store.flush()
+    with monkeypatch.context() as full:
+
+        def refuse(connection: sqlite3.Connection, bot: str, session: StoredSession) -> None:
+            if session.shard_id == 1:
+                raise sqlite3.OperationalError("database or disk is full")
+            replace_session(connection, bot, session)
+
+        full.setattr("discorder.sessions.database.replace_session", refuse)
+        store.save(replace(session, seq=7))
+        store.save(make_session(1, 2), now=True)
+        await store.flush()
+        assert state(store) is StoreState.FAILING
+    store.save(replace(session, seq=8), now=True)
+    await store.flush()
+    assert (await (await make_store()).load(2))[0] == replace(session, seq=8)
+
+
 async def test_a_row_that_somebody_removed_is_written_anew(make_store: MakeStore, make_session: MakeSession) -> None:
     one, two = await make_store(), await make_store()
     one.save(make_session(seq=1), now=True)
