@@ -17,6 +17,8 @@ from tests.simulation.world import Outcome, run
 
 QUICK_DAYS = 0.03  # of a fresh seed: three quarters of an hour of faults
 
+SHRINK_WITHIN = 120.0  # seconds of real time; then the smallest plan so far is told
+
 
 def main() -> int:
     """0: nothing was violated; 1: something was, and the shrunk plan has been printed."""
@@ -74,7 +76,8 @@ def _failed(plan: Plan, outcome: Outcome, arguments: argparse.Namespace) -> int:
     small = plan
     if not arguments.no_shrink:
         _say(f"shrinking {len(plan.faults)} faults …")
-        small = shrink(plan, lambda candidate: bool(run(candidate).violation))
+        until = time.monotonic() + SHRINK_WITHIN
+        small = shrink(plan, lambda candidate: time.monotonic() < until and bool(run(candidate).violation))
         outcome = run(small)
     _say(f"\n{transcript(small, outcome, arguments.lines)}")
     _say(f"\nAgain: make simulate-time SEED={plan.seed} DAYS={plan.seconds / 86_400:g}")

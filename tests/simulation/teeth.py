@@ -58,6 +58,12 @@ MUTATIONS = (
     ),
     Mutation("deadline lost: Resuming", "statemachine/table.py", "Deadline(30.0, Keeper", "Deadline(1e9, Keeper"),
     Mutation("deadline lost: READY", "statemachine/table.py", "Deadline(60.0, Keeper", "Deadline(1e9, Keeper"),
+    Mutation(
+        "doctor: the deadline of a state that was left leaves it blind",
+        "discorder/shard/doctor.py",
+        "        self._armed = None\n        self._reported = False",
+        "        self._reported = False",
+    ),
     Mutation("deadline lost: the dial", "statemachine/table.py", "DIAL_SECONDS = 10.0", "DIAL_SECONDS = 1e9"),
     Mutation(
         "driver: stale reports are let through",
@@ -122,6 +128,12 @@ MUTATIONS = (
         "discorder/plane/keeping.py",
         "self._delivered() or 0, now=True)",
         "self._delivered() or 0, now=False)",
+    ),
+    Mutation(
+        "session: the next one is forgotten like the one that was dropped",
+        "discorder/plane/keeping.py",
+        "        self._session = session\n        self._dropped = False\n        self._write",
+        "        self._session = session\n        self._write",
     ),
     Mutation(
         "session: the store is not read",
