@@ -79,14 +79,12 @@ class Allowance:
             if looking.cancelled():
                 return None
             error = looking.exception()
-            if error is None:
-                limit = _counted_from(looking.result(), self._clock.monotonic() - now)
-                await self.heard(limit, asked_at)
-                return limit
-            if not isinstance(error, DiscorderError | OSError):  # TimeoutError is an OSError
-                raise error
-            logger.info("Could not look up the identify budget", error=str(error))
-            return None
+            if isinstance(error, DiscorderError | OSError):  # TimeoutError is an OSError
+                logger.info("Could not look up the identify budget", error=str(error))
+                return None
+            limit = _counted_from(looking.result(), self._clock.monotonic() - now)
+            await self.heard(limit, asked_at)
+            return limit
 
     async def heard(self, limit: StartLimit, at: float) -> None:
         """Take over an answer. ``at``: wall time at which Discord was asked."""

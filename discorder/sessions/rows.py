@@ -7,6 +7,7 @@ Rows are checked as they are read: what no version of this program writes is nev
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -43,6 +44,7 @@ _SESSION_COLUMNS: Final = (
     "token_key",
     "untold",
 )
+_SessionRow = tuple[int, int, str, str, int, int, bytes | None, str, str, str]
 _decode_untold = msgspec.json.Decoder(tuple[Untold, ...]).decode
 
 
@@ -107,7 +109,11 @@ def select_sessions(connection: sqlite3.Connection, bot: str) -> list[StoredSess
         f"SELECT {', '.join(columns)} FROM session WHERE bot = ? ORDER BY shard_count, shard_id",  # noqa: S608  # constant
         (bot,),
     )
-    return [session for row in rows if (session := _session(row)) is not None]
+    sessions = []
+    for row in rows:
+        with suppress(ValueError):  # it is not worth a RESUME
+            sessions.append(_session(row))
+    return sessions
 
 
 def select_book(connection: sqlite3.Connection, bot: str) -> Book:
@@ -176,32 +182,19 @@ def write_book(connection: sqlite3.Connection, bot: str, before: Book, after: Bo
     )
 
 
-def _session(row: tuple[object, ...]) -> StoredSession | None:
-    """A row as a session; None for one that cannot be: it is not worth a RESUME."""
-    shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at, token_key, untold = row
-    if not (
-        isinstance(shard_id, int) and isinstance(shard_count, int) and isinstance(seq, int) and isinstance(intents, int)
-    ):
-        return None
-    if not (isinstance(session_id, str) and isinstance(resume_url, str) and isinstance(updated_at, str)):
-        return None
-    if not (last_ready is None or isinstance(last_ready, bytes)):
-        return None
-    if not (isinstance(token_key, str) and isinstance(untold, str)):
-        return None
-    try:
-        moment = datetime.fromisoformat(updated_at)
-        return StoredSession(
-            shard_id,
-            shard_count,
-            session_id,
-            resume_url,
-            seq,
-            last_ready,
-            moment,
-            intents,
-            token_key,
-            _decode_untold(untold),
-        )
-    except ValueError:
-        return None
+def _session(row: tuple[object, ...]) -> StoredSession:
+    """Raises ValueError for a row that no version of this program writes."""
+    values = msgspec.convert(row, _SessionRow, builtin_types=(bytes,))
+    shard_id, shard_count, session_id, resume_url, seq, intents, last_ready, updated_at, token_key, untold = values
+    return StoredSession(
+        shard_id,
+        shard_count,
+        session_id,
+        resume_url,
+        seq,
+        last_ready,
+        datetime.fromisoformat(updated_at),
+        intents,
+        token_key,
+        _decode_untold(untold),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import sqlite3
@@ -16,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from discorder.errors import UnusableFile
-from discorder.sessions import StoredSession
+from discorder.sessions import Book, StartLimit, StoredSession
 from discorder.sessions.database import Database
 from discorder.sessions.locks import mutex
-from discorder.sessions.rows import Unsound, replace_session, select_book
+from discorder.sessions.rows import SCHEMA, Unsound, replace_session, select_book, write_book
 
 MakeSession = Callable[..., StoredSession]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -330,6 +331,49 @@ def test_what_is_removed_is_gone_from_the_file(database: Database, make_session:
     database.write_sessions({(0, 2): make_session(0, 2), (1, 2): make_session(1, 2)})
     database.write_sessions({(0, 2): None})
     assert [one.shard for one in database.read_sessions()] == [(1, 2)]
+
+
+WRONG = {
+    "session_id": "x'00'",
+    "resume_url": "x'00'",
+    "seq": "'many'",
+    "intents": "1.5",
+    "last_ready": "'text'",
+    "updated_at": "x'00'",
+    "token_key": "x'00'",
+    "untold": "x'00'",
+}
+
+
+@pytest.mark.parametrize(("column", "value"), [*WRONG.items(), ("untold", "'[{}]'"), ("updated_at", "'2026-01-01'")])
+def test_a_row_of_the_wrong_kind_is_left_out(
+    database: Database, make_session: MakeSession, path: Path, column: str, value: str
+) -> None:
+    """The others are as good as before."""
+    database.write_sessions({(0, 2): make_session(0, 2), (1, 2): make_session(1, 2)})
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"UPDATE session SET {column} = {value} WHERE shard_id = 0")  # noqa: S608  # constants
+        connection.commit()
+    assert [one.shard for one in database.read_sessions()] == [(1, 2)]
+
+
+def test_of_a_book_only_what_has_changed_is_written() -> None:
+    """Each debit is waited for: it must not carry all the others."""
+    limit = StartLimit(1000, 900, 3_600_000, 16)
+    books = [Book().reconciled(limit, at=100.0, now=100.0)]
+    for bucket in range(3):
+        after, _ = books[-1].take(bucket, f"t-{bucket}", now=100.0, shard_count=1)
+        books.append(after)
+    written: list[int] = []
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in SCHEMA:
+            connection.execute(statement)
+        for before, after in itertools.pairwise([Book(), *books, books[-1]]):
+            changes = connection.total_changes
+            write_book(connection, BOT, before, after)
+            written.append(connection.total_changes - changes)
+        assert select_book(connection, BOT) == books[-1]
+    assert written == [1, 2, 2, 2, 0], "the look-up, then a debit and its bucket each time"
 
 
 def test_what_was_removed_can_be_written_again(database: Database, make_session: MakeSession) -> None:

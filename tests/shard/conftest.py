@@ -119,7 +119,7 @@ class Driven:
             await self.admits.wait()
         finally:
             if not self.admits.is_set():
-                await settle_loop(3)  # a gate has its books to do
+                await settle_loop(30)  # a gate has its books to do
             self.waiting -= 1
         return Ticket(shard_id, 0, "ticket", on_sent=spend, on_refund=refund)
 
