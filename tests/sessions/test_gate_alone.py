@@ -166,3 +166,26 @@ async def test_nothing_is_kept_of_a_ticket_that_was_used(clock: FakeClock) -> No
     gc.collect()
     assert [one for one in gc.get_objects() if isinstance(one, Ticket) and one.id == name] == []
     await gate.close()
+
+
+async def test_without_the_store_a_ticket_that_goes_back_is_given_to_the_next(clock: FakeClock) -> None:
+    """And counts nothing: not here, and not in the store once that works again."""
+    store = Shaky()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(LIMIT)
+    await gate.flush()
+    store.broken = True
+    first = await gate.admit(0)
+    assert isinstance(first, Ticket)
+    first.refund()
+    await gate.flush()
+    asking = asyncio.create_task(gate.admit(1))
+    await settle_loop()
+    second = asking.result()
+    assert isinstance(second, Ticket)
+    assert list(gate.book.ledger.debits) == [second.id]
+    store.broken = False
+    second.sent()
+    await gate.flush()
+    assert list((await book_of(store)).ledger.debits) == [second.id]
+    await gate.close()
