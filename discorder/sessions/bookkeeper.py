@@ -76,23 +76,23 @@ class Bookkeeper:
                         if not order.answer.done():
                             order.answer.set_exception(error)
                 else:
-                    for order, result in zip(orders, results, strict=True):
+                    for order, result in results:
                         if not order.answer.done():
                             order.answer.set_result(result)
         finally:
             self._writing = None
 
-    async def _transact(self, orders: list[_Order]) -> list[Any]:
+    async def _transact(self, orders: list[_Order]) -> list[tuple[_Order, Any]]:
         owed, known = tuple(self._owed), self.book
 
-        def whole(book: Book) -> tuple[Book, tuple[Book, list[Any]]]:
+        def whole(book: Book) -> tuple[Book, tuple[Book, list[tuple[_Order, Any]]]]:
             book = book.completed_from(known)
             for debt in owed:
                 book = debt(book)
             results = []
             for order in orders:
                 book, result = order.change(book)
-                results.append(result)
+                results.append((order, result))
             return book, (book, results)
 
         self.book, results = await self._store.transact(whole, durable=any(order.durable for order in orders))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from discorder.logs import logger
-from discorder.sessions import MemorySessionStore, StoredSession
+from discorder.sessions import Health, MemorySessionStore, StoredSession, StoreState
 from discorder.sessions.store import MAX_SEQ, token_key
 
 SESSION = StoredSession(0, 1, "s-1", "wss://resume", 7, None, datetime(2026, 1, 1, tzinfo=UTC))
@@ -20,6 +20,17 @@ def test_two_tokens_of_a_bot_are_told_apart_by_what_is_no_token() -> None:
     assert token_key(first) != token_key(second)
     assert len(token_key(first)) == 16
     assert int(token_key(first), 16)
+
+
+def test_ready_is_nothing_to_show() -> None:
+    """It has megabytes, and names of guilds."""
+    assert "secret" not in repr(replace(SESSION, last_ready=b'{"guilds":["secret"]}'))
+
+
+def test_a_health_says_why_if_there_is_anything_to_say() -> None:
+    assert str(Health(StoreState.OK)) == "ok"
+    assert str(Health(StoreState.FAILING, "disk full")) == "failing: disk full"
+    assert [state for state in StoreState if Health(state).durable] == [StoreState.OK, StoreState.SET_ASIDE]
 
 
 def test_every_sequence_that_a_reader_of_the_bus_can_hold_is_a_sequence() -> None:
@@ -40,6 +51,8 @@ async def test_sessions_in_memory_have_no_owner_who_could_be_asked_or_waited_for
     """Who wants that is told; who does not hears nothing."""
     said: list[str] = []
     sink = logger.add(said.append, level="WARNING")
+    await MemorySessionStore().hold([(0, 1)])
+    assert said == []
     await MemorySessionStore().hold([(0, 1)], take_over=take_over, patience=patience)
     logger.remove(sink)
     assert len(said) == warnings
