@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discorder.publishers.zeromq_ring import ENTRY_OVERHEAD, Entry, Place, Replay, Ring
+from discorder.publishers.zeromq_ring import COMPACT_AT, ENTRY_OVERHEAD, Entry, Place, Replay, Ring
 from discorder.records import Gap, GapKind, gap_record
 from discorder.wire import Event
 
@@ -189,6 +189,29 @@ def test_who_reads_slower_than_the_ring_forgets_is_told(make_event: MakeEvent) -
     ring.trim(now=100)
     assert seqs(found) == []
     assert (found.complete, found.since, found.last) == (False, (SESSION, 5), (SESSION, 5))
+
+
+def test_a_replay_and_the_next_session_keep_their_places_when_the_list_is_moved_together(make_event: MakeEvent) -> None:
+    """It is while somebody reads: the document that is next stays the next one."""
+    held = COMPACT_AT + 100
+    ring = Ring(max_bytes=held * (len(make_event(1_000).document) + ENTRY_OVERHEAD), max_seconds=600)
+    later = "fedcba9876543210"
+
+    def publish(*places: int) -> None:
+        for place in range(*places):
+            append(ring, make_event(1_000 + place, session=SESSION if place < 1_150 else later))
+
+    publish(2_200)
+    reading, read = replay(ring, SESSION, 2_099), list[int]()
+    while len(read) < 60 and (entry := reading.look()) is not None:
+        read.append(entry.seq)
+        reading.step()
+    publish(2_200, 2 * held + 12)  # it is moved when half of it is given up
+    assert [*read, *seqs(reading)] == list(range(2_100, 3_200))
+    assert reading.complete
+    for session, after in ((SESSION, 2_140), (later, 3_200)):
+        found = replay(ring, session, after)
+        assert (found.complete, seqs(found)) == (True, list(range(after + 1, 3_260)))
 
 
 def test_shards_share_the_bounds_and_nothing_else(make_event: MakeEvent) -> None:
