@@ -94,6 +94,16 @@ def test_age_is_bounded(ring: Ring, make_event: MakeEvent) -> None:
     assert replay(ring, SESSION, 4).complete, "who has everything lacks nothing, however long nothing came"
 
 
+def test_what_is_too_old_goes_however_young_the_documents_of_another_shard_are(
+    ring: Ring, make_event: MakeEvent
+) -> None:
+    append(ring, make_event(1, shard=(0, 2)), now=100.0)
+    append(ring, make_event(1, shard=(1, 2)), now=700.0)
+    ring.trim(now=750.0)
+    assert len(ring) == 1
+    assert seqs(replay(ring, None)) == []
+
+
 def test_what_came_before_the_first_event_here_is_not_known(ring: Ring, make_event: MakeEvent) -> None:
     """A process that resumes an old session."""
     append(ring, make_event(91))

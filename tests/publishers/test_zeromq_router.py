@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 import zmq
 
+from discorder.clock import SystemClock
 from discorder.errors import AddressInUse, CommandRateLimited, ConfigError
 from discorder.publishers import zeromq_router
 from discorder.publishers.zeromq import ZmqPublisher
+from discorder.publishers.zeromq_ring import Ring
+from discorder.publishers.zeromq_router import BUSY_PAUSE, Router
 from discorder.wire import Event, decode_document, replay_address
 
 MakeEvent = Callable[..., Event]
@@ -410,3 +415,58 @@ def test_the_address_beside_an_address() -> None:
     for wrong in ("tcp://127.0.0.1:65535", "tcp://127.0.0.1", "nothing"):
         with pytest.raises(ValueError, match="no port after"):
             replay_address(wrong)
+
+
+class Swallowing:
+    """A ROUTER whose descriptor says nothing of a request that comes while something is sent, as ZeroMQ's may."""
+
+    def __init__(self, *requests: Mapping[str, Any]) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.coming: list[Mapping[str, Any]] = []
+        self._here = list(requests)
+        self._descriptor, self._other_end = os.pipe()
+
+    def get(self, option: int) -> int:
+        return self._descriptor if option == zmq.FD else zmq.POLLIN * bool(self._here)
+
+    def recv_multipart(self, _: int) -> list[bytes]:
+        if not self._here:
+            raise zmq.Again
+        return [b"client", msgspec.json.encode({"v": 1, **self._here.pop(0)})]
+
+    def send_multipart(self, frames: tuple[bytes, ...], _: int) -> None:
+        self.sent.append(msgspec.json.decode(frames[-1]))
+        self._here, self.coming = [*self._here, *self.coming], []
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        os.close(self._other_end)
+
+
+async def test_a_request_that_comes_while_a_command_is_answered_is_answered_too() -> None:
+    """The news of it is told once, and sending the answer may have taken it."""
+    asked, done = asyncio.Event(), asyncio.Event()
+
+    class Waiting:
+        async def command(self, *_: object, **__: object) -> Mapping[str, object]:
+            asked.set()
+            await done.wait()
+            return {}
+
+        def last_ready(self, _: int) -> None:
+            return None
+
+    sock = Swallowing({"id": 1, "op": "command", "command": "presence", "d": {"status": "idle"}})
+    ring = Ring(max_bytes=1_000, max_seconds=1.0)
+    router = Router(cast("zmq.Socket[bytes]", sock), ring, SystemClock(), desk=Waiting(), commands_off="")
+    router.start()
+    await asked.wait()
+    await asyncio.sleep(4 * BUSY_PAUSE)  # it has seen that nothing more is there, and waits for news
+    sock.coming = [{"id": 2, "op": "positions"}]
+    done.set()
+    deadline = time.monotonic() + 5.0
+    while len(sock.sent) < 2 and time.monotonic() < deadline:  # noqa: ASYNC110  # the router has no event for it
+        await asyncio.sleep(BUSY_PAUSE)
+    await router.stop()
+    sock.close()
+    assert [answer.get("ok") for answer in sock.sent] == [True, True], "the second request was never read"
