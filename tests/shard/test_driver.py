@@ -93,6 +93,15 @@ async def test_a_trigger_of_the_wire_that_the_state_rejects_is_a_breach(driven: 
     assert driven.tracker.stats.unexpected_count == 1
 
 
+async def test_a_second_hello_in_a_session_that_is_up_is_a_breach_too(driven: Driven) -> None:
+    """It begins a new count of beats, which those that are under way do not know of."""
+    line = await driven.is_ready()
+    line.hello()
+    await settle_loop()
+    assert driven.tracker.state is State.RESTARTING
+    assert "hello came in Ready" in (driven.tracker.cause or "")
+
+
 async def test_a_deadline_of_an_earlier_visit_is_ignored(driven: Driven) -> None:
     """Timers race with what they watch."""
     driven.driver.post(trigger.Timeout(0, TaskDied("late")), generation=1)
