@@ -448,13 +448,15 @@ async def test_a_request_that_comes_while_a_command_is_answered_is_answered_too(
     asked, done = asyncio.Event(), asyncio.Event()
 
     class Waiting:
-        async def command(self, *_: object, **__: object) -> Mapping[str, object]:
+        async def command(
+            self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+        ) -> Mapping[str, object]:
             asked.set()
             await done.wait()
-            return {}
+            return {"told": (name, d, shard, guild_id)}
 
-        def last_ready(self, _: int) -> None:
-            return None
+        def last_ready(self, shard: int) -> Event | None:
+            pytest.fail(f"nobody asked for READY of {shard}")
 
     sock = Swallowing({"id": 1, "op": "command", "command": "presence", "d": {"status": "idle"}})
     ring = Ring(max_bytes=1_000, max_seconds=1.0)
