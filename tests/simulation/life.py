@@ -50,6 +50,15 @@ class Wire:
     disturbed: bool = False  # an error was thrown into one of its tasks
 
 
+@dataclass(frozen=True)
+class End:
+    """Of a connection: when, and the least seconds to the next dial; after a stable one at most ``first_rung``."""
+
+    at: float
+    pause: float
+    first_rung: float
+
+
 @dataclass(eq=False)
 class Life:
     """One process from start to end."""
@@ -67,9 +76,8 @@ class Life:
     fatal: bool = False
     looked_up_at: float = float("-inf")  # GET /gateway/bot answered last; from the first time on it knows the main host
     wires: dict[int, Wire] = field(default_factory=dict)
-    ended: dict[int, tuple[float, float]] = field(
-        default_factory=dict
-    )  # shard: when its wire ended, and the least pause
+    ended: dict[int, End] = field(default_factory=dict)  # of the last wire of each shard
+    stable: set[int] = field(default_factory=set)  # shards whose last wire was up for so long that back-off began anew
     known: set[str] = field(default_factory=set)  # labels of the sessions that it opened or found in the store
     opened: dict[str, float] = field(default_factory=dict)  # label: when its READY came
     ended_at: float = float("inf")
@@ -81,7 +89,7 @@ class Life:
     refusals: dict[str, list[float]] = field(default_factory=dict)
     failed_hosts: dict[int, str] = field(default_factory=dict)  # shard: where its last dial brought no Hello
     steps: dict[int, Transition] = field(default_factory=dict)  # the last one seen of each shard
-    ready_since: dict[int, float] = field(default_factory=dict)
+    ready_since: dict[int, float] = field(default_factory=dict)  # monotonic seconds of the process
     held_off: dict[int, tuple[float, Book, int]] = field(
         default_factory=dict
     )  # congested when, by whom, what it had accepted

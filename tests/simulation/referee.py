@@ -16,13 +16,15 @@ from discorder.sessions import StoredSession
 from discorder.wire import Op, session_label
 from tests.simulation.faults import BREACHES, FATAL_CODES
 from tests.simulation.gateway import ACK, Gateway
-from tests.simulation.life import Life, Wire
+from tests.simulation.life import End, Life, Wire
 from tests.simulation.loop import Process
 from tests.simulation.network import Link, Stage
 from tests.simulation.session import Session
 
 SLACK = 1e-6
 LEAST_PAUSE = 0.25
+RESUME_FIRST_RUNG, IDENTIFY_FIRST_RUNG = 1.0, 5.0
+NEW_SESSION_CODES = {4007, 4009}
 SLOT_SPACING = 5.25
 REFUSALS, REFUSED_FOR = 3, 180.0
 HOLD_OFF = 45.0
@@ -63,14 +65,17 @@ class Referee:
             self._violate(f"shard {shard}: dialled after a stop")
         if life.fatal:
             self._violate(f"shard {shard}: dialled after a close that no redial can mend")
-        ended_at, pause = life.ended.get(shard, (float("-inf"), 0.0))
-        if moment - ended_at < pause - SLACK:
-            self._violate(
-                f"shard {shard}: redialled after {moment - ended_at:.3f} s, not before {pause:g} s is allowed"
-            )
+        self._check_pause(life, shard, moment)
         self._check_hold_off(life, shard)
         self._check_host(life, shard, host)
         life.wires[shard] = Wire(link, moment)
+
+    def _check_pause(self, life: Life, shard: int, moment: float) -> None:
+        end = life.ended.get(shard)
+        if end is not None and moment - end.at < end.pause - SLACK:
+            self._violate(
+                f"shard {shard}: redialled after {moment - end.at:.3f} s, not before {end.pause:g} s is allowed"
+            )
 
     def _check_host(self, life: Life, shard: int, host: str) -> None:
         """Two hosts can resume a session: where a dial brought no Hello the next one does not go."""
@@ -175,7 +180,7 @@ class Referee:
             wire.hello_at = life.monotonic()
         elif op == Op.HEARTBEAT_ACK:
             wire.unanswered_since = None
-        elif op == Op.HEARTBEAT:
+        elif op == Op.HEARTBEAT and wire.hello_at is not None:
             wire.beat_wanted_at = wire.beat_wanted_at or life.monotonic()
         elif op in {Op.RECONNECT, Op.INVALID_SESSION} and not wire.told:
             wire.told = "op 9 false" if op == Op.INVALID_SESSION and message["d"] is False else f"op {op}"
@@ -207,18 +212,21 @@ class Referee:
         life = self._lives[link.process]
         wire, moment = life.wires[link.shard], life.monotonic()
         self._note(link.process.name, f"shard {link.shard}: its connection is over ({code})")
-        pause = LEAST_PAUSE
+        pause, first_rung = LEAST_PAUSE, RESUME_FIRST_RUNG
         if wire.told == "op 9 false" and wire.hello_at is not None:
-            pause = 1.0
+            pause, first_rung = 1.0, IDENTIFY_FIRST_RUNG
         elif code == 4008 and not wire.told:
-            pause = 5.0
-        life.ended[link.shard] = (moment, pause)
+            pause, first_rung = 5.0, 6.0
+        elif code in NEW_SESSION_CODES and not wire.told:
+            first_rung = IDENTIFY_FIRST_RUNG
+        life.ended[link.shard] = End(moment, pause, first_rung)
         main_is_known = life.looked_up_at >= 0.0  # before it is, the next dial may not get as far as the network
         if main_is_known and wire.hello_at is None and not wire.disturbed and wire.told in NO_HELLO:
             life.failed_hosts[link.shard] = link.host
         life.fatal = life.fatal or (code in FATAL_CODES and not wire.told and life.stop_at is None)
         if wire.resumed and not wire.up and wire.progress_at == wire.asked_at:
-            life.refusals.setdefault(wire.resumed, []).append(moment)
+            refused_at = moment if wire.closing_at is None else wire.closing_at  # the client draws its conclusion first
+            life.refusals.setdefault(wire.resumed, []).append(refused_at)
         elif wire.resumed:
             life.refusals.pop(wire.resumed, None)
 

@@ -18,6 +18,7 @@ from tests.simulation.plan import DAY
 from tests.simulation.sinks import Sink
 
 EVERY = 5.0
+SLACK = 1e-6
 LATE = 1.5  # seconds granted on top of every bound
 CLOCK_WAS_SET = 10_000.0  # the same, when the ages of debits are wrong by up to two hours
 SETTLING = 700.0  # seconds after a debit has expired until the shard that waited for it is up
@@ -69,6 +70,7 @@ class Watchdog:
             self._note(life.process.name, f"shard {shard.shard_id}: {text}{f' ({step.cause})' if step.cause else ''}")
             if (step.source, step.trigger, step.target) not in POSSIBLE:
                 self._violate(f"shard {shard.shard_id}: {text} is not in the table")
+            self._back_off_begins_anew(life, shard.shard_id, step)
             self.moved(life, shard, step)
         life.steps[shard.shard_id] = shard.transitions[-1]
         running = {name for name, task in shard.tasks.items() if not task.done()}
@@ -76,6 +78,20 @@ class Watchdog:
             self._violate(
                 f"shard {shard.shard_id}: in {shard.state} run {sorted(running)}, not {sorted(RUNS[shard.state])}"
             )
+
+    def _back_off_begins_anew(self, life: Life, shard: int, step: Transition) -> None:
+        """After a stable connection; a shard that keeps waiting in Restarting waits for something else."""
+        if step.source is State.READY and step.target is not State.READY:
+            if life.monotonic() - life.ready_since.get(shard, life.monotonic()) > STABLE:
+                life.stable.add(shard)
+        elif step.source is State.RESTARTING and shard in life.stable:
+            life.stable.discard(shard)
+            end = life.ended[shard]
+            waited = life.monotonic() - end.at
+            if step.target is State.CONNECTING and waited > end.first_rung + SLACK:
+                self._violate(
+                    f"shard {shard}: restarts {waited:.3f} s after a stable connection, {end.first_rung:g} s are allowed"
+                )
 
     # ---------------------------------------------------------------- every few seconds
 
@@ -164,8 +180,8 @@ class Watchdog:
     def expect_back(self, life: Life, shard: int) -> float | None:
         """Seconds within which ``shard`` must be Ready again after an interruption now: None when much else was wrong of late."""
         now = self._gateway.loop.time()
-        since = life.ready_since.get(shard, now)
-        if not self.clear or now - since < STABLE or now - self.trouble_until < STABLE:
+        up = life.monotonic() - life.ready_since.get(shard, life.monotonic())
+        if not self.clear or up < STABLE or now - self.trouble_until < STABLE:
             return None
         refused = self._weather.fault(Kind.REFUSE_RESUME, shard, now) is not None
         return 15.0 if refused else 4.0 + 24 * self._gateway.measures.latency

@@ -164,7 +164,7 @@ class World:
         if step.target is not State.READY:
             life.ready_since.pop(shard.shard_id, None)
         elif step.source is not State.READY:
-            life.ready_since[shard.shard_id] = self._loop.time()
+            life.ready_since[shard.shard_id] = life.monotonic()
         if step.trigger is Name.CONGESTED and (wire := life.wires.get(shard.shard_id)) and wire.link.session:
             life.congested.add(wire.link.session.label)
             sink = Sink[(step.cause or "").rpartition(": ")[2].upper()]  # the cause names the publisher
