@@ -167,10 +167,10 @@ class Ledger:
         """Take over a look-up made at ``at``, and notice who else spends.
 
         Nobody but others lowers ``remaining`` by more than our debits. A look-up older than the one at hand changes nothing:
-        another process that shares the ledger was faster.
+        another process that shares the ledger was faster. One from the future is older: the clock was set back since.
         """
         tidy = self.tidied(now)
-        if tidy.look_up is not None and tidy.look_up.at > at:
+        if self.look_up is not None and at < self.look_up.at <= now:
             return tidy
         foreign = 0
         if tidy.look_up is not None:
