@@ -189,3 +189,17 @@ async def test_without_the_store_a_ticket_that_goes_back_is_given_to_the_next(cl
     await gate.flush()
     assert list((await book_of(store)).ledger.debits) == [second.id]
     await gate.close()
+
+
+async def test_a_refusal_that_no_look_up_can_change_is_final(clock: FakeClock) -> None:
+    """The store is not asked the same again."""
+    store = Shaky()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(replace(LIMIT, remaining=100))
+    await gate.flush()
+    store.asked = 0
+    answer = await gate.admit(0)
+    assert isinstance(answer, Refusal)
+    assert answer.cause is RefusalCause.BUDGET
+    assert store.asked == 1
+    await gate.close()

@@ -118,6 +118,13 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("discorder-store")]
 
 
+async def test_where_no_store_can_be_no_thread_is_left_of_it(make_store: MakeStore, path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(UnusableFile):
+        await make_store()
+    assert threads() == []
+
+
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_close_that_is_cancelled_leaves_nothing_behind(
     make_store: MakeStore, make_session: MakeSession, turns: int
