@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pytest
@@ -80,6 +81,40 @@ async def test_only_the_debit_waits_for_the_disk(clock: FakeClock) -> None:
     await gate.close()
 
 
+@pytest.fixture
+def keeper() -> Bookkeeper:
+    return Bookkeeper(Noting())
+
+
+async def soon(awaitable: Awaitable[T]) -> T:
+    """What a bookkeeper answers; one that forgets to answer would be waited for without an end."""
+    return await asyncio.wait_for(awaitable, 5.0)
+
+
+async def test_whoever_asks_for_a_change_gets_its_own_result(keeper: Bookkeeper) -> None:
+    """Several at once, and one after the other; the book is what all of them have made of it."""
+    asking = [keeper.change(lambda book, n=n: (book.sent(n, "t", 1.0), n)) for n in range(3)]  # type: ignore[misc]
+    assert await soon(asyncio.gather(*asking)) == [0, 1, 2]
+    assert await soon(keeper.change(lambda book: (book, sorted(book.slots)))) == [0, 1, 2]
+    assert sorted(keeper.book.slots) == [0, 1, 2]
+
+
+async def test_a_change_that_raises_is_told_to_who_asked_and_the_next_one_works(keeper: Bookkeeper) -> None:
+    def broken(book: Book) -> tuple[Book, None]:
+        raise LookupError(len(book.slots))
+
+    with pytest.raises(LookupError):
+        await soon(keeper.change(broken))
+    assert await soon(keeper.change(lambda book: (book, "done"))) == "done"
+
+
+async def test_who_no_longer_waits_for_a_change_does_not_disturb_the_others(keeper: Bookkeeper) -> None:
+    one, other = (asyncio.create_task(keeper.change(lambda book: (book, "done"))) for _ in range(2))
+    await asyncio.sleep(0)
+    one.cancel()
+    assert await soon(other) == "done"
+
+
 async def test_what_is_owed_is_written_once() -> None:
     """Also what was recorded while the store could not be used; until then it stays owed."""
     store = Noting()
@@ -94,11 +129,11 @@ async def test_what_is_owed_is_written_once() -> None:
         return made_so
 
     store.broken = True
-    await keeper.record(change("while it was broken"))
+    await soon(keeper.record(change("while it was broken")))
     keeper.owe(change("paid without it"))
     assert made == ["while it was broken"], "here alone"
     made.clear()
     store.broken = False
     for _ in range(2):
-        assert await keeper.change(lambda book: (book, len(book.slots))) == 1
+        assert await soon(keeper.change(lambda book: (book, len(book.slots)))) == 1
     assert made == ["while it was broken", "paid without it"]
