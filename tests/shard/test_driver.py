@@ -11,6 +11,7 @@ from discorder.errors import Closed, TaskDied
 from discorder.statemachine import State, Task
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.table import Name
+from discorder.wire import Op
 
 if TYPE_CHECKING:
     from tests.shard.conftest import Driven
@@ -100,6 +101,19 @@ async def test_a_second_hello_in_a_session_that_is_up_is_a_breach_too(driven: Dr
     await settle_loop()
     assert driven.tracker.state is State.RESTARTING
     assert "hello came in Ready" in (driven.tracker.cause or "")
+
+
+async def test_a_resume_begins_where_the_publisher_that_must_not_lose_has_come_to(driven: Driven) -> None:
+    """Behind what was received: Discord is to send again what that publisher lacks."""
+    line = await driven.is_ready()
+    line.feed(*(line.dispatched("A", seq=seq) for seq in (2, 3, 4)))
+    await settle_loop()
+    driven.audit.offer(driven.events[:2])
+    line.lose()
+    line = await driven.dials_again()
+    line.hello()
+    await settle_loop()
+    assert [resume["seq"] for resume in line.ops(Op.RESUME)] == [2]
 
 
 async def test_a_deadline_of_an_earlier_visit_is_ignored(driven: Driven) -> None:
