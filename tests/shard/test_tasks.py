@@ -13,6 +13,7 @@ from discorder.errors import Closed, CommandRateLimited
 from discorder.logs import logger
 from discorder.statemachine import Session, State, Task
 from discorder.statemachine.send_window import PLAIN
+from discorder.statemachine.table import Name
 from discorder.wire import Event, Op
 from tests.stage import Line
 
@@ -107,6 +108,8 @@ async def test_what_a_dismissed_reader_still_has_to_say_is_dropped_and_counted(
     assert driven.tracker.stats.stale_count == 1
     assert driven.tracker.failures == {Task.HEARTBEAT: FAILURE}
     assert [event.type for event in driven.events] == ["READY"]
+    after = [step.trigger for step in driven.tracker.transitions if step.source is State.UNHEALTHY]
+    assert (after, driven.tracker.stats.unexpected_count) == ([Name.DIAGNOSED], 0), "no report of it reached the driver"
 
 
 # ---------------------------------------------------------------- the driver's turn
