@@ -68,6 +68,7 @@ def answer(done: asyncio.Future[T], result: T | OSError) -> None:
         return
     if isinstance(result, OSError):
         done.set_exception(result)
+        done.exception()  # seen: whoever waited may be cancelled in this very turn
     else:
         done.set_result(result)
 

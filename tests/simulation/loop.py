@@ -89,7 +89,9 @@ class _Numbered:
 
 
 class VirtualFuture(_Numbered, asyncio.Future[Any]):
-    """A future whose place in a set does not depend on its address."""
+    """A future whose place in a set does not depend on its address, and that knows its process."""
+
+    process: Process | None = None
 
 
 class VirtualTask(_Numbered, asyncio.Task[Any]):
@@ -216,6 +218,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         future = VirtualFuture(loop=self)
         future.number = next(self._numbers)
+        future.process = _process.get()
         return future
 
     def create_task(
@@ -265,7 +268,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         source = context.get("handle") or context.get("task") or context.get("future")
-        process = source.process if isinstance(source, _Call | VirtualTask) else _process.get()
+        process = source.process if isinstance(source, _Call | VirtualTask | VirtualFuture) else _process.get()
         if process is not None and process.alive:
             process.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
 

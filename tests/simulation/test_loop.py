@@ -97,3 +97,18 @@ def test_what_reaches_the_exception_handler_is_noted_for_its_process(loop: Virtu
     loop.call_soon(fail, context=loop.within(process))
     loop.run_until(1.0)
     assert "a defect" in process.failures[0]
+
+
+def test_an_error_that_nobody_asked_for_is_its_makers_whoever_runs_as_it_is_collected(loop: VirtualLoop) -> None:
+    maker, other = Process("maker"), Process("other")
+    made: list[asyncio.Future[None]] = []
+
+    def make() -> None:
+        made.append(loop.create_future())
+        made[0].set_exception(ValueError("a defect"))
+
+    loop.call_soon(make, context=loop.within(maker))
+    loop.call_soon(made.clear, context=loop.within(other))
+    loop.run_until(1.0)
+    assert "a defect" in maker.failures[0]
+    assert other.failures == []
