@@ -23,6 +23,7 @@ class Shaky(MemorySessionStore):
     def __init__(self) -> None:
         super().__init__()
         self.asked = 0
+        self.durable: list[bool] = []
         self.broken = False
         self.goes_on = asyncio.Event()
         self.goes_on.set()
@@ -33,6 +34,7 @@ class Shaky(MemorySessionStore):
         if self.broken:
             msg = "disk full"
             raise StoreUnavailable(msg)
+        self.durable.append(durable)
         return await super().transact(change, durable=durable)
 
 
@@ -202,4 +204,20 @@ async def test_a_refusal_that_no_look_up_can_change_is_final(clock: FakeClock) -
     assert isinstance(answer, Refusal)
     assert answer.cause is RefusalCause.BUDGET
     assert store.asked == 1
+    await gate.close()
+
+
+async def test_only_the_debit_waits_for_the_disk(clock: FakeClock) -> None:
+    """What became of it need not: it was paid for before, and READY must not stand behind it."""
+    store = Shaky()
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(LIMIT)
+    await gate.flush()
+    store.durable.clear()
+    ticket = await gate.admit(0)
+    assert isinstance(ticket, Ticket)
+    assert store.durable == [True]
+    ticket.sent()
+    await gate.flush()
+    assert store.durable == [True, False]
     await gate.close()
