@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +45,22 @@ async def make_store(path: Path, clock: FakeClock) -> AsyncIterator[MakeStore]:
     yield make
     for store in made:
         await store.close()
+
+
+@pytest.fixture
+def spoil_index() -> Callable[[Path], None]:
+    """Damages a store, which must hold a session of bot bbb…."""
+
+    def spoil(path: Path) -> None:
+        """Another bot in the index than in the table: only a check of the whole file finds that."""
+        with closing(sqlite3.connect(path)) as connection:
+            (page,) = connection.execute(
+                "SELECT rootpage FROM sqlite_master WHERE name LIKE '%auto%session%'"
+            ).fetchone()
+        content, start, end = path.read_bytes(), (page - 1) * 4096, page * 4096
+        path.write_bytes(content[:start] + content[start:end].replace(b"b" * 64, b"c" * 64) + content[end:])
+
+    return spoil
 
 
 @pytest.fixture

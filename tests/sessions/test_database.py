@@ -23,6 +23,7 @@ from discorder.sessions.locks import mutex
 from discorder.sessions.rows import SCHEMA, Unsound, replace_session, select_book, write_book
 
 MakeSession = Callable[..., StoredSession]
+Spoil = Callable[[Path], None]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOT = "b" * 64
 
@@ -95,7 +96,7 @@ def test_what_an_open_file_holds_can_be_read_after_it_was_removed(
 
 
 def test_a_file_that_could_not_be_opened_is_read_and_not_trusted_unchecked(
-    database: Database, make_session: MakeSession, path: Path
+    database: Database, make_session: MakeSession, path: Path, spoil_index: Spoil
 ) -> None:
     """A read-only file, for example: what it holds is still of use, unless it is damaged."""
     database.write_sessions({(0, 1): make_session()})
@@ -107,15 +108,9 @@ def test_a_file_that_could_not_be_opened_is_read_and_not_trusted_unchecked(
         reader.read_sessions()
 
 
-def spoil_index(path: Path) -> None:
-    """Another bot in the index than in the table: only a check of the whole file finds that."""
-    with closing(sqlite3.connect(path)) as connection:
-        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE '%auto%session%'").fetchone()
-    content, start, end = path.read_bytes(), (page - 1) * 4096, page * 4096
-    path.write_bytes(content[:start] + content[start:end].replace(b"b" * 64, b"c" * 64) + content[end:])
-
-
-def test_a_damaged_file_is_set_aside_and_let_go(database: Database, make_session: MakeSession, path: Path) -> None:
+def test_a_damaged_file_is_set_aside_and_let_go(
+    database: Database, make_session: MakeSession, path: Path, spoil_index: Spoil
+) -> None:
     database.write_sessions({(0, 1): make_session()})
     database.close()
     spoil_index(path)
