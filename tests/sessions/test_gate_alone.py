@@ -38,6 +38,14 @@ class Shaky(MemorySessionStore):
         return await super().transact(change, durable=durable)
 
 
+async def opened(clock: FakeClock, store: MemorySessionStore, limit: StartLimit = LIMIT) -> IdentifyGate:
+    """A gate that knows its limits, and whose store does too."""
+    gate = IdentifyGate(clock, store)
+    gate.set_limits(limit)
+    await gate.flush()
+    return gate
+
+
 async def book_of(store: MemorySessionStore) -> Book:
     return await store.transact(lambda book: (book, book))
 
@@ -45,9 +53,7 @@ async def book_of(store: MemorySessionStore) -> Book:
 async def test_a_store_that_hangs_sends_the_shard_away_within_a_minute_and_costs_nothing(clock: FakeClock) -> None:
     """What it pays for later is given back, since nobody waits for it any more."""
     store = Shaky()
-    gate = IdentifyGate(clock, store)
-    gate.set_limits(LIMIT)
-    await gate.flush()
+    gate = await opened(clock, store)
     store.goes_on.clear()
     asking = asyncio.create_task(gate.admit(0))
     await clock.advance(59.0)
@@ -69,9 +75,7 @@ async def test_a_store_that_hangs_sends_the_shard_away_within_a_minute_and_costs
 async def test_what_is_paid_without_the_store_is_owed_to_it_before_it_is_used(clock: FakeClock) -> None:
     """Another process must not be told that it is still there."""
     store = Shaky()
-    gate = IdentifyGate(clock, store)
-    gate.set_limits(LIMIT)
-    await gate.flush()
+    gate = await opened(clock, store)
     store.broken = True
     first = await gate.admit(0)
     assert isinstance(first, Ticket)
@@ -105,9 +109,7 @@ async def test_buckets_that_a_look_up_adds_are_used_at_once(clock: FakeClock) ->
 async def test_a_look_up_is_good_for_thirty_seconds_without_the_store(clock: FakeClock) -> None:
     """And not a moment longer, where no other can be had."""
     store = Shaky()
-    gate = IdentifyGate(clock, store)
-    gate.set_limits(LIMIT)
-    await gate.flush()
+    gate = await opened(clock, store)
     store.broken = True
     await clock.advance(30.0)
     first = await gate.admit(0)
@@ -121,8 +123,7 @@ async def test_a_look_up_is_good_for_thirty_seconds_without_the_store(clock: Fak
 
 
 async def test_who_waits_is_told_at_once_of_a_ticket_that_goes_back(clock: FakeClock) -> None:
-    gate = IdentifyGate(clock, MemorySessionStore())
-    gate.set_limits(LIMIT)
+    gate = await opened(clock, MemorySessionStore())
     first = await gate.admit(0)
     assert isinstance(first, Ticket)
     asking = asyncio.create_task(gate.admit(1))
@@ -137,9 +138,7 @@ async def test_who_waits_is_told_at_once_of_a_ticket_that_goes_back(clock: FakeC
 async def test_a_shard_whose_minute_is_over_is_refused_without_asking_the_store(clock: FakeClock) -> None:
     """It would have to give the ticket back at once."""
     store = Shaky()
-    gate = IdentifyGate(clock, store)
-    gate.set_limits(LIMIT)
-    await gate.flush()
+    gate = await opened(clock, store)
     await store.transact(lambda book: (replace(book, slots={0: Slot(holder="other", held_until=1e12)}), None))
     asking = asyncio.create_task(gate.admit(0))
     asked = refreshed = 0
@@ -156,8 +155,7 @@ async def test_a_shard_whose_minute_is_over_is_refused_without_asking_the_store(
 
 async def test_nothing_is_kept_of_a_ticket_that_was_used(clock: FakeClock) -> None:
     """A plane runs for months, and identifies many times."""
-    gate = IdentifyGate(clock, MemorySessionStore())
-    gate.set_limits(LIMIT)
+    gate = await opened(clock, MemorySessionStore())
     ticket = await gate.admit(0)
     assert isinstance(ticket, Ticket)
     ticket.sent()
@@ -173,9 +171,7 @@ async def test_nothing_is_kept_of_a_ticket_that_was_used(clock: FakeClock) -> No
 async def test_without_the_store_a_ticket_that_goes_back_is_given_to_the_next(clock: FakeClock) -> None:
     """And counts nothing: not here, and not in the store once that works again."""
     store = Shaky()
-    gate = IdentifyGate(clock, store)
-    gate.set_limits(LIMIT)
-    await gate.flush()
+    gate = await opened(clock, store)
     store.broken = True
     first = await gate.admit(0)
     assert isinstance(first, Ticket)
@@ -196,9 +192,7 @@ async def test_without_the_store_a_ticket_that_goes_back_is_given_to_the_next(cl
 async def test_a_refusal_that_no_look_up_can_change_is_final(clock: FakeClock) -> None:
     """The store is not asked the same again."""
     store = Shaky()
-    gate = IdentifyGate(clock, store)
-    gate.set_limits(replace(LIMIT, remaining=100))
-    await gate.flush()
+    gate = await opened(clock, store, replace(LIMIT, remaining=100))
     store.asked = 0
     answer = await gate.admit(0)
     assert isinstance(answer, Refusal)
@@ -210,9 +204,7 @@ async def test_a_refusal_that_no_look_up_can_change_is_final(clock: FakeClock) -
 async def test_only_the_debit_waits_for_the_disk(clock: FakeClock) -> None:
     """What became of it need not: it was paid for before, and READY must not stand behind it."""
     store = Shaky()
-    gate = IdentifyGate(clock, store)
-    gate.set_limits(LIMIT)
-    await gate.flush()
+    gate = await opened(clock, store)
     store.durable.clear()
     ticket = await gate.admit(0)
     assert isinstance(ticket, Ticket)
