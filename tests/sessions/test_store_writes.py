@@ -17,6 +17,7 @@ from discorder.clock import FakeClock
 from discorder.errors import StoreLocked, StoreUnavailable, UnusableFile
 from discorder.logs import logger
 from discorder.sessions import SqliteSessionStore, StoredSession, StoreState
+from discorder.sessions.database import Database
 
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
 MakeSession = Callable[..., StoredSession]
@@ -167,7 +168,13 @@ async def test_a_file_that_is_slow_to_close_does_not_hold_up_the_loop(
     store = await make_store()
     turned = threading.Event()
     waited: list[bool] = []
-    monkeypatch.setattr("discorder.sessions.database.Database.close", lambda _: waited.append(turned.wait(2.0)))
+    real_close = Database.close
+
+    def slow_close(database: Database) -> None:
+        waited.append(turned.wait(2.0))
+        real_close(database)
+
+    monkeypatch.setattr(Database, "close", slow_close)
     asyncio.get_running_loop().call_later(0.01, turned.set)
     await store.close()
     assert waited[0]
