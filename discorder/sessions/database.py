@@ -54,6 +54,7 @@ class Database:
         self.lock_directory = path.with_name(f"{path.name}.locks")
         self._bot = bot
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None  # of the file that is open
         self._written: dict[Shard, StoredSession] = {}
 
     def open(self, now: datetime) -> Path | None:

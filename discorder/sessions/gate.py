@@ -178,7 +178,7 @@ class IdentifyGate:
         paying = self._spawn(self._pay(request, bucket))
         try:
             return await within(self._clock, seconds, asyncio.shield(paying))
-        except (TimeoutError, asyncio.CancelledError):  # the request is withdrawn before anybody else has a turn
+        except (TimeoutError, asyncio.CancelledError):  # `admit` withdraws the request before `paying` has a turn
             if paying.done():
                 _give_back(paying)
             raise

@@ -8,28 +8,18 @@ from typing import TypeVar
 
 import pytest
 
+from discorder.clock import settle_loop
 from discorder.errors import StoreUnavailable
-from discorder.sessions import Book, MemorySessionStore
+from discorder.sessions import Book
 from discorder.sessions.bookkeeper import Bookkeeper
+from tests.sessions.shaky import ShakyStore
 
 T = TypeVar("T")
 
 
-class Shaky(MemorySessionStore):
-    """Fails while it is broken."""
-
-    broken = False
-
-    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
-        if self.broken:
-            msg = "disk full"
-            raise StoreUnavailable(msg)
-        return await super().transact(change, durable=durable)
-
-
 @pytest.fixture
 def keeper() -> Bookkeeper:
-    return Bookkeeper(Shaky())
+    return Bookkeeper(ShakyStore())
 
 
 async def soon(awaitable: Awaitable[T]) -> T:
@@ -63,7 +53,7 @@ async def test_who_no_longer_waits_for_a_change_does_not_disturb_the_others(keep
 
 async def test_what_is_owed_is_written_once() -> None:
     """Also what was recorded while the store could not be used; until then it stays owed."""
-    store = Shaky()
+    store = ShakyStore()
     keeper = Bookkeeper(store)
     made: list[str] = []
 
@@ -83,3 +73,28 @@ async def test_what_is_owed_is_written_once() -> None:
     for _ in range(2):
         assert await soon(keeper.change(lambda book: (book, len(book.slots)))) == 1
     assert made == ["while it was broken", "paid without it"]
+
+
+async def test_everybody_in_a_transaction_that_fails_is_told() -> None:
+    """Who is not would wait for ever, and the end of the gate with it."""
+    store = ShakyStore()
+    store.broken = True
+    keeper = Bookkeeper(store)
+    asking = [asyncio.create_task(keeper.change(lambda book: (book, None))) for _ in range(3)]
+    await settle_loop()
+    assert [type(one.exception()) if one.done() else "waits" for one in asking] == [StoreUnavailable] * 3
+
+
+async def test_what_is_owed_since_a_transaction_began_is_not_taken_for_written() -> None:
+    """Another request gave up on the store and paid without it while this one was being written."""
+    store = ShakyStore()
+    keeper = Bookkeeper(store)
+    store.goes_on.clear()
+    writing = asyncio.create_task(keeper.change(lambda book: (book, None)))
+    await settle_loop()
+    assert store.asked == 1
+    keeper.owe(lambda book: Book(book.ledger.debited("paid without the store", 1.0), book.slots))
+    store.goes_on.set()
+    await soon(writing)
+    await soon(keeper.change(lambda book: (book, None)))
+    assert "paid without the store" in (await store.transact(lambda book: (book, book))).ledger.debits

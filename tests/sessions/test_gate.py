@@ -14,7 +14,7 @@ import pytest
 
 from discorder.clock import FakeClock, settle_loop
 from discorder.config import Log
-from discorder.errors import ConnectFailed, StoreUnavailable
+from discorder.errors import ConnectFailed
 from discorder.logs import configure_logs
 from discorder.sessions import (
     SPACING,
@@ -30,8 +30,8 @@ from discorder.sessions import (
     Ticket,
 )
 from discorder.sessions.book import Later
-from discorder.sessions.bookkeeper import Bookkeeper
-from discorder.sessions.line import OVERDUE, Line, Request
+from discorder.sessions.line import Request
+from tests.sessions.shaky import ShakyStore
 
 T = TypeVar("T")
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
@@ -42,25 +42,13 @@ def limit(remaining: int = 1000, *, total: int = 1000, max_concurrency: int = 1)
     return StartLimit(total, remaining, HOUR_MS, max_concurrency)
 
 
-class BrokenStore(MemorySessionStore):
-    """A store whose disk can fail."""
-
-    broken = False
-
-    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
-        if self.broken:
-            msg = "disk full"
-            raise StoreUnavailable(msg)
-        return await super().transact(change, durable=durable)
+@pytest.fixture
+def store() -> ShakyStore:
+    return ShakyStore()
 
 
 @pytest.fixture
-def store() -> BrokenStore:
-    return BrokenStore()
-
-
-@pytest.fixture
-async def gate(clock: FakeClock, store: BrokenStore) -> AsyncIterator[IdentifyGate]:
+async def gate(clock: FakeClock, store: ShakyStore) -> AsyncIterator[IdentifyGate]:
     """A gate that knows its limits: 1,000 IDENTIFYs, one bucket."""
     made = IdentifyGate(clock, store)
     made.set_limits(limit())
@@ -102,13 +90,13 @@ async def finished(clock: FakeClock, task: asyncio.Task[T], within: float) -> fl
     return clock.monotonic() - start
 
 
-async def test_the_first_shard_gets_a_ticket_at_once_and_it_is_paid_for(gate: IdentifyGate, store: BrokenStore) -> None:
+async def test_the_first_shard_gets_a_ticket_at_once_and_it_is_paid_for(gate: IdentifyGate, store: ShakyStore) -> None:
     got = await ticket(gate)
     assert list((await stored(store)).ledger.debits) == [got.id]
     assert repr(got) == "Ticket(shard_id=0, bucket=0, open)"
 
 
-async def test_it_waits_for_the_limits(clock: FakeClock, store: BrokenStore) -> None:
+async def test_it_waits_for_the_limits(clock: FakeClock, store: ShakyStore) -> None:
     gate = IdentifyGate(clock, store)
     asking = asyncio.create_task(gate.admit(0))
     await clock.advance(59)
@@ -118,7 +106,7 @@ async def test_it_waits_for_the_limits(clock: FakeClock, store: BrokenStore) -> 
     assert isinstance(asking.result(), Ticket)
 
 
-async def test_without_limits_it_refuses_after_a_minute(clock: FakeClock, store: BrokenStore) -> None:
+async def test_without_limits_it_refuses_after_a_minute(clock: FakeClock, store: ShakyStore) -> None:
     gate = IdentifyGate(clock, store)
     asking = asyncio.create_task(gate.admit(0))
     await clock.advance(60)
@@ -136,7 +124,7 @@ async def test_the_next_of_a_bucket_waits_from_send_to_send(clock: FakeClock, ga
     assert await finished(clock, asking, 10) == pytest.approx(SPACING, abs=0.001)
 
 
-async def test_buckets_do_not_wait_for_one_another(clock: FakeClock, store: BrokenStore) -> None:
+async def test_buckets_do_not_wait_for_one_another(clock: FakeClock, store: ShakyStore) -> None:
     gate = IdentifyGate(clock, store)
     gate.set_limits(limit(max_concurrency=4))
     tickets = [await ticket(gate, shard) for shard in range(4)]
@@ -160,7 +148,7 @@ async def test_those_who_wait_go_in_order_of_their_shards(clock: FakeClock, gate
     assert order == [1, 2, 3]
 
 
-async def test_at_the_reserve_it_refuses_until_the_reset(clock: FakeClock, store: BrokenStore) -> None:
+async def test_at_the_reserve_it_refuses_until_the_reset(clock: FakeClock, store: ShakyStore) -> None:
     gate = IdentifyGate(clock, store)
     gate.set_limits(limit(100))
     answer = await refusal(gate)
@@ -170,7 +158,7 @@ async def test_at_the_reserve_it_refuses_until_the_reset(clock: FakeClock, store
     assert not (await stored(store)).ledger.debits
 
 
-async def test_the_shard_count_raises_the_reserve(clock: FakeClock, store: BrokenStore) -> None:
+async def test_the_shard_count_raises_the_reserve(clock: FakeClock, store: ShakyStore) -> None:
     gate = IdentifyGate(clock, store)
     gate.set_limits(limit(200), shard_count=200)
     assert (await refusal(gate)).cause is RefusalCause.BUDGET
@@ -217,7 +205,7 @@ async def test_a_request_that_is_cancelled_while_it_pays_costs_nothing(
 
 @pytest.mark.parametrize("turns", range(16))
 async def test_a_request_that_is_cancelled_in_any_turn_of_the_loop_costs_nothing(
-    gate: IdentifyGate, store: BrokenStore, turns: int
+    gate: IdentifyGate, store: ShakyStore, turns: int
 ) -> None:
     """In the very turn in which the ticket comes, too: whoever asked does not have it yet, and nobody else could refund it."""
     await gate.flush()
@@ -231,7 +219,7 @@ async def test_a_request_that_is_cancelled_in_any_turn_of_the_loop_costs_nothing
     assert len((await stored(store)).ledger.debits) == (not cancelled)
 
 
-async def test_a_refund_counts_once_and_frees_the_bucket(gate: IdentifyGate, store: BrokenStore) -> None:
+async def test_a_refund_counts_once_and_frees_the_bucket(gate: IdentifyGate, store: ShakyStore) -> None:
     first = await ticket(gate, 0)
     first.refund()
     first.refund()
@@ -241,7 +229,7 @@ async def test_a_refund_counts_once_and_frees_the_bucket(gate: IdentifyGate, sto
     assert list((await stored(store)).ledger.debits) == [second.id]
 
 
-async def test_a_sent_ticket_cannot_be_refunded_nor_a_refunded_one_sent(gate: IdentifyGate, store: BrokenStore) -> None:
+async def test_a_sent_ticket_cannot_be_refunded_nor_a_refunded_one_sent(gate: IdentifyGate, store: ShakyStore) -> None:
     first = await ticket(gate, 0)
     first.sent()
     first.sent()
@@ -290,17 +278,8 @@ async def test_a_long_line_is_sent_away_and_comes_back_in_turn(clock: FakeClock,
     assert max(map(refusals.count, refusals)) <= 2
 
 
-async def test_who_was_sent_away_and_is_a_little_late_has_not_lost_its_turn(clock: FakeClock) -> None:
-    """It dials first; after a minute it has been given up."""
-    line = Line(clock)
-    line.send_away(0, 30.0)
-    for seconds, in_front in ((29.0, 1), (OVERDUE, 1), (2.0, 0)):
-        await clock.advance(seconds)
-        assert line.coming_back_before(1) == in_front, f"at {clock.monotonic():g} s"
-
-
 async def test_a_bucket_that_another_process_keeps_is_refused_within_a_minute(
-    clock: FakeClock, gate: IdentifyGate, store: BrokenStore
+    clock: FakeClock, gate: IdentifyGate, store: ShakyStore
 ) -> None:
     asking = asyncio.create_task(gate.admit(0))
     for second in range(61):  # somebody else sends all the time
@@ -364,7 +343,7 @@ class Discord:
         return limit(self.remaining)
 
 
-async def test_an_old_look_up_is_made_anew_before_paying(clock: FakeClock, store: BrokenStore) -> None:
+async def test_an_old_look_up_is_made_anew_before_paying(clock: FakeClock, store: ShakyStore) -> None:
     discord = Discord(90)
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
     gate.set_limits(limit(1000))
@@ -376,7 +355,7 @@ async def test_an_old_look_up_is_made_anew_before_paying(clock: FakeClock, store
 
 
 async def test_a_look_up_is_made_sooner_where_another_process_could_spend_what_is_left(
-    clock: FakeClock, store: BrokenStore
+    clock: FakeClock, store: ShakyStore
 ) -> None:
     """Ten above the reserve and one bucket: fifty seconds of somebody who identifies every five."""
     discord = Discord(100)
@@ -390,7 +369,7 @@ async def test_a_look_up_is_made_sooner_where_another_process_could_spend_what_i
     assert discord.asked == 1
 
 
-async def test_before_it_refuses_it_asks_whether_that_is_still_true(clock: FakeClock, store: BrokenStore) -> None:
+async def test_before_it_refuses_it_asks_whether_that_is_still_true(clock: FakeClock, store: ShakyStore) -> None:
     discord = Discord(1000)
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
     gate.set_limits(limit(100))
@@ -399,7 +378,7 @@ async def test_before_it_refuses_it_asks_whether_that_is_still_true(clock: FakeC
 
 
 async def test_it_asks_too_where_only_the_store_shows_that_others_have_spent_what_was_left(
-    clock: FakeClock, store: BrokenStore
+    clock: FakeClock, store: ShakyStore
 ) -> None:
     """By its own book it had no reason to; Discord may have begun another day since."""
     discord = Discord(1000)
@@ -414,7 +393,7 @@ async def test_it_asks_too_where_only_the_store_shows_that_others_have_spent_wha
 
 
 async def test_a_reset_that_only_the_wall_clock_shows_is_not_believed_before_discord_is_asked(
-    clock: FakeClock, store: BrokenStore
+    clock: FakeClock, store: ShakyStore
 ) -> None:
     """Somebody sets the clock an hour ahead: what is kept in reserve is not to be spent for that."""
     discord = Discord(100)
@@ -426,7 +405,7 @@ async def test_a_reset_that_only_the_wall_clock_shows_is_not_believed_before_dis
     assert discord.asked == 1
 
 
-async def test_the_reset_counts_from_the_answer_of_a_slow_look_up(clock: FakeClock, store: BrokenStore) -> None:
+async def test_the_reset_counts_from_the_answer_of_a_slow_look_up(clock: FakeClock, store: ShakyStore) -> None:
     """Counted from the question it would come eight seconds before Discord's."""
 
     async def look_up() -> StartLimit:
@@ -444,7 +423,7 @@ async def test_the_reset_counts_from_the_answer_of_a_slow_look_up(clock: FakeClo
 
 
 async def test_what_is_sent_while_a_look_up_is_under_way_is_not_taken_for_counted(
-    clock: FakeClock, store: BrokenStore
+    clock: FakeClock, store: ShakyStore
 ) -> None:
     """The answer is as old as its question, however late it comes."""
 
@@ -463,7 +442,7 @@ async def test_what_is_sent_while_a_look_up_is_under_way_is_not_taken_for_counte
     assert not (await stored(store)).ledger.debits[early.id].settled
 
 
-async def test_a_faster_fall_of_the_budget_is_noticed(clock: FakeClock, store: BrokenStore) -> None:
+async def test_a_faster_fall_of_the_budget_is_noticed(clock: FakeClock, store: ShakyStore) -> None:
     discord = Discord(700)
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
     gate.set_limits(limit(1000))
@@ -476,7 +455,7 @@ async def test_a_faster_fall_of_the_budget_is_noticed(clock: FakeClock, store: B
 
 
 @pytest.mark.parametrize("how", ["silent", "down"])
-async def test_a_look_up_that_fails_leaves_what_is_known(clock: FakeClock, store: BrokenStore, how: str) -> None:
+async def test_a_look_up_that_fails_leaves_what_is_known(clock: FakeClock, store: ShakyStore, how: str) -> None:
     discord = Discord(1000)
     setattr(discord, how, True)
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
@@ -488,7 +467,7 @@ async def test_a_look_up_that_fails_leaves_what_is_known(clock: FakeClock, store
     assert discord.asked == 1
 
 
-async def test_a_silent_look_up_does_not_hold_up_closing(clock: FakeClock, store: BrokenStore) -> None:
+async def test_a_silent_look_up_does_not_hold_up_closing(clock: FakeClock, store: ShakyStore) -> None:
     discord = Discord(1000)
     discord.silent = True
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
@@ -503,7 +482,7 @@ async def test_a_silent_look_up_does_not_hold_up_closing(clock: FakeClock, store
 # --- without the store
 
 
-async def test_without_the_store_a_fresh_look_up_above_the_reserve_pays(clock: FakeClock, store: BrokenStore) -> None:
+async def test_without_the_store_a_fresh_look_up_above_the_reserve_pays(clock: FakeClock, store: ShakyStore) -> None:
     """And the debit reaches the store as soon as it works again."""
     discord = Discord(102)
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
@@ -529,7 +508,7 @@ async def test_without_the_store_a_fresh_look_up_above_the_reserve_pays(clock: F
 
 
 async def test_without_the_store_its_own_debits_count_and_the_reserve_holds(
-    clock: FakeClock, store: BrokenStore
+    clock: FakeClock, store: ShakyStore
 ) -> None:
     store.broken = True
     discord = Discord(101)
@@ -541,7 +520,7 @@ async def test_without_the_store_its_own_debits_count_and_the_reserve_holds(
     assert (await refusal(gate, 1)).cause is RefusalCause.BUDGET
 
 
-async def test_without_the_store_nothing_is_paid_by_an_old_look_up(clock: FakeClock, store: BrokenStore) -> None:
+async def test_without_the_store_nothing_is_paid_by_an_old_look_up(clock: FakeClock, store: ShakyStore) -> None:
     discord = Discord(1000)
     discord.down = True
     gate = IdentifyGate(clock, store, look_up=discord.look_up)
@@ -655,36 +634,6 @@ class SlowStore(MemorySessionStore):
         self.transactions += 1
         await asyncio.sleep(0)
         return await super().transact(change, durable=durable)
-
-
-async def test_everybody_in_a_transaction_that_fails_is_told(store: BrokenStore) -> None:
-    """Who is not would wait for ever, and the end of the gate with it."""
-    store.broken = True
-    keeper = Bookkeeper(store)
-    asking = [asyncio.create_task(keeper.change(lambda book: (book, None))) for _ in range(3)]
-    await settle_loop()
-    assert [type(one.exception()) if one.done() else "waits" for one in asking] == [StoreUnavailable] * 3
-
-
-async def test_what_is_owed_since_a_transaction_began_is_not_taken_for_written() -> None:
-    """Another request gave up on the store and paid without it while this one was being written."""
-    began, on = asyncio.Event(), asyncio.Event()
-
-    class SlowStore(MemorySessionStore):
-        async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
-            began.set()
-            await on.wait()
-            return await super().transact(change, durable=durable)
-
-    store = SlowStore()
-    keeper = Bookkeeper(store)
-    writing = asyncio.create_task(keeper.change(lambda book: (book, None)))
-    await began.wait()
-    keeper.owe(lambda book: Book(book.ledger.debited("paid without the store", 1.0), book.slots))
-    on.set()
-    await writing
-    await keeper.change(lambda book: (book, None))
-    assert "paid without the store" in (await stored(store)).ledger.debits
 
 
 async def test_a_round_of_buckets_is_paid_for_in_one_transaction(clock: FakeClock) -> None:

@@ -14,6 +14,8 @@ from tests.simulation.loop import Process, VirtualLoop, VirtualTask
 from tests.simulation.network import Link
 from tests.simulation.sinks import Book, Sink
 
+SLACK = 1e-6  # seconds that sums of virtual moments may be off
+
 
 @dataclass(eq=False)
 class Host:

@@ -16,12 +16,11 @@ from discorder.sessions import StoredSession
 from discorder.wire import Op, session_label
 from tests.simulation.faults import BREACHES, FATAL_CODES
 from tests.simulation.gateway import ACK, Gateway
-from tests.simulation.life import End, Life, Wire
+from tests.simulation.life import SLACK, End, Life, Wire
 from tests.simulation.loop import Process
 from tests.simulation.network import Link, Stage
 from tests.simulation.session import Session
 
-SLACK = 1e-6
 LEAST_PAUSE = 0.25
 RESUME_FIRST_RUNG, IDENTIFY_FIRST_RUNG = 1.0, 5.0
 NEW_SESSION_CODES = {4007, 4009}

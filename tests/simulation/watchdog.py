@@ -12,13 +12,12 @@ from discorder.statemachine.table import ROWS
 from discorder.tracking.shard_tracker import ShardTracker, Transition
 from tests.simulation.faults import Kind, Weather
 from tests.simulation.gateway import Gateway
-from tests.simulation.life import Host, Life, Wire
+from tests.simulation.life import SLACK, Host, Life, Wire
 from tests.simulation.network import Stage
 from tests.simulation.plan import DAY
 from tests.simulation.sinks import Sink
 
 EVERY = 5.0
-SLACK = 1e-6
 LATE = 1.5  # seconds granted on top of every bound
 CLOCK_WAS_SET = 10_000.0  # the same, when the ages of debits are wrong by up to two hours
 SETTLING = 700.0  # seconds after a debit has expired until the shard that waited for it is up
@@ -86,9 +85,11 @@ class Watchdog:
                 life.stable.add(shard)
         elif step.source is State.RESTARTING and shard in life.stable:
             life.stable.discard(shard)
-            end = life.ended[shard]
+            end = life.ended.get(shard)
+            if end is None or step.target is not State.CONNECTING:
+                return
             waited = life.monotonic() - end.at
-            if step.target is State.CONNECTING and waited > end.first_rung + SLACK:
+            if waited > end.first_rung + SLACK:
                 self._violate(
                     f"shard {shard}: restarts {waited:.3f} s after a stable connection, {end.first_rung:g} s are allowed"
                 )

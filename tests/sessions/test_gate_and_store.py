@@ -1,41 +1,17 @@
-"""The gate when what it stands on gives way: a store that hangs or fails, limits that change under it."""
+"""The gate and what it stands on: a store that hangs or fails, limits that change under it."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 from discorder.clock import FakeClock, settle_loop
-from discorder.errors import StoreUnavailable
 from discorder.sessions import Book, IdentifyGate, MemorySessionStore, Refusal, RefusalCause, StartLimit, Ticket
 from discorder.sessions.book import Slot
+from tests.sessions.shaky import ShakyStore
 
-T = TypeVar("T")
 LIMIT = StartLimit(1000, 1000, 3_600_000, 1)
-
-
-class Shaky(MemorySessionStore):
-    """A store that fails or hangs when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-        self.durable: list[bool] = []
-        self.broken = False
-        self.goes_on = asyncio.Event()
-        self.goes_on.set()
-
-    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
-        self.asked += 1
-        await self.goes_on.wait()
-        if self.broken:
-            msg = "disk full"
-            raise StoreUnavailable(msg)
-        self.durable.append(durable)
-        return await super().transact(change, durable=durable)
 
 
 async def opened(clock: FakeClock, store: MemorySessionStore, limit: StartLimit = LIMIT) -> IdentifyGate:
@@ -52,7 +28,7 @@ async def book_of(store: MemorySessionStore) -> Book:
 
 async def test_a_store_that_hangs_sends_the_shard_away_within_a_minute_and_costs_nothing(clock: FakeClock) -> None:
     """What it pays for later is given back, since nobody waits for it any more."""
-    store = Shaky()
+    store = ShakyStore()
     gate = await opened(clock, store)
     store.goes_on.clear()
     asking = asyncio.create_task(gate.admit(0))
@@ -74,7 +50,7 @@ async def test_a_store_that_hangs_sends_the_shard_away_within_a_minute_and_costs
 
 async def test_what_is_paid_without_the_store_is_owed_to_it_before_it_is_used(clock: FakeClock) -> None:
     """Another process must not be told that it is still there."""
-    store = Shaky()
+    store = ShakyStore()
     gate = await opened(clock, store)
     store.broken = True
     first = await gate.admit(0)
@@ -108,7 +84,7 @@ async def test_buckets_that_a_look_up_adds_are_used_at_once(clock: FakeClock) ->
 
 async def test_a_look_up_is_good_for_thirty_seconds_without_the_store(clock: FakeClock) -> None:
     """And not a moment longer, where no other can be had."""
-    store = Shaky()
+    store = ShakyStore()
     gate = await opened(clock, store)
     store.broken = True
     await clock.advance(30.0)
@@ -137,7 +113,7 @@ async def test_who_waits_is_told_at_once_of_a_ticket_that_goes_back(clock: FakeC
 
 async def test_a_shard_whose_minute_is_over_is_refused_without_asking_the_store(clock: FakeClock) -> None:
     """It would have to give the ticket back at once."""
-    store = Shaky()
+    store = ShakyStore()
     gate = await opened(clock, store)
     await store.transact(lambda book: (replace(book, slots={0: Slot(holder="other", held_until=1e12)}), None))
     asking = asyncio.create_task(gate.admit(0))
@@ -170,7 +146,7 @@ async def test_nothing_is_kept_of_a_ticket_that_was_used(clock: FakeClock) -> No
 
 async def test_without_the_store_a_ticket_that_goes_back_is_given_to_the_next(clock: FakeClock) -> None:
     """And counts nothing: not here, and not in the store once that works again."""
-    store = Shaky()
+    store = ShakyStore()
     gate = await opened(clock, store)
     store.broken = True
     first = await gate.admit(0)
@@ -191,7 +167,7 @@ async def test_without_the_store_a_ticket_that_goes_back_is_given_to_the_next(cl
 
 async def test_a_refusal_that_no_look_up_can_change_is_final(clock: FakeClock) -> None:
     """The store is not asked the same again."""
-    store = Shaky()
+    store = ShakyStore()
     gate = await opened(clock, store, replace(LIMIT, remaining=100))
     store.asked = 0
     answer = await gate.admit(0)
@@ -203,7 +179,7 @@ async def test_a_refusal_that_no_look_up_can_change_is_final(clock: FakeClock) -
 
 async def test_only_the_debit_waits_for_the_disk(clock: FakeClock) -> None:
     """What became of it need not: it was paid for before, and READY must not stand behind it."""
-    store = Shaky()
+    store = ShakyStore()
     gate = await opened(clock, store)
     store.durable.clear()
     ticket = await gate.admit(0)
