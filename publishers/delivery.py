@@ -164,12 +164,10 @@ class ShardDelivery:
             return None
         reached = handed.seq
         for lane in self._blocking():
-            mark = lane.mark(shard)
-            if mark is None:  # it was handed nothing yet
-                continue
-            if lane.required:
-                mark = lane.delivered(shard)
-            if mark is None or mark.session != session:
-                return None
-            reached = min(reached, mark.seq)
+            taken_in = lane.mark(shard)
+            if taken_in is not None:  # else it was handed nothing yet
+                mark = lane.delivered(shard) if lane.required else taken_in
+                if mark is None or mark.session != session:
+                    return None
+                reached = min(reached, mark.seq)
         return reached

@@ -634,6 +634,7 @@ async def test_close_does_not_wait_for_one_that_is_being_removed(
     fan_out.remove("hanging")
     await settle_loop()
     await asyncio.wait_for(fan_out.close(), 5.0)  # the clock stands still
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     assert (hanging.closed, fan_out.dropped) == (1, 1)
 
 

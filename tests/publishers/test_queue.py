@@ -303,7 +303,7 @@ def test_after_it_was_cleared_the_next_filling_is_warned_of_again(caplog: pytest
     """What was forgotten does not count as the same run."""
     queue = full(Overflow.DROP_OLDEST, [1, 2, 3, 4])
     assert queue.clear() == 3
-    assert (len(queue), queue.events, queue.bytes, queue.take(1, 1)) == (0, 0, 0, [])
+    assert (len(queue), queue.events, queue.bytes, queue.oldest) == (0, 0, 0, None)
     queue.extend([event(n) for n in (5, 6, 7, 8)])
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2
     assert shown(queue.take(100, 1_000)) == [(0, 5, 5), 6, 7, 8], "a gap of its own"
