@@ -4,27 +4,38 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test test-all faults kills scale soak weather simulate-time teeth proofs mutants mutate-code lint types diagrams clean
+.PHONY: help bench bench-quick demo check test suites test-all faults kills scale soak weather simulate-time teeth proofs mutants mutate-code lint types reference diagrams client screenshots clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "Setting up: a Python environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@echo "Setting up: discorder and the libraries it needs, into $(VENV) (once; up to a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,zstd]'
+	@echo "Setting up: discorder with its tools for tests and diagrams, into $(VENV) (once; some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,diagrams,speed,zstd]'
 	@touch $@ $(VENV)/.runtime
 
-demo: $(VENV)/.runtime            ## simulator + control plane + subscriber, no token; ARGS="--seconds 10"
-	$(BIN)/discorder demo $(ARGS)
+demo: $(VENV)/.runtime            ## a cut connection is resumed, nothing is lost: 20 seconds, no token; ARGS="--seconds 60"
+	@$(BIN)/discorder demo $(ARGS)
 
-test: $(VENV)/.dev                ## every test on this Python; ARGS="-k name"
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+check: lint                       ## before each commit: lint, mypy, unit and contract tests without heavy ones; ARGS="-k name"
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n 2 -m "not (system or slow or suite or heavy)" $(ARGS)
+
+test: $(VENV)/.dev                ## every test on this Python but the suites below and heavy ones; ARGS="-k name"
+	$(BIN)/python -m pytest -q -n 2 -m "not (slow or suite or heavy)" $(ARGS)
+
+suites: $(VENV)/.dev              ## faults, kills, endurance, proofs, virtual time and heavy tests, with small fixed budgets
+	$(BIN)/python -m pytest -q -n 2 -m "(suite or heavy) and not slow" --fault-table --check-model $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 -m "not (system or slow or suite or heavy)" --check-model tests/shard tests/plane tests/test_recorded_sessions.py
 
 faults: $(VENV)/.dev              ## the fault cases and what each of them measured; ARGS="-k 07"
 	$(BIN)/python -m pytest -q -n 2 --fault-table tests/faults $(ARGS)
@@ -44,20 +55,26 @@ soak: $(VENV)/.dev                ## control plane and bot killed and restarted 
 weather: $(VENV)/.dev             ## two minutes behind proxies that reset, cut, stall and leave half-open; ARGS="--seed 1"
 	$(BIN)/python -m tests.endurance weather $(ARGS)
 
+bench: $(VENV)/.dev               ## measure whole processes beside other gateway clients, write docs/performance/; ARGS="--only live"
+	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-quick: $(VENV)/.dev         ## CPU per event beside a bare loop, under a minute; fails above a ratio
+	$(BIN)/python -m tests.bench --quick
+
 simulate-time: $(VENV)/.dev       ## a control plane on virtual time, with faults: SEED= and DAYS= for one run, else fresh seeds for SECONDS= (120)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
-teeth: $(VENV)/.dev               ## break the product in a copy, see what the simulation notices in SECONDS= (60) each; ARGS="--only gate"
-	$(BIN)/python -m tests.simulation.teeth $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+teeth: $(VENV)/.dev               ## break the product in a copy, report what the simulation notices in SECONDS= (60) each; ARGS="--only gate"
+	$(BIN)/python -m tests.simulation.sabotage $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 proofs: $(VENV)/.dev              ## prove the table: static check, search, and spin (apt: spin gcc)
 	$(BIN)/discorder verify --liveness
 
-mutants: $(VENV)/.dev             ## break the table in every way, and tell which layer notices; ARGS="--only Ready"
+mutants: $(VENV)/.dev             ## break the table in every way, and report which layer notices; ARGS="--only Ready"
 	$(BIN)/python -m tests.table_mutants $(ARGS)
 
-mutate-code: $(VENV)/.dev         ## break the code around the table, see what no test notices; hours, or ARGS="--sample 6 --seed 1"
-	$(BIN)/python tools/mutate-code $(ARGS)
+mutate-code: $(VENV)/.dev         ## break the code around the table, report what no test notices; hours, or ARGS="--sample 6 --seed 1"
+	$(BIN)/python tools/mutate_code.py $(ARGS)
 
 lint: $(VENV)/.dev                ## ruff (lint and format) and the import contract
 	$(BIN)/ruff check .
@@ -68,8 +85,17 @@ types: $(VENV)/.dev               ## mypy --strict and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-diagrams: $(VENV)/.runtime        ## draw diagrams/ anew from the table
+reference: $(VENV)/.dev           ## write docs/configuration.md, docs/commands.md and docs/metrics.md from the schema, the command line and the metrics
+	$(BIN)/python tools/reference.py
+
+diagrams: $(VENV)/.dev            ## draw diagrams/ from the table
 	$(BIN)/discorder diagram -o diagrams
 
-clean:                            ## remove what the verbs made
+client: $(VENV)/.runtime          ## build dist/discorder_client-….whl, the small package for bots
+	$(BIN)/python tools/build_client.py
+
+screenshots: $(VENV)/.dev         ## take the pictures of the status page in docs/pictures/, in Chromium
+	$(BIN)/python -m tests.http.screenshots
+
+clean:                            ## remove what the verbs created
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,16 +1,18 @@
 """Discorder: a control plane for the Discord gateway.
 
-It holds a bot's gateway sessions through every failure that Discord lets a client survive, and publishes each event to other
-programs. Names are loaded when they are first used, so that a program pays only for what it asks for.
+It keeps a bot's gateway sessions alive through failures, and publishes each event to other programs. Names are imported on
+first use.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # type checkers read it as true; `import typing` would delay the handling of Ctrl-C
 
 if TYPE_CHECKING:
     from discorder.bot.commands import Commands
+    from discorder.bot.running import run_bot
     from discorder.bot.subscriber import CurveKeys, Decoded, Gap, GapKind, subscribe
     from discorder.control_plane import BackgroundPlane, TrackerRef, run, serve, serve_in_background, shutdown
     from discorder.errors import CommandRefused, DiscorderError
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from discorder.publishers.channel import ChannelEventPublisher
     from discorder.publishers.delimited_file import DelimitedFileEventPublisher
     from discorder.publishers.log import LogPublisher
-    from discorder.publishers.zeromq import ZmqPublisher
-    from discorder.rest import BotClient
+    from discorder.publishers.zeromq.publisher import ZmqPublisher
+    from discorder.rest import BotClient, File
     from discorder.stats import GatewayStats
     from discorder.tracking.diagnosis import diagnose, is_operational
     from discorder.tracking.tracker import GatewayTracker, get_status
@@ -36,6 +38,7 @@ _HOMES = {
     "DelimitedFileEventPublisher": "publishers.delimited_file",
     "DiscorderError": "errors",
     "Event": "wire",
+    "File": "rest",
     "Gap": "bot.subscriber",
     "GapKind": "bot.subscriber",
     "GatewayStats": "stats",
@@ -48,6 +51,7 @@ _HOMES = {
     "get_status": "tracking.tracker",
     "is_operational": "tracking.diagnosis",
     "run": "control_plane",
+    "run_bot": "bot.running",
     "serve": "control_plane",
     "serve_in_background": "control_plane",
     "session_label": "wire",
@@ -67,6 +71,7 @@ __all__ = [
     "DelimitedFileEventPublisher",
     "DiscorderError",
     "Event",
+    "File",
     "Gap",
     "GapKind",
     "GatewayStats",
@@ -79,6 +84,7 @@ __all__ = [
     "get_status",
     "is_operational",
     "run",
+    "run_bot",
     "serve",
     "serve_in_background",
     "session_label",

@@ -1,4 +1,4 @@
-"""`python -m discorder` is the command `discorder`."""
+"""Run the command `discorder` as `python -m discorder`."""
 
 from discorder.cli import main
 

@@ -1,14 +1,11 @@
-"""Time as a seam: everything that waits or measures asks a `Clock`, so that a test can own the time.
-
-`SystemClock` is the real one. `FakeClock` stands still until it is told to advance, then fires what became due in order and
-lets the loop settle in between; it never sleeps on real time.
-"""
+"""The `Clock` interface for time and timers: `SystemClock` for production, `FakeClock` for tests and replays."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -16,9 +13,12 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
+GRANULARITY = 0.05  # seconds; timers fire on multiples of it: the loop wakes 20 times a second at most
+SHORTEST_ROUNDED = 1.0  # seconds; a shorter timer is exact, a longer one is at most 5 % late
+
 
 class Timer(Protocol):
-    """A call that has been put off; ``cancel`` is idempotent."""
+    """A scheduled call; ``cancel`` is idempotent."""
 
     def cancel(self) -> None: ...
 
@@ -44,7 +44,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock and the running loop's timers."""
+    """The machine's clock and the running loop's timers. Timers of a second or more fire up to `GRANULARITY` late."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -53,7 +53,10 @@ class SystemClock:
         return time.monotonic()
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        return asyncio.get_running_loop().call_later(seconds, callback)
+        loop = asyncio.get_running_loop()
+        if seconds < SHORTEST_ROUNDED:
+            return loop.call_later(seconds, callback)
+        return loop.call_at(math.ceil((loop.time() + seconds) / GRANULARITY) * GRANULARITY, callback)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -71,7 +74,7 @@ class _FakeTimer:
 
 
 class FakeClock:
-    """A clock that stands still until `advance` moves it.
+    """A clock that moves only by `advance`, which fires the due timers in order. It never sleeps on real time.
 
     ``start`` is the wall time at monotonic zero. `jump_wall` moves only the wall clock, as NTP or a suspended host does.
     """
@@ -114,16 +117,16 @@ class FakeClock:
         self._start += timedelta(seconds=seconds)
 
     def next_due(self) -> float | None:
-        """Seconds until the next timer, None without one."""
+        """Return the seconds until the next timer, None without one."""
         while self._timers and self._timers[0][2].cancelled:
             heapq.heappop(self._timers)
         return max(0.0, self._timers[0][0] - self._monotonic) if self._timers else None
 
     async def advance(self, seconds: float, *, settle: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Move ``seconds`` forward, firing what becomes due in order.
+        """Move ``seconds`` forward and fire the due timers in order.
 
-        After each moment at which something fired, ``settle`` is awaited (default: a few dozen turns of the loop, enough for
-        whatever does not wait on a real socket).
+        ``settle`` is awaited after each moment at which a timer fired (default: a few dozen turns of the loop, enough for tasks
+        that do not wait for a real socket).
         """
         settle = settle or settle_loop
         end = self._monotonic + seconds
@@ -140,15 +143,15 @@ class FakeClock:
 
 
 async def settle_loop(turns: int = 40) -> None:
-    """Let everything that is ready on the loop run: ``turns`` empty turns."""
+    """Run the tasks that are ready: wait for ``turns`` turns of the loop."""
     for _ in range(turns):
         await asyncio.sleep(0)
 
 
 async def within(clock: Clock, seconds: float, awaitable: Awaitable[T]) -> T:
-    """``asyncio.wait_for`` on ``clock``.
+    """Like ``asyncio.wait_for``, on ``clock``.
 
-    Raises TimeoutError after ``seconds``, having cancelled the awaitable and waited for it.
+    Raises TimeoutError after ``seconds``, once the awaitable is cancelled and has ended.
     """
     task = asyncio.ensure_future(awaitable)
     expired = False

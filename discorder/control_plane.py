@@ -1,7 +1,7 @@
-"""The calls that start and stop a control plane: `serve`, `run`, `serve_in_background`, `shutdown`.
+"""Start and stop a control plane: `serve`, `run`, `serve_in_background`, `shutdown`.
 
-`serve` is a guest in its caller's process: it installs no signal handler and touches no log sink but its own. `run` owns the
-process: a loop of its own, SIGINT and SIGTERM.
+`serve` installs no signal handler and changes no log sink but its own. `run` has its own event loop and a `Service`: signals, and
+systemd's notifications.
 """
 
 from __future__ import annotations
@@ -9,30 +9,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from discorder.config import Config, load_config, read_token
 from discorder.errors import NotRunning
-from discorder.logs import configure_logs
-from discorder.plane import ControlPlane, Surroundings
-from discorder.plane.keeping import NO_CLAIM, Claim
+from discorder.exits import end_quietly
+from discorder.logs import LogSetup, configure_logs
+from discorder.plane import ControlPlane, PlaneDependencies
+from discorder.plane.session_persistence import NO_CLAIM, Claim
+from discorder.plane.shard_factory import Wrap
 from discorder.rest import BotClient
 from discorder.runtime.loops import on_loop
+from discorder.runtime.moderation import moderate, run_moderated
 from discorder.runtime.open_files import raise_open_file_limit
+from discorder.service import Service
 from discorder.tracking.tracker import GatewayTracker
 from discorder.tracking.tracker_ref import TrackerRef
-from discorder.transport import SessionRecorder
+from discorder.transport.fault_grammar import Fault
+from discorder.transport.proxies import DIRECT
 
 __all__ = ["BackgroundPlane", "TrackerRef", "run", "serve", "serve_in_background", "shutdown"]
 
 T = TypeVar("T")
 ConfigPath = str | os.PathLike[str]
 Started = Callable[[ControlPlane], None]
+LogOpened = Callable[[LogSetup, Config], None]
 
 
 async def serve(
@@ -45,15 +50,15 @@ async def serve(
 ) -> None:
     """Run the control plane until `shutdown`.
 
-    ``client``: made from ``DISCORD_BOT_TOKEN`` or ``gateway.token_file`` when None; its HTTP session is closed at the end.
+    ``client``: None creates one from ``DISCORD_BOT_TOKEN`` or ``gateway.token_file``; its HTTP session is closed at the end.
     ``tracker_ref``: filled once config, log and publishers are open, before the first dial. ``config_file_path``: None for
-    the built-in defaults. ``take_over``: ask another process that holds the shards of this store to hand them over (SIGTERM),
-    and give it 30 s; ``wait``: seconds to wait for it to leave by itself. The sessions are resumed then.
+    the built-in defaults. ``take_over``: stop another process that holds the shards of this store (SIGTERM, then up to
+    30 s); ``wait``: seconds to wait until it ends by itself. Its sessions are then resumed.
 
     Returns normally only after `shutdown`. Raises `ConfigError` (with `TokenMissing`, `AddressInUse`, `StoreLocked`),
     `UnusableFile`, `AuthenticationFailed`, `FatalCloseError`, `AttemptsExhausted`, and under ``gateway.fail_on_error`` the
     failure itself.
-    Cancelling is a graceful stop, after which CancelledError is raised.
+    Cancelling stops gracefully and then raises CancelledError.
     """
     await serve_config(
         lambda: load_config(config_file_path),
@@ -69,26 +74,37 @@ async def serve_config(
     client: BotClient | None = None,
     tracker_ref: TrackerRef | None = None,
     claim: Claim = NO_CLAIM,
-    surroundings: Surroundings | None = None,
+    dependencies: PlaneDependencies | None = None,
     record: Path | None = None,
     record_raw: bool = False,
+    faults: Sequence[Fault] = (),
     started: Started | None = None,
+    log_opened: LogOpened | None = None,
 ) -> None:
-    """`serve` with everything in the caller's hands.
+    """Run the control plane like `serve`, with its dependencies as arguments.
 
-    ``load`` gives the configuration; ``record`` is a file for the recorded session; ``started`` gets the plane before it runs.
+    ``load`` returns the configuration; ``record``: the file for a recorded session; ``faults`` are injected into the connections;
+    ``started`` is called with the plane before it runs, ``log_opened`` with the log as soon as it is open.
     """
     ref = TrackerRef() if tracker_ref is None else tracker_ref
     error: BaseException | None = None
     try:
         config = load()
-        around = surroundings or Surroundings()
+        moderate(config.gateway.moderation_ms)
+        around = dependencies or PlaneDependencies()
         with configure_logs(config.log, console=True) as log:
+            if log_opened is not None:
+                log_opened(log, config)
             client = client or BotClient(read_token(config))
-            log.redact(client.token.reveal())
+            log.redact(client.token.reveal(), *config.gateway.proxies.secrets)
             client.api = client.api or config.gateway.api
+            if client.proxies == DIRECT:
+                client.proxies = config.gateway.proxies
             async with client:
-                with _recording(record, record_raw, config, client, around) as recorded:
+                with (
+                    _injecting(faults, around) as faulty,
+                    _recording(record, record_raw, config, client, faulty) as recorded,
+                ):
                     plane = ControlPlane(config, client, recorded, claim=claim)
                     if started is not None:
                         started(plane)
@@ -101,16 +117,35 @@ async def serve_config(
 
 
 @contextlib.contextmanager
+def _injecting(faults: Sequence[Fault], around: PlaneDependencies) -> Iterator[PlaneDependencies]:
+    if not faults:
+        yield around
+        return
+    from discorder.transport.faulty import FaultInjector  # noqa: PLC0415  # for staging only
+
+    with FaultInjector(faults, around.clock) as injector:
+        yield replace(around, wrap=_wrap_twice(around.wrap, injector.wrap))
+
+
+def _wrap_twice(inner: Wrap | None, outer: Wrap) -> Wrap:
+    if inner is None:
+        return outer
+    return lambda transport, shard: outer(inner(transport, shard), shard)
+
+
+@contextlib.contextmanager
 def _recording(
-    path: Path | None, raw: bool, config: Config, client: BotClient, around: Surroundings
-) -> Iterator[Surroundings]:
+    path: Path | None, raw: bool, config: Config, client: BotClient, around: PlaneDependencies
+) -> Iterator[PlaneDependencies]:
     if path is None:
         yield around
         return
+    from discorder.transport.recording import SessionRecorder  # noqa: PLC0415  # only a recording needs it
+
     with SessionRecorder(
         path, clock=around.clock, api_url=config.gateway.api, raw=raw, secrets=[client.token.reveal()]
     ) as recorder:
-        yield replace(around, wrap=recorder.wrap)
+        yield replace(around, wrap=_wrap_twice(around.wrap, recorder.wrap))
 
 
 def run(
@@ -121,16 +156,22 @@ def run(
     take_over: bool = False,
     wait: float = 0.0,
 ) -> None:
-    """`serve` for a script: blocking, in a loop of its own. SIGINT and SIGTERM stop gracefully, a second one at once.
+    """Run `serve` in an event loop of its own, and block. SIGINT and SIGTERM stop gracefully, a second signal at once.
 
-    Arguments and errors are those of `serve`. Call it from the main thread.
+    SIGHUP reopens the log file and reloads ``[log]`` from the configuration. Arguments and errors are those of `serve`; an error
+    that the program does not catch ends it like `discorder serve`: one line on stderr, and the exit code of the error.
+    Raises RuntimeError outside the main thread; use `serve_in_background` there.
     """
-    run_config(
-        lambda: load_config(config_file_path),
-        client=client,
-        tracker_ref=tracker_ref,
-        claim=Claim(take_over, wait),
-    )
+    try:
+        run_config(
+            lambda: load_config(config_file_path),
+            client=client,
+            tracker_ref=tracker_ref,
+            claim=Claim(take_over, wait),
+        )
+    except Exception as error:
+        end_quietly(error)
+        raise
 
 
 def run_config(
@@ -141,11 +182,16 @@ def run_config(
     claim: Claim = NO_CLAIM,
     record: Path | None = None,
     record_raw: bool = False,
+    faults: Sequence[Fault] = (),
+    until_eof: bool = False,
 ) -> None:
-    """`run` with everything in the caller's hands; see `serve_config`."""
+    """Run the control plane like `run`, with its dependencies as arguments; see `serve_config`.
+
+    ``until_eof``: also stop when standard input ends.
+    """
 
     async def main() -> None:
-        with _signals() as watch:
+        with Service(load, until_eof=until_eof) as service:
             await serve_config(
                 load,
                 client=client,
@@ -153,51 +199,26 @@ def run_config(
                 claim=claim,
                 record=record,
                 record_raw=record_raw,
-                started=watch,
+                started=service.plane_made,
+                log_opened=service.log_opened,
+                faults=faults,
             )
 
+    if threading.current_thread() is not threading.main_thread():
+        msg = "run() handles signals, so it works in the main thread only; in another thread call serve_in_background()"
+        error = RuntimeError(msg)
+        if tracker_ref is not None:
+            tracker_ref.end(error)
+        raise error
     raise_open_file_limit()
-    asyncio.run(main())
-
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Started]:
-    """Gives a function that learns which plane the signals are for; before there is one, a signal cancels the start."""
-    loop = asyncio.get_running_loop()
-    starting = asyncio.current_task()
-    planes: list[ControlPlane] = []
-    asked = 0
-
-    def on_signal() -> None:
-        nonlocal asked
-        asked += 1
-        if not planes:
-            if starting is not None:
-                starting.cancel()
-            return
-        with contextlib.suppress(NotRunning):  # it has just ended by itself
-            if asked == 1:
-                planes[-1].stop(goodbye=False)
-            else:
-                planes[-1].hurry()
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield planes.append
-    finally:
-        for number in STOP_SIGNALS:
-            loop.remove_signal_handler(number)
+    run_moderated(main())
 
 
 async def shutdown(tracker: GatewayTracker, *, goodbye: bool = False) -> None:
-    """Stop the control plane behind ``tracker``, in whatever state it is, and return when it has ended.
+    """Stop the control plane of ``tracker``, in any state, and return when it has ended.
 
-    The Discord session is kept, so that the next start resumes it; with ``goodbye`` it ends and the bot goes offline. Works
-    from any loop; a plane that has ended already is fine.
+    The Discord sessions are kept, so that the next start resumes them; with ``goodbye`` they end and the bot goes offline. Works
+    on any event loop, and does nothing after the end.
     """
     plane = tracker.plane
     with contextlib.suppress(NotRunning):
@@ -206,13 +227,13 @@ async def shutdown(tracker: GatewayTracker, *, goodbye: bool = False) -> None:
 
 
 class BackgroundPlane:
-    """A control plane in a thread with a loop of its own; every method may be called from any thread."""
+    """A control plane in a thread with its own event loop. Every method is thread-safe."""
 
     def __init__(self, load: Callable[[], Config], client: BotClient | None, claim: Claim) -> None:
         self._ref = TrackerRef()
         self._exception: BaseException | None = None
         self._plane: ControlPlane | None = None
-        self._begun = threading.Event()  # there is a plane, or there will be none
+        self._begun = threading.Event()  # set when there is a plane, and at the end of a failed start
         self._load = load
         self._client = client
         self._claim = claim
@@ -220,7 +241,7 @@ class BackgroundPlane:
 
     def _run(self) -> None:
         try:
-            asyncio.run(
+            run_moderated(
                 serve_config(
                     self._load,
                     client=self._client,
@@ -229,7 +250,7 @@ class BackgroundPlane:
                     started=self._started,
                 )
             )
-        except BaseException as error:  # noqa: BLE001  # the thread's end; the caller reads it in `exception` or `tracker`
+        except BaseException as error:  # noqa: BLE001  # the caller reads it in `exception` or `tracker`
             self._exception = error
         finally:
             self._begun.set()
@@ -239,49 +260,49 @@ class BackgroundPlane:
         self._begun.set()
 
     def start(self) -> None:
-        """Start the thread; `serve_in_background` does it."""
+        """Start the thread. `serve_in_background` calls it."""
         self._thread.start()
 
     @property
     def tracker(self) -> GatewayTracker:
-        """The tracker; waits until config, log and publishers are open. Raises what ended the start instead."""
+        """The tracker. Blocks until config, log and publishers are open. Raises the error of a failed start."""
         return self._ref.wait()
 
     @property
     def exception(self) -> BaseException | None:
-        """What ended the control plane, None while it runs and after a `shutdown`."""
+        """The error that ended the control plane; None while it runs and after a `shutdown`."""
         return self._exception
 
     def shutdown(self, goodbye: bool = False, timeout: float = 1.0) -> None:
-        """Stop gracefully and wait ``timeout`` seconds for the end, then at once. Does nothing when it has ended."""
+        """Stop gracefully; after ``timeout`` seconds stop at once. Does nothing after the end."""
         self._begun.wait()
         if self._plane is not None:
-            with contextlib.suppress(NotRunning):  # it has just ended by itself
+            with contextlib.suppress(NotRunning):  # it has just ended
                 self._plane.stop(goodbye=goodbye)
                 self._thread.join(timeout)
                 if self._thread.is_alive():
                     self._plane.hurry()
         self._thread.join()
 
-    def call(self, wanted: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Await one of the tracker's coroutines on the plane's loop and return what it gives, from a thread without a loop.
+    def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run one of the tracker's coroutines on the plane's event loop and return its result, from a thread without a loop.
 
-        ``handle.call(handle.tracker.set_presence(status="idle"))``. Raises what it raises, `NotRunning` when the plane has ended,
-        and TimeoutError after ``timeout`` seconds, having cancelled it.
+        ``handle.call(handle.tracker.set_presence(status="idle"))``. Raises its errors, `NotRunning` if the plane has ended,
+        and TimeoutError after ``timeout`` seconds; the coroutine is then cancelled.
         """
         loop = self.tracker.plane.loop
         if not self._thread.is_alive() or loop.is_closed():
-            wanted.close()
+            coroutine.close()
             msg = "the control plane has ended"
             raise NotRunning(msg)
-        future = asyncio.run_coroutine_threadsafe(wanted, loop)
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result(timeout)
         finally:
             future.cancel()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds; True when it has come."""
+        """Wait for the end, at most ``timeout`` seconds. Return whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -297,9 +318,9 @@ def serve_in_background(
     take_over: bool = False,
     wait: float = 0.0,
 ) -> BackgroundPlane:
-    """`serve` in a thread with a loop of its own, for the plain REPL, IPython and notebooks.
+    """Run `serve` in a thread with its own event loop, for the plain REPL, IPython and notebooks.
 
-    Returns at once. A start that fails shows in the handle: ``.tracker`` raises it, ``.exception`` is it.
+    Returns at once. After a failed start ``.tracker`` of the handle raises the error, and ``.exception`` returns it.
     """
     handle = BackgroundPlane(lambda: load_config(config_file_path), client, Claim(take_over, wait))
     handle.start()

@@ -1,7 +1,4 @@
-"""CURVE key files, of the bus and of the bots. They are those of `zmq.auth`, so other ZeroMQ programs read them too.
-
-The secret file is for its owner alone; the public key is what the other side is told. Must not: know sockets.
-"""
+"""Write and read the CURVE key files of the bus and of bots, in the format of `zmq.auth` that other ZeroMQ programs read."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import zmq
 import zmq.auth
 
 from discorder.errors import ConfigError, UnusableFile
+from discorder.paths import is_open_to_others, resolve_path
 
 PUBLIC_SUFFIX = ".key"
 SECRET_SUFFIX = ".key_secret"  # noqa: S105  # of a file's name
@@ -22,7 +20,7 @@ _KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")  # Z85, 32 bytes
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """Both keys in Z85, 40 characters each. The repr tells only the public one."""
+    """Both keys in Z85, 40 characters each. The repr shows only the public one."""
 
     public: bytes
     secret: bytes
@@ -48,13 +46,15 @@ def generate(name: Path) -> tuple[Path, Path, str]:
     return public_file, secret_file, public
 
 
-def load_pair(path: Path, key: str) -> KeyPair:
-    """The pair in a secret file. ``key``: what names the file, for the error.
+def load_pair(setting: str | os.PathLike[str], key: str) -> KeyPair:
+    """Return the pair in a secret file, ``~`` expanded. ``key``: the name of the setting, for the error.
 
-    Raises ConfigError for a file that is missing, holds no secret key, or can be read by others than its owner.
+    Raises ConfigError for a file that is missing, contains no secret key, or is readable by other users.
     """
+    path = Path(setting)
     try:
-        if path.stat().st_mode & 0o077:
+        path = resolve_path(setting)
+        if is_open_to_others(path.stat()):
             msg = f"{key}: {path} can be read by others than its owner; chmod 600 {path}"
             raise ConfigError(msg)
         public, secret = zmq.auth.load_certificate(path)

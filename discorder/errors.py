@@ -5,26 +5,28 @@
     DiscorderError                        exit code
     ├── ConfigError                          78   a file, key or value is wrong
     │   ├── TokenMissing                     78   no DISCORD_BOT_TOKEN and no token_file
-    │   ├── AddressInUse                     78   a publisher's endpoint is taken
-    │   └── StoreLocked                      78   another process holds a shard of this store
+    │   ├── AddressInUse                     73   an endpoint to listen on is taken
+    │   ├── StoreLocked                      73   another process holds a shard of this store
+    │   └── CursorInUse                      73   another subscription holds this cursor
     ├── UnusableFile                         74   log or store cannot be written at start
-    ├── StoreUnavailable                      1   the session store cannot be read or written now; the session runs on without it
-    ├── AuthenticationFailed                 77   REST answered 401
-    ├── FatalCloseError                   77/78   a close code that no redial can mend
-    ├── IdentifyBudgetSpent                  75   the ledger refuses to pay for another IDENTIFY
+    ├── StoreUnavailable                      1   the session store cannot be read or written now; the session goes on
+    ├── AuthenticationFailed                 77   Discord's 401 about the bot token
+    ├── FatalCloseError                   77/78   a close code that no redial can fix
+    ├── IdentifyBudgetSpent                  75   the identify budget allows no further IDENTIFY
     ├── GatewayUnreachable                   69   the look-up failed for good
     ├── AttemptsExhausted                    69   gateway.max_attempts consecutive failures
-    ├── GatewayFailure                       76   what ends a connection; reaches the caller under fail_on_error
+    ├── GatewayFailure                       76   ends a connection; reaches the caller under fail_on_error
     │   ├── ConnectFailed                         dial, TLS or upgrade failed
     │   ├── Closed                                the socket is closed; carries code and by
     │   ├── DeadlineMissed                        Hello, READY or RESUMED did not come in time
     │   ├── ZombieConnection                      heartbeats are not acknowledged
-    │   ├── SessionInvalidated                    op 9 where none was asked for
+    │   ├── SessionInvalidated                    op 9 for an IDENTIFY or a live session
     │   ├── ProtocolBreach                        the peer sent what the protocol forbids
-    │   └── TaskDied                              one of our tasks was cancelled or ended by somebody else
-    ├── NotStarted                            1   TrackerRef.value before there is a tracker
+    │   └── TaskDied                              one of our tasks was cancelled or ended from outside
+    ├── NotStarted                            1   TrackerRef.value before the tracker exists
     ├── NotRunning                            1   throw_to a task that is not running
-    ├── NotSharded                            1   a per-shard field was asked of a tracker with several shards
+    ├── VerbRefused                           1   restart, pause or unpause of a shard has no effect now
+    ├── NotSharded                            1   a per-shard field was read from a tracker with several shards
     ├── PublisherError                        1   a publisher could not be opened or refused a batch
     ├── CommandRefused                        1   an outbound gateway command was not carried out; carries reason, retry_after
     │   ├── CommandRateLimited                    rate_limited: it would have to wait longer than it may
@@ -33,15 +35,19 @@
     │   ├── ShardNotReady                         not_ready: there is no session to send it on
     │   ├── InvalidCommand                        invalid: Discord would close the connection, or it is not the bot's to send
     │   └── CommandUnanswered                     no_answer: sent, and Discord did not answer in time
+    ├── ControlPlaneAbsent                   69   no control plane answers an operator's command
+    ├── OperatorRefused                       1   a control plane refused an operator's command
+    │   └── OperatorTokenRefused             77   the operator token is wrong, or cannot be read
     ├── RecordingError                        1   a recorded session cannot be read, or a replay differs from it
     ├── PictureError                          1   a diagram cannot be drawn: the renderer is missing or failed
     └── RestError                             1   a REST request failed
         ├── HTTPError                             Discord's status, code, message and path
         ├── NoAnswer                              DNS, TCP, TLS, a reset or a timeout: nothing came back
         ├── RateLimited                           mode RAISE, and the bucket is empty
+        │   └── AddressBanned                     a 429 without a rate limit: Discord refuses our address
         └── TooManyInvalidRequests                stopped before Discord bans the address
 
-What a caller needs is in attributes, not in the text. Exit codes follow ``sysexits.h`` where it has a word for the case.
+Attributes carry the details, so that no caller has to parse a message. Exit codes follow ``sysexits.h`` where it covers the case.
 """
 
 from __future__ import annotations
@@ -53,13 +59,13 @@ ClosedBy = Literal["peer", "us", "network"]
 
 
 class DiscorderError(Exception):
-    """Root of the tree. ``exit_code`` is what the command line exits with when this error reaches it."""
+    """Root of the tree. ``exit_code`` is the exit code of the command line for this error."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigError(DiscorderError):
-    """Something in the configuration is wrong; the message names the key, the file and what is allowed."""
+    """The configuration is wrong; the message names the key, the file and the allowed values."""
 
     exit_code = 78
 
@@ -69,15 +75,29 @@ class TokenMissing(ConfigError):
 
 
 class AddressInUse(ConfigError):
-    """A publisher's endpoint is taken by another process."""
+    """An endpoint to listen on, a publisher's or the simulator's, is taken by another process."""
+
+    exit_code = 73
 
 
 class StoreLocked(ConfigError):
-    """Another process holds a shard of this session store. ``pid`` is None when the lock file does not tell it."""
+    """Another process holds a shard of this session store. ``pid`` is None when the lock file does not state it.
 
-    def __init__(self, message: str, pid: int | None = None) -> None:
-        super().__init__(message)
+    ``held``: who holds what; the message adds ``remedy``, the advice for what was tried.
+    """
+
+    exit_code = 73
+
+    def __init__(self, held: str, pid: int | None = None, remedy: str = "") -> None:
+        super().__init__(f"{held}. {remedy}" if remedy else held)
         self.pid = pid
+        self.held = held
+
+
+class CursorInUse(ConfigError):
+    """Another subscription, here or in another process, uses this cursor. Two would each skip events."""
+
+    exit_code = 73
 
 
 class UnusableFile(DiscorderError):
@@ -87,17 +107,17 @@ class UnusableFile(DiscorderError):
 
 
 class StoreUnavailable(DiscorderError):
-    """The session store cannot be read or written right now. Never ends a session: who asks goes on without the store."""
+    """The session store cannot be read or written right now. Never ends a session: the caller continues without the store."""
 
 
 class AuthenticationFailed(DiscorderError):
-    """Discord refused the token over REST (401). Not retried: the token must be changed."""
+    """Discord refused the token (401 to ``GET /users/@me`` or ``/gateway/bot``). Not retried: the token must be changed."""
 
     exit_code = 77
 
 
 class FatalCloseError(DiscorderError):
-    """The gateway closed with a code that no redial can mend (gateway-protocol.md §4.1).
+    """The gateway closed with a code that no redial can fix (docs/protocol.md#close-codes).
 
     Attributes: ``code``, ``remedy``. Exit code 77 for token and intents (4004, 4013, 4014), 78 for the layout (4010-4012).
     """
@@ -113,7 +133,7 @@ class FatalCloseError(DiscorderError):
 
 
 class IdentifyBudgetSpent(DiscorderError):
-    """No IDENTIFY is paid for before ``until`` (aware, UTC)."""
+    """No IDENTIFY is allowed before ``until`` (aware, UTC)."""
 
     exit_code = 75
 
@@ -123,7 +143,7 @@ class IdentifyBudgetSpent(DiscorderError):
 
 
 class GatewayUnreachable(DiscorderError):
-    """``GET /gateway/bot`` did not answer within the tries that were allowed."""
+    """``GET /gateway/bot`` gave no usable answer within the allowed tries."""
 
     exit_code = 69
 
@@ -139,23 +159,27 @@ class AttemptsExhausted(DiscorderError):
 
 
 class GatewayFailure(DiscorderError):
-    """Something that ends a connection. Recovered from, unless ``gateway.fail_on_error`` is set."""
+    """A failure that ends a connection. The shard recovers, unless ``gateway.fail_on_error`` is set."""
 
     exit_code = 76
 
 
 class ConnectFailed(GatewayFailure):
-    """DNS, TCP, TLS or the websocket upgrade failed. ``status`` is the HTTP status of a refused upgrade."""
+    """DNS, TCP, TLS or the websocket upgrade failed.
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    ``status`` is the HTTP status of a refused upgrade, ``retry_after`` its ``Retry-After`` in seconds, or 0.
+    """
+
+    def __init__(self, message: str, status: int | None = None, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
 
 
 class Closed(GatewayFailure):
     """The socket is closed. ``code`` is None when the connection ended without a close frame.
 
-    ``by`` says who: ``"peer"`` (a close frame came), ``"us"`` (we closed or aborted), ``"network"`` (reset, EOF).
+    ``by``: ``"peer"`` (a close frame came), ``"us"`` (we closed or aborted), ``"network"`` (reset, EOF).
     """
 
     def __init__(self, code: int | None, by: ClosedBy, reason: str = "") -> None:
@@ -171,7 +195,7 @@ class DeadlineMissed(GatewayFailure):
 
 
 class ZombieConnection(GatewayFailure):
-    """Heartbeats are not acknowledged (rule: design of the Ready state, statemachine/heartbeat.py)."""
+    """Heartbeats are not acknowledged (the rule: statemachine/heartbeat.py)."""
 
 
 class SessionInvalidated(GatewayFailure):
@@ -179,11 +203,11 @@ class SessionInvalidated(GatewayFailure):
 
 
 class ProtocolBreach(GatewayFailure):
-    """The peer sent what the protocol forbids: garbage, an event without a session, a message past every bound."""
+    """The peer sent what the protocol forbids: garbage, an event without a session, a message beyond the size limit."""
 
 
 class TaskDied(GatewayFailure):
-    """A task of the control plane ended or was cancelled by somebody other than the driver."""
+    """A task of the control plane ended or was cancelled by code other than the driver."""
 
 
 class NotStarted(DiscorderError):
@@ -191,11 +215,21 @@ class NotStarted(DiscorderError):
 
 
 class NotRunning(DiscorderError):
-    """``throw_to`` named a task that exists but does not run right now."""
+    """``throw_to`` named a task that is not running now."""
+
+
+class VerbRefused(DiscorderError):
+    """An operator's verb has no effect on a shard in its present state. Attributes: ``verb``, ``shard``, ``reason``."""
+
+    def __init__(self, verb: str, shard: int, state: str, reason: str) -> None:
+        super().__init__(f"{verb} has no effect on shard {shard} ({state}): {reason}")
+        self.verb = verb
+        self.shard = shard
+        self.reason = reason
 
 
 class NotSharded(DiscorderError):
-    """A field that belongs to one shard was asked of a tracker with several; use ``tracker.shards[i]``."""
+    """A per-shard field was read from a tracker with several shards; use ``tracker.shards[i]``."""
 
 
 class PublisherError(DiscorderError):
@@ -205,8 +239,8 @@ class PublisherError(DiscorderError):
 class CommandRefused(DiscorderError):
     """An outbound gateway command was not carried out.
 
-    ``reason`` is one word, the same on the bus: see the tree. ``retry_after`` in seconds where waiting helps and for how long is
-    known, else None.
+    ``reason`` is one word, the same on the bus: rate_limited, too_large, no_such_shard, not_ready, invalid or no_answer.
+    ``retry_after`` in seconds if waiting helps and the time is known, else None.
     """
 
     def __init__(self, reason: str, message: str, retry_after: float | None = None) -> None:
@@ -216,7 +250,7 @@ class CommandRefused(DiscorderError):
 
 
 class CommandRateLimited(CommandRefused):
-    """Not sent: a limit of Discord's (gateway-protocol.md §2, §13.1) or our queue leaves no room now."""
+    """Not sent: a limit of Discord's (docs/protocol.md#send-limit) or our queue leaves no room now."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__("rate_limited", f"{message}; try again in {retry_after:.1f} s", retry_after)
@@ -233,14 +267,14 @@ class CommandTooLarge(CommandRefused):
 
 
 class NoSuchShard(CommandRefused):
-    """Not sent: the shard is not one of this control plane's, or nothing tells which one is meant."""
+    """Not sent: the shard is not one of this control plane's, or the command does not determine one."""
 
     def __init__(self, message: str) -> None:
         super().__init__("no_such_shard", message)
 
 
 class ShardNotReady(CommandRefused):
-    """Not sent: the shard has no session right now, or the control plane has ended. ``retry_after`` where it is known."""
+    """Not sent: the shard has no session right now, or the control plane has ended. ``retry_after`` if it is known."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__("not_ready", message, retry_after)
@@ -254,10 +288,26 @@ class InvalidCommand(CommandRefused):
 
 
 class CommandUnanswered(CommandRefused):
-    """Sent, and Discord did not answer, or not completely, within the time that the caller gave it."""
+    """Sent, and Discord did not answer, or not completely, within the caller's time limit."""
 
     def __init__(self, message: str) -> None:
         super().__init__("no_answer", message)
+
+
+class ControlPlaneAbsent(DiscorderError):
+    """No control plane answers at the address of an operator's command, or another program does."""
+
+    exit_code = 69
+
+
+class OperatorRefused(DiscorderError):
+    """The control plane did not carry out an operator's command; the message is its sentence."""
+
+
+class OperatorTokenRefused(OperatorRefused):
+    """The operator token is wrong, or there is none to read."""
+
+    exit_code = 77
 
 
 class RecordingError(DiscorderError):
@@ -294,7 +344,7 @@ class NoAnswer(RestError):
 
 
 class RateLimited(RestError):
-    """Mode RAISE, and the request would have to wait ``retry_after`` seconds. ``scope``: user, global or shared."""
+    """The request would have to wait ``retry_after`` seconds, in mode RAISE. ``scope``: user, global or shared."""
 
     def __init__(self, *, retry_after: float, scope: str, method: str, path: str) -> None:
         super().__init__(f"{method} {path}: rate limited ({scope}), retry after {retry_after:.3f} s")
@@ -304,8 +354,20 @@ class RateLimited(RestError):
         self.path = path
 
 
+class AddressBanned(RateLimited):
+    """Discord refuses every request from this address (a 429 without a rate limit); one is tried in ``retry_after`` seconds."""
+
+    def __init__(self, *, retry_after: float, method: str, path: str) -> None:
+        super().__init__(retry_after=retry_after, scope="global", method=method, path=path)
+        self.args = (
+            f"{method} {path}: our address is banned: Discord refuses every request from it (429 without a rate limit), "
+            f"the next one is sent in {retry_after:.0f} s. Find what sends too many requests from this address; "
+            "a ban ends by itself",
+        )
+
+
 class TooManyInvalidRequests(RestError):
-    """Too many 401, 403 and 429 answers; nothing is sent for ``retry_after`` seconds (gateway-protocol.md §15)."""
+    """Too many 401, 403 and 429 answers; nothing is sent for ``retry_after`` seconds (docs/protocol.md#rest)."""
 
     def __init__(self, *, count: int, retry_after: float, method: str, path: str) -> None:
         super().__init__(

@@ -1,6 +1,6 @@
-"""The control plane's own records: what it tells besides Discord's events, in the same document under topics of its own.
+"""Build the control plane's own records, which are published together with Discord's events (docs/schemas/).
 
-Shapes: docs/schemas/. A record has no ``seq`` and no ``prev``. Nothing here decides when one is due.
+A record has no ``seq`` and no ``prev``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from discorder.wire import Event, format_timestamp
 
-PREFIX = "DISCORDER_"  # no event of Discord's begins with it
+PREFIX = "DISCORDER_"  # no name of a Discord event begins with it
 
 
 class RecordType(StrEnum):
@@ -23,8 +23,8 @@ class RecordType(StrEnum):
     GAP = "DISCORDER_GAP"
 
 
-class GapKind(StrEnum):
-    """Whose hole it is: the whole plane's, when a session is lost, or that of one publisher, which dropped."""
+class LossKind(StrEnum):
+    """Where the events were lost: with the session, or in the queue of one publisher."""
 
     SESSION = "session"
     PUBLISHER = "publisher"
@@ -33,8 +33,8 @@ class GapKind(StrEnum):
 class StateChange(msgspec.Struct, frozen=True):
     """``data`` of DISCORDER_STATE: one transition.
 
-    ``target`` equals ``source`` where the state stays; ``milliseconds`` were spent in ``source``; ``cause`` is why this
-    connection ends, null while nothing is wrong.
+    ``target`` equals ``source`` if the state does not change. ``milliseconds``: the time in ``source``. ``cause``: why this
+    connection ends, null while it is healthy.
     """
 
     source: str
@@ -45,20 +45,21 @@ class StateChange(msgspec.Struct, frozen=True):
     milliseconds: float
 
 
-class Replay(msgspec.Struct, frozen=True):
+class ReplayCount(msgspec.Struct, frozen=True):
     """``data`` of DISCORDER_RESUMED: how many events Discord sent again between RESUME and RESUMED."""
 
     replayed: int
 
 
-class Gap(msgspec.Struct, frozen=True):
+class LostEvents(msgspec.Struct, frozen=True):
     """``data`` of DISCORDER_GAP: events of the record's shard and session that the receiver does not get.
 
-    ``from_seq`` to ``to_seq``, both inclusive, null = it is not known where the hole ends. ``start`` and ``end`` are aware; a gap
-    of kind ``session`` whose ``end`` is null is not over yet. ``publisher`` is the one that dropped, null for kind ``session``.
+    ``from_seq`` to ``to_seq``, both inclusive, null = the end is unknown. ``start`` and ``end`` are aware; with kind
+    ``session`` a null ``end`` means that no new session has begun. ``publisher``: the name of the publisher that dropped the
+    events, null with kind ``session``.
     """
 
-    kind: GapKind
+    kind: LossKind
     publisher: str | None
     from_seq: int
     to_seq: int | None
@@ -67,25 +68,31 @@ class Gap(msgspec.Struct, frozen=True):
     end: datetime | None
 
 
+class GapRecord(Event, gc=False, eq=False, kw_only=True):
+    """A DISCORDER_GAP record, with the value that ``data`` encodes."""
+
+    lost: LostEvents
+
+
 def state_record(shard: tuple[int, int], session: str | None, at: datetime, change: StateChange) -> Event:
-    """DISCORDER_STATE; ``session`` is a label, None without one."""
+    """Build a DISCORDER_STATE record. ``session``: a label, None without a session."""
     return Event(RecordType.STATE.value, shard, None, None, session, at, msgspec.json.encode(change))
 
 
 def resumed_record(shard: tuple[int, int], session: str | None, at: datetime, replayed: int) -> Event:
-    """DISCORDER_RESUMED."""
-    return Event(RecordType.RESUMED.value, shard, None, None, session, at, msgspec.json.encode(Replay(replayed)))
+    """Build a DISCORDER_RESUMED record."""
+    return Event(RecordType.RESUMED.value, shard, None, None, session, at, msgspec.json.encode(ReplayCount(replayed)))
 
 
-def gap_record(shard: tuple[int, int], session: str, at: datetime, gap: Gap) -> Event:
-    """DISCORDER_GAP; ``session`` is the label of the session in which events are missing."""
+def gap_record(shard: tuple[int, int], session: str, at: datetime, lost: LostEvents) -> GapRecord:
+    """Build a DISCORDER_GAP record. ``session``: the label of the session whose events are missing."""
     document = {
-        "kind": gap.kind,
-        "publisher": gap.publisher,
-        "from_seq": gap.from_seq,
-        "to_seq": gap.to_seq,
-        "cause": gap.cause,
-        "start": format_timestamp(gap.start),
-        "end": None if gap.end is None else format_timestamp(gap.end),
+        "kind": lost.kind,
+        "publisher": lost.publisher,
+        "from_seq": lost.from_seq,
+        "to_seq": lost.to_seq,
+        "cause": lost.cause,
+        "start": format_timestamp(lost.start),
+        "end": None if lost.end is None else format_timestamp(lost.end),
     }
-    return Event(RecordType.GAP.value, shard, None, None, session, at, msgspec.json.encode(document))
+    return GapRecord(RecordType.GAP.value, shard, None, None, session, at, msgspec.json.encode(document), lost=lost)

@@ -1,42 +1,50 @@
-"""A recorded session played through a whole control plane: the plane is real, its clock and its gateway are the recording's."""
+"""Replay a recorded session through a whole control plane, with a fake clock and a mock gateway."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from discorder.clock import FakeClock
 from discorder.config import Compress, Config, ShardSet
+from discorder.config.schema import MAX_INTENTS
 from discorder.control_plane import serve_config, shutdown
 from discorder.errors import DiscorderError, RecordingError
-from discorder.plane import Surroundings
-from discorder.publishers.health import PublisherHealth, PublisherState
+from discorder.plane import PlaneDependencies
+from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
 from discorder.sessions import MemorySessionStore, StoredSession
-from discorder.statemachine.close_codes import GOODBYE_CLOSE
 from discorder.tracking.tracker import GatewayTracker
 from discorder.tracking.tracker_ref import TrackerRef
-from discorder.transport import GATEWAY_URL, MockGateway, Recording
-from discorder.transport.recorded import Connection, Kind
-from discorder.wire import Op
+from discorder.transport.mock import MockGateway
+from discorder.transport.recorded import (
+    GATEWAY_URL,
+    REMEDY,
+    EntryKind,
+    RecordedConnection,
+    Recording,
+    decoded,
+    is_int,
+    shown,
+)
+from discorder.wire import GOODBYE_CLOSE, MAX_SEQ, Op
 
-TOKEN = "replay"  # noqa: S105  # the recording has a placeholder in its place, and the comparison leaves it out
+# The recording has a placeholder instead. Unlike any word of a message, because the log replaces the token wherever it occurs.
+TOKEN = "MA.replay.no-token-at-all"  # noqa: S105
 REAL_STEP = 0.002  # seconds
-CATCH_UP_STEPS = 500  # one second; a publisher that takes longer is its queue's affair, as in a live run
+CATCH_UP_STEPS = 500  # one second; after that the clock does not wait for the publisher until it has caught up
 BUDGET = SessionStartLimit(total=1000, remaining=1000, reset_after_ms=0, max_concurrency=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of a replay: the tracker as it was left, and what ended the plane (None: it was shut down at the end)."""
+    """The result of a replay: the tracker, and the error that ended the control plane (None: it was shut down at the end)."""
 
     tracker: GatewayTracker
     error: DiscorderError | None
@@ -51,15 +59,15 @@ async def replay(
 ) -> Replayed:
     """Play ``recording`` with the publishers of ``config``; intents, shards and stored sessions are the recording's.
 
-    ``speed`` paces it in real time (1 = as recorded), None does not wait. ``publishers`` get every event too, besides those
-    of ``config``. A replay of the same file is the same each time. Raises `RecordingError` at the first difference between
-    what the plane did and what was recorded, and `ConfigError` for publishers that cannot be opened.
+    ``speed`` in real time (1 = as recorded), None: as fast as possible. ``publishers``: more publishers than those of ``config``.
+    A replay of the same file has the same result each time. Raises `RecordingError` at the first difference between the control
+    plane's frames and the recorded ones, and `ConfigError` for publishers that cannot be opened.
     """
-    clock = FakeClock(_began(recording))
+    clock = FakeClock(recording.created)
     ref = _Ref(publishers)
-    gateway = MockGateway(recording, clock, settle=ref.publishers_caught_up)
+    gateway = MockGateway(recording, clock, settle=ref.publishers_caught_up, command=ref.command)
     adapted = _adapted(config, recording)
-    around = Surroundings(
+    around = PlaneDependencies(
         clock=clock,
         rng=random.Random(0),
         dial=gateway.dial,
@@ -67,32 +75,35 @@ async def replay(
         store=_store(recording, clock, adapted.gateway.intents_value),
         watchdog=False,
     )
-    serving = serve_config(lambda: adapted, client=BotClient(TOKEN), tracker_ref=ref, surroundings=around)
+    serving = serve_config(lambda: adapted, client=BotClient(TOKEN), tracker_ref=ref, dependencies=around)
     plane = asyncio.create_task(serving, name="replayed-plane")
     try:
         tracker = await _tracker_or_error(ref, plane)
         await gateway.play(speed)
         ending = asyncio.create_task(shutdown(tracker, goodbye=_said_goodbye(recording)))
         while not (ending.done() and plane.done()):
-            await clock.advance(REAL_STEP)  # the end has deadlines too
-            await asyncio.sleep(REAL_STEP)  # and publishers that close in threads have no fake clock
+            await clock.advance(REAL_STEP)  # the shutdown has deadlines on the fake clock
+            await asyncio.sleep(REAL_STEP)  # threads of publishers run in real time
         await ending
         gateway.check()
         error = plane.exception()
-        if error is not None and not isinstance(error, DiscorderError):
-            raise error
-        return Replayed(tracker, error)
+        if error is None or isinstance(error, DiscorderError):
+            return Replayed(tracker, error)
+        gateway.report_difference(f"the control plane ended with {type(error).__name__}: {error}", gateway.line)
+        gateway.check()
+        raise error
     finally:
         plane.cancel()
         await asyncio.gather(plane, return_exceptions=True)
 
 
 class _Ref(TrackerRef):
-    """Adds the caller's publishers before the first dial, and tells when all publishers have what they were given."""
+    """Adds the caller's publishers before the first dial, and waits until all publishers have caught up."""
 
     def __init__(self, publishers: Sequence[Publisher]) -> None:
         super().__init__()
         self._publishers = publishers
+        self._patience = CATCH_UP_STEPS
 
     def fill(self, tracker: GatewayTracker) -> None:
         for publisher in self._publishers:
@@ -100,11 +111,17 @@ class _Ref(TrackerRef):
         super().fill(tracker)
 
     async def publishers_caught_up(self) -> None:
-        """Wait in real time, or the clock of the recording would run ahead of a publisher that works in a thread."""
-        for _ in range(CATCH_UP_STEPS):
-            if not any(health.queued_events + health.in_flight for health in self._working()):
-                return
+        """Wait in real time, so that the fake clock does not run ahead of a publisher that works in a thread."""
+        while any(health.queued_events + health.in_flight for health in self._working()):
+            if not self._patience:
+                return  # a stuck publisher must not delay every step of the clock
+            self._patience -= 1
             await asyncio.sleep(REAL_STEP)
+        self._patience = CATCH_UP_STEPS
+
+    async def command(self, shard: tuple[int, int], op: int, d: Any) -> None:
+        """Send a command that the bot sent during the recording."""
+        await self.value.send(op, d, shard=shard[0])
 
     def _working(self) -> list[PublisherHealth]:
         return [health for health in self.value.publisher_health if health.state is PublisherState.HEALTHY]
@@ -124,7 +141,7 @@ async def _look_up(recording: Recording) -> GatewayInfo:
 
 
 def _adapted(config: Config, recording: Recording) -> Config:
-    """``config`` with the layout and the intents that were recorded; a failure is to be recovered from, as it was."""
+    """Return ``config`` with the recorded layout and intents, with recovery from failures and without a status page."""
     ids = sorted({connection.shard[0] for connection in recording.connections})
     count = max((connection.shard[1] for connection in recording.connections), default=1)
     intents = next((d["intents"] for _, d in _sent(recording, Op.IDENTIFY)), config.gateway.intents_value)
@@ -133,29 +150,21 @@ def _adapted(config: Config, recording: Recording) -> Config:
         config.gateway,
         shards=layout,
         intents=intents,
-        compress=Compress.NONE,  # recorded texts are inflated already
+        compress=Compress.NONE,  # recorded texts are decompressed
         fail_on_error=False,
     )
-    return msgspec.structs.replace(config, gateway=gateway)
-
-
-def _began(recording: Recording) -> datetime:
-    """When the recording was made, UTC; some fixed moment if it does not say. Raises `RecordingError` for what is no time."""
-    try:
-        return datetime.fromisoformat(recording.created or "2026-01-01T00:00:00+00:00").astimezone(UTC)
-    except ValueError:
-        msg = f'{recording.path}:1: "created" is {recording.created!r}, expected a time such as "2026-01-01T00:00:00+00:00"'
-        raise RecordingError(msg) from None
+    http = msgspec.structs.replace(config.http, bind="")  # its time is not that of a reader
+    return msgspec.structs.replace(config, gateway=gateway, http=http)
 
 
 def _said_goodbye(recording: Recording) -> bool:
-    """Whether the recorded process ended its sessions when it stopped, rather than keeping them for the next start."""
+    """Return whether the recorded process ended its sessions when it stopped, instead of keeping them for the next start."""
     ends = [connection.entries[-1] for connection in recording.connections]
-    return any(end.kind is Kind.CLOSE and end.by == "us" and end.code == GOODBYE_CLOSE for end in ends)
+    return any(end.kind is EntryKind.CLOSE and end.by == "us" and end.code == GOODBYE_CLOSE for end in ends)
 
 
 def _store(recording: Recording, clock: FakeClock, intents: int) -> MemorySessionStore:
-    """The sessions that the recorded process had brought along: those it resumed before it had seen a READY."""
+    """Return a store with the sessions that the recorded process resumed before its first READY."""
     store = MemorySessionStore()
     begun: set[tuple[int, int]] = set()
     for connection, d in _sent(recording, Op.RESUME, Op.IDENTIFY):
@@ -176,9 +185,21 @@ def _store(recording: Recording, clock: FakeClock, intents: int) -> MemorySessio
     return store
 
 
-def _sent(recording: Recording, *ops: Op) -> Iterator[tuple[Connection, dict[str, Any]]]:
-    """The ``d`` of each sent frame with one of ``ops``, in order."""
+def _sent(recording: Recording, *ops: Op) -> Iterator[tuple[RecordedConnection, dict[str, Any]]]:
+    """Yield the ``d`` of each sent IDENTIFY or RESUME in ``ops``, in order. Raises `RecordingError` if one is incomplete."""
     for connection in recording.connections:
         for entry in connection.entries:
-            if entry.kind is Kind.OUT and entry.op in ops:
-                yield connection, json.loads(entry.text)["d"]
+            if entry.kind is EntryKind.OUT and entry.op in ops:
+                d = decoded(entry.text).get("d")
+                if not isinstance(d, dict) or not _is_whole(Op(entry.op), d):
+                    msg = f"{recording.path}:{entry.line}: op {entry.op} is incomplete: {shown(d)}; {REMEDY}"
+                    raise RecordingError(msg)
+                yield connection, d
+
+
+def _is_whole(op: Op, d: dict[str, Any]) -> bool:
+    """Return whether IDENTIFY has its intents, or RESUME its session and sequence."""
+    if op is Op.IDENTIFY:
+        return is_int(d.get("intents")) and 0 <= d["intents"] <= MAX_INTENTS
+    session, seq = d.get("session_id"), d.get("seq")
+    return isinstance(session, str) and bool(session) and is_int(seq) and 0 <= seq <= MAX_SEQ

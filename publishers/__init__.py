@@ -1,4 +1,4 @@
-"""Publishers hand events to other programs: ZeroMQ, channel, delimited file, log; the fan-out serves all of them at once.
+"""Deliver events to other programs: publishers for ZeroMQ, channel, delimited file and log, and the fan-out to all of them.
 
-It knows neither sessions nor states nor sockets to a gateway: events come in, and how far each publisher is goes out.
+Takes events and returns the progress of each publisher. Does not depend on sessions, states or gateway sockets.
 """

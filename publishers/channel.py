@@ -1,4 +1,4 @@
-"""Publishes events into the process itself: a bounded channel, read on a loop or from a thread."""
+"""Publish events within the process: a bounded channel, read on a loop or from a thread."""
 
 from __future__ import annotations
 
@@ -10,30 +10,28 @@ from collections.abc import Sequence
 from typing import Self
 
 from discorder.errors import PublisherError
+from discorder.publishers.delivery.bounded_queue import BoundedQueue
 from discorder.publishers.options import DeliveryOptions, Overflow
-from discorder.publishers.queue import BoundedQueue
 from discorder.wire import Event
 
 DEFAULT_MAXSIZE = 10_000
 DEFAULT_MAX_BYTES = 67_108_864
 
-_Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
-
 
 class ChannelEventPublisher:
-    """A bounded channel of events for readers in the same process.
+    """Publish events to readers in the same process through a bounded channel.
 
     Read it with ``await channel.get()`` or ``async for event in channel`` on any loop, or with ``channel.get_blocking(timeout)``
     from a thread (`serve_in_background`). Each event goes to one reader.
 
     ``maxsize`` (events) and ``max_bytes`` (of ``data``) bound it. When it is full, ``overflow`` decides: ``drop_oldest``
-    (default) or ``drop_newest``; `dropped` counts what was thrown away, and in its place the reader gets a record of type
+    (default) or ``drop_newest``; `dropped` counts the dropped events, and in their place the reader gets a record of type
     ``DISCORDER_GAP`` (its ``seq`` is None).
 
     **Back-pressure can hold up your control plane** when the publisher is added with ``overflow="block"``: a reader that stops
-    reading fills the channel, then the queue before it. Heartbeats go on, but after ``block_timeout`` the connection is closed
-    and resumed later, for all publishers, and what Discord no longer keeps by then is lost. With the two dropping policies a full
-    channel holds up nothing.
+    reading fills the channel, then the queue before it. Heartbeats continue, but after ``block_timeout`` the connection is closed
+    and resumed later, for all publishers, and events that Discord no longer keeps by then are lost. With the two dropping
+    policies a full channel blocks nothing.
     """
 
     Options = DeliveryOptions
@@ -58,72 +56,72 @@ class ChannelEventPublisher:
         self.maxsize = maxsize
         self._queue = BoundedQueue(name, policy, max_events=maxsize, max_bytes=max_bytes)
         self._changed = threading.Condition()
-        self._waiters: list[_Waiter] = []
+        self._waiters: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
         self._open = False
         self._ended = False
         self._dropped = 0
 
     @classmethod
     def from_options(cls, name: str, options: DeliveryOptions) -> Self:
-        """Bounds and policy are those of the table: the channel is itself the queue."""
+        """Create a channel with the bounds and the policy of the table, because the channel itself is the queue."""
         policy = Overflow.DROP_OLDEST if options.policy is Overflow.BLOCK else options.policy
         return cls(options.max_events, name, overflow=policy, max_bytes=options.max_bytes)
 
     @property
     def dropped(self) -> int:
-        """How many accepted events were thrown away since the channel was made."""
+        """Return the number of accepted events that were dropped since the channel was made."""
         return self._dropped
 
     @property
     def gaps(self) -> int:
-        """How many runs of events were thrown away."""
+        """Return the number of runs of events that were dropped."""
         return self._queue.gaps
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    # What the control plane calls
+    # Called by the control plane
 
     async def open(self) -> None:
-        """Let events in. What an earlier life left unread is still there."""
+        """Accept events. Events that were not read before the last `close` are kept."""
         with self._changed:
             self._open = True
             self._ended = False
 
     async def close(self) -> None:
-        """Let no more events in; readers get what is left and are then told that it is over."""
+        """Accept no more events. Readers get the remaining ones, then PublisherError."""
         with self._changed:
             self._ended = self._ended or self._open
             self._open = False
             self._notify()
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Put the batch in, waiting for room as long as it takes. Nothing is dropped."""
+        """Add the batch, waiting for room without a limit. No event is dropped."""
         for event in events:
             while (room := self._append(event)) is not None:
-                await room
+                await self._notified(room)
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
-        """Put in what the policy lets in. All of ``events`` are accepted; `dropped` counts what found no room."""
+        """Add the events that the policy allows. All of ``events`` are accepted; `dropped` counts those without room."""
         with self._changed:
             self._refuse_unless_open()
             self._dropped += self._queue.extend(events)
             self._notify()
             return len(events)
 
-    # What readers call
+    # Called by readers
 
     async def get(self) -> Event:
-        """The next event, waiting for it. Raises PublisherError once the channel is closed and empty."""
+        """Wait for the next event and return it. Raises PublisherError once the channel is closed and empty."""
         while True:
             with self._changed:
                 if (event := self._pop()) is not None:
                     return event
                 arrival = self._wait_on_loop()
-            await arrival
+            await self._notified(arrival)
 
     def get_blocking(self, timeout: float | None = None) -> Event:
-        """The next event, for a thread that runs no loop.
+        """Return the next event, in a thread that runs no loop.
 
         Raises TimeoutError after ``timeout`` seconds (None: never), PublisherError once the channel is closed and empty.
         """
@@ -146,12 +144,20 @@ class ChannelEventPublisher:
         except PublisherError:
             raise StopAsyncIteration from None
 
-    # All below is called with the lock held
+    async def _notified(self, future: asyncio.Future[None]) -> None:
+        """Wait for ``future``. Remove it on cancellation, so that a caller that polls does not leave a future at each try."""
+        try:
+            await future
+        finally:
+            with self._changed:
+                self._waiters.pop(future, None)
+
+    # All methods below are called with the lock held
 
     def _pop(self) -> Event | None:
         taken = self._queue.take(1, 1)
         if taken:
-            self._notify()  # a publisher may wait for room
+            self._notify()  # a publisher may be waiting for room
             return taken[0]
         if self._ended:
             msg = f"channel {self.name} is closed"
@@ -159,7 +165,7 @@ class ChannelEventPublisher:
         return None
 
     def _append(self, event: Event) -> asyncio.Future[None] | None:
-        """Put ``event`` in and return None, or return what to wait for."""
+        """Add ``event`` and return None, or return a future to wait for."""
         with self._changed:
             self._refuse_unless_open()
             if not self._queue.fits(event):
@@ -176,15 +182,15 @@ class ChannelEventPublisher:
     def _wait_on_loop(self) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._waiters.append((loop, future))
+        self._waiters[future] = loop
         return future
 
     def _notify(self) -> None:
-        """Wake everybody who waits for an event or for room: each looks again for itself."""
+        """Wake every caller that waits for an event or for room. Each checks again."""
         self._changed.notify_all()
-        waiters, self._waiters = self._waiters, []
-        for loop, future in waiters:
-            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits there any more
+        waiters, self._waiters = self._waiters, {}
+        for future, loop in waiters.items():
+            with contextlib.suppress(RuntimeError):  # the loop of the caller is closed, and it no longer waits
                 loop.call_soon_threadsafe(_wake, future)
 
 

@@ -1,4 +1,4 @@
-"""Appends events to a file, one line each. The waiting for the disk happens in one worker thread, never on the loop."""
+"""Append events to a file, one line each. All disk access happens in one worker thread, never on the loop."""
 
 from __future__ import annotations
 
@@ -12,41 +12,46 @@ from msgspec import Meta
 
 from discorder.clock import Clock, SystemClock, Timer
 from discorder.errors import ConfigError, PublisherError
-from discorder.publishers.appender import Appender
-from discorder.publishers.lines import encode_lines
-from discorder.publishers.options import DeliveryOptions, PositiveInt
-from discorder.publishers.workers import finish
+from discorder.paths import resolve_path
+from discorder.publishers.append_only_file import Appender
+from discorder.publishers.csv_format import RowFormat
+from discorder.publishers.executor import finish
+from discorder.publishers.options import MAX_COUNT, MAX_SECONDS, DeliveryOptions
 from discorder.wire import Event
 
 DEFAULT_KEEP = 5  # rotated files
+MAX_KEEP = 100_000  # a rotation checks each of them, which takes half a second for this many
 
 T = TypeVar("T")
 Fsync = Literal["never", "batch"] | float
 
 
 class DelimitedFileOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys of a ``delimited_file`` publisher's table."""
+    """Define the keys of a ``delimited_file`` publisher's table."""
 
     path: Annotated[str, Meta(min_length=1, description="the file to append to")]
     delimiter: Annotated[str, Meta(min_length=1, max_length=1, description="one character")] = "\t"
-    rotate_bytes: Annotated[int, Meta(ge=0, description="bytes; 0 = never rotate")] = 0
-    keep: PositiveInt = DEFAULT_KEEP
+    header: Annotated[bool, Meta(description="true or false")] = False
+    rotate_bytes: Annotated[int, Meta(ge=0, le=MAX_COUNT, description="bytes, 0 (never rotate) to 2**50")] = 0
+    keep: Annotated[int, Meta(ge=1, le=MAX_KEEP, description=f"1 to {MAX_KEEP} rotated files")] = DEFAULT_KEEP
     fsync: Annotated[
-        Literal["never", "batch"] | Annotated[float, Meta(gt=0)],
-        Meta(description='"never", "batch", or seconds above 0'),
+        Literal["never", "batch"] | Annotated[float, Meta(gt=0, le=MAX_SECONDS)],
+        Meta(description='"never", "batch", or seconds above 0, at most 86400'),
     ] = "never"
 
 
 class DelimitedFileEventPublisher:
-    """Appends to ``path``: columns type, timestamp, session, shard, seq, data, separated by ``delimiter``.
+    """Append to ``path``: columns type, timestamp, session, shard, seq, prev, data, separated by ``delimiter``.
 
-    No header line, so that files can be cut and joined; one event is one line, quoted by the csv module; see
-    `discorder.publishers.lines`. Relative paths start at the working directory. The file is made with mode 0600: it holds what
-    the bot's users wrote.
+    One event is one line, quoted by the csv module; see docs/delivery.md. ``header``: each file begins with a line of the
+    column names; without it, files can be cut and joined. The file is created with mode 0600, because it holds the users' texts.
+    A file that does not begin with such a row or header is refused and not changed.
 
-    ``rotate_bytes``: a file that a batch would take above this becomes ``path.1``, ``path.1`` becomes ``path.2``, and of these
-    ``keep`` are kept; 0 = never. ``fsync``: ``"never"`` (an accepted event survives this process), ``"batch"`` (each batch is
-    on the disk before it is accepted, so it survives the machine), or seconds between two syncs.
+    ``rotate_bytes``: before a batch would exceed this size, the file becomes ``path.1``, ``path.1`` becomes ``path.2``, and so
+    on; ``keep`` of these are kept. 0 = never. While the rotation fails, events go into the same file.
+
+    ``fsync``: ``"never"`` (an accepted event survives this process), ``"batch"`` (each batch is on the disk before it is
+    accepted, so it survives the machine), or seconds between two syncs.
     """
 
     Options = DelimitedFileOptions
@@ -57,6 +62,7 @@ class DelimitedFileEventPublisher:
         path: str | Path,
         delimiter: str = "\t",
         *,
+        header: bool = False,
         rotate_bytes: int = 0,
         keep: int = DEFAULT_KEEP,
         fsync: Fsync = "never",
@@ -69,17 +75,33 @@ class DelimitedFileEventPublisher:
             )
             raise ConfigError(msg)
         self.name = name
-        self.path = Path(path)
-        self._delimiter = delimiter
+        try:
+            self.path = resolve_path(path)
+        except ValueError as error:
+            msg = f"publishers.{name}.path: {error}"
+            raise ConfigError(msg) from error
+        self._rows = RowFormat(delimiter)
         self._fsync = fsync
         self._clock = clock or SystemClock()
-        self._file = Appender(self.path, name, rotate_bytes=rotate_bytes, keep=keep, sync_each=fsync == "batch")
+        self._file = Appender(
+            self.path,
+            name,
+            self._rows,
+            header=header,
+            rotate_bytes=rotate_bytes,
+            keep=keep,
+            sync_each=fsync == "batch",
+            sync_rotated=fsync != "never",
+        )
         self._worker: ThreadPoolExecutor | None = None
         self._sync_timer: Timer | None = None
         self._sync_failure: BaseException | None = None
 
     async def open(self) -> None:
-        """Open the file for appending, cutting off a torn last line. Raises UnusableFile or ConfigError."""
+        """Open the file for appending, cutting off a torn last line. Raises UnusableFile or ConfigError.
+
+        UnusableFile also for a file that this publisher did not write, which is not changed.
+        """
         if self._worker is not None:
             msg = f"publisher {self.name} is open already"
             raise PublisherError(msg)
@@ -93,18 +115,18 @@ class DelimitedFileEventPublisher:
     async def publish(self, events: Sequence[Event]) -> None:
         """Return once the operating system has the batch (with ``fsync="batch"``: the disk).
 
-        Raises PublisherError, for instance when the disk is full; then nothing of the batch stays in the file.
+        Raises PublisherError, for instance when the disk is full; then no part of the batch stays in the file.
         """
         if (failure := self._sync_failure) is not None:
             self._sync_failure = None
             msg = f"{self.path}: earlier events could not be synced to the disk: {failure}"
             raise PublisherError(msg) from failure
-        await self._in_worker(lambda: self._file.append(encode_lines(events, self._delimiter)))
+        await self._in_worker(lambda: self._file.append(self._rows.encode(events)))
         if isinstance(self._fsync, int | float) and self._sync_timer is None:
             self._sync_timer = self._clock.call_later(self._fsync, self._start_sync)
 
     async def close(self) -> None:
-        """Finish what is being written, close the file and join the thread."""
+        """Finish the current write, close the file and join the thread."""
         if self._sync_timer is not None:
             self._sync_timer.cancel()
             self._sync_timer = None
@@ -120,8 +142,8 @@ class DelimitedFileEventPublisher:
     def _sync(self) -> None:
         try:
             self._file.sync()
-        except OSError as error:
-            self._sync_failure = error  # the next batch reports it
+        except BaseException as error:  # noqa: BLE001  # no caller waits for this call: the next batch reports the error
+            self._sync_failure = error
 
     async def _in_worker(self, work: Callable[[], T]) -> T:
         if self._worker is None:

@@ -1,4 +1,4 @@
-"""Publishes events to the log: one INFO line each, by standard logging under ``discorder.events``.
+"""Publish events to the log: one INFO line each, by standard logging under ``discorder.events``.
 
 The control plane's log writes them to its file; the console shows them only where there is no file.
 """
@@ -15,9 +15,9 @@ logger = logging.getLogger("discorder.events")
 
 
 class LogPublisher:
-    """One line per event: type, shard, seq, size, session and the whole ``data``. Meant for development.
+    """Log one line per event: type, shard, seq, size, session and the whole ``data``. Meant for development.
 
-    The lines contain what users wrote, and the tokens of interactions; not the bot's own token.
+    The lines contain the texts of users and the tokens of interactions, but not the bot's token.
     """
 
     Options = DeliveryOptions
@@ -27,17 +27,17 @@ class LogPublisher:
         self.name = name
 
     async def open(self) -> None:
-        """Nothing to open: handlers belong to whoever set logging up."""
+        """Do nothing: the application configures the log handlers."""
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Log the batch."""
         self.publish_nowait(events)
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
-        """Log the batch; accepted even where INFO is off."""
+        """Log the batch; it is accepted even if INFO is off."""
         if logger.isEnabledFor(logging.INFO):
             for event in events:
                 logger.info(

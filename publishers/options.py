@@ -1,4 +1,4 @@
-"""What the configuration may say about every publisher, as one strict structure. Nothing here acts on it."""
+"""Define the options that every publisher's configuration table may contain, as one strict structure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-PositiveInt = Annotated[int, Meta(ge=1, description="an integer of at least 1")]
-PositiveSeconds = Annotated[float, Meta(gt=0, description="seconds, more than 0")]
+MAX_COUNT = 2**50  # a petabyte: above every machine, and far below what a 64-bit integer of the status holds
+MAX_SECONDS = 86_400.0  # a day: no publisher needs a longer wait, and infinity would overflow a timer
+
+PositiveInt = Annotated[int, Meta(ge=1, le=MAX_COUNT, description="an integer from 1 to 2**50")]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS, description="seconds, more than 0, at most 86400")]
 EventNames = Annotated[tuple[str, ...], Meta(description='a list of event names or globs, such as ["MESSAGE_*"]')]
 
 
 class Overflow(StrEnum):
-    """What happens to an event for which a publisher's queue has no room."""
+    """Choose what happens to an event for which a publisher's queue has no room."""
 
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
@@ -22,17 +25,17 @@ class Overflow(StrEnum):
 
 
 class EventSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which events a publisher gets: those that a glob of ``include`` matches and none of ``exclude`` does."""
+    """Select the events of a publisher: a glob of ``include`` matches the name, and none of ``exclude`` does."""
 
     include: EventNames = ("*",)
     exclude: EventNames = ()
 
 
 class DeliveryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys that every ``[publishers.NAME]`` table may have. A kind adds its own in a subclass.
+    """Define the keys that every ``[publishers.NAME]`` table may have. A kind adds its own in a subclass.
 
-    ``max_events`` and ``max_bytes`` bound what waits for the publisher, besides the one batch that it is working on; an
-    event's size is that of its ``data``. ``give_up_after`` (seconds) is how long opening may take and how long failures are
+    ``max_events`` and ``max_bytes`` bound the events that wait for the publisher, besides the batch being published; the size
+    of an event is that of its ``data``. ``give_up_after`` (seconds) is how long opening may take and how long failures are
     retried before the publisher is parked.
     """
 
@@ -48,5 +51,5 @@ class DeliveryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     @property
     def policy(self) -> Overflow:
-        """The overflow policy in force: `block` for a required publisher, else `drop_oldest` unless another one is named."""
+        """Return the overflow policy in force: the named one, else `block` if required, else `drop_oldest`."""
         return self.overflow or (Overflow.BLOCK if self.required else Overflow.DROP_OLDEST)

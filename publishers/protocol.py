@@ -1,4 +1,4 @@
-"""The seam between the control plane and whatever carries events to other programs."""
+"""Define the interface between the control plane and the publishers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from discorder.wire import Event
 
 
 class Publisher(Protocol):
-    """Carries events out of the process. Lives as long as the control plane, through every restart of a session.
+    """Deliver events to the outside of the process. One object serves the control plane through every restart of a session.
 
     Besides Discord's events it gets the control plane's own records (`discorder.records`), which have no ``seq``: a gap where
-    events are missing, and the others if the class says ``all_records = True`` or the selection of ``events`` names them.
+    events are missing, and the others if the class has ``all_records = True`` or the selection of ``events`` names them.
 
-    All methods are called on the control plane's loop, one at a time. A lost connection is mended inside `publish`, which
-    raises as long as that fails: the fan-out keeps trying, and calls `open` only until it has succeeded once.
+    All methods are called on the control plane's loop, one at a time. `publish` restores a lost connection itself, and
+    raises as long as that fails: the fan-out retries, and calls `open` only until it has succeeded once.
+
+    Any error that a method raises is a failure of this publisher alone, retried and shown in its health, even SystemExit,
+    KeyboardInterrupt, a CancelledError of the publisher and the panic of an extension module. In a task that the publisher
+    starts, SystemExit and KeyboardInterrupt would end the loop; they become a PublisherError of that task, which the publisher
+    must await. In a callback that it gives to the loop (`call_later`, `add_reader`, `add_done_callback`) they cannot be
+    contained: they end the loop and the control plane, which stores its sessions first. Start a task there instead.
     """
 
     name: str
     durable: bool  # accepted = survives this process
 
     async def open(self) -> None:
-        """Bind, connect or open the file. Raises a `DiscorderError` that names the remedy; nothing is left open then."""
+        """Bind, connect or open the file. Raises a `DiscorderError` that names the remedy, and leaves nothing open then."""
         ...
 
     async def publish(self, events: Sequence[Event]) -> None:
@@ -30,63 +36,64 @@ class Publisher(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give everything back. Idempotent; after it the publisher can be opened again."""
+        """Release all resources. Idempotent. The publisher can be opened again."""
         ...
 
 
 @runtime_checkable
 class NonBlockingPublisher(Protocol):
-    """A publisher that the fan-out may call in line."""
+    """Publish without waiting, so that the fan-out may call the publisher directly."""
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
         """Accept what fits and return how many of ``events``, from the front, were taken. Never blocks, never awaits.
 
-        What was not taken is dropped and counted by the fan-out, which then offers a gap record to `publish`, and what comes next
-        after it. After an exception the whole batch goes to `publish`.
+        The fan-out drops and counts the other events, then offers a gap record and all later events to `publish`. After an
+        exception the whole batch goes to `publish`. So does a batch of more than ``most_in_line`` events, if the publisher has an
+        attribute of that name.
         """
         ...
 
 
 @runtime_checkable
 class BufferingPublisher(Protocol):
-    """A publisher with a bounded buffer of its own that may throw away what it had accepted."""
+    """Publish through a bounded buffer of the publisher's own, which may drop accepted events."""
 
     @property
     def dropped(self) -> int:
-        """How many accepted events were thrown away since the publisher was made."""
+        """Return the number of accepted events that were dropped since the publisher was made."""
         ...
 
     @property
     def gaps(self) -> int:
-        """How many runs of events were thrown away; each reaches the reader as a gap record."""
+        """Return the number of runs of dropped events; the reader gets a gap record for each."""
         ...
 
 
-class Desk(Protocol):
-    """What a publisher may ask of the control plane for those who read from it. All on the control plane's loop."""
+class BusApi(Protocol):
+    """Serve the requests that a publisher makes for its readers. All methods are called on the control plane's loop."""
 
     async def command(
         self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
     ) -> Mapping[str, object]:
-        """Have the gateway command ``name`` with the body ``d`` sent now; returns what its sender is to be told.
+        """Send the gateway command ``name`` with the body ``d`` now; return the answer for its sender.
 
-        ``shard`` and ``guild_id`` say where to. Raises `CommandRefused`, also where the command would have to wait.
+        ``shard`` and ``guild_id`` choose the destination. Raises `CommandRefused`, also if the command would have to wait.
         """
         ...
 
     def last_ready(self, shard: int) -> Event | None:
-        """The last READY of ``shard``, None when there is none yet."""
+        """Return the last READY of ``shard``, None before the first."""
         ...
 
 
 @runtime_checkable
 class AnsweringPublisher(Protocol):
-    """A publisher whose readers may ask back."""
+    """Answer the requests of readers."""
 
-    def answer_from(self, desk: Desk) -> None:
-        """Called once, before `Publisher.open`."""
+    def answer_from(self, bus_api: BusApi) -> None:
+        """Store ``bus_api``; called once, before `Publisher.open`."""
         ...
 
     def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
-        """A session (its label) of an earlier process goes on: what comes next of it lies after ``seq``."""
+        """Note that a session (its label) of an earlier process continues: its next event comes after ``seq``."""
         ...

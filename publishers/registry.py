@@ -1,10 +1,10 @@
-"""From a ``[publishers.NAME]`` table to a publisher that is not open yet. Nothing here binds, connects or opens a file.
+"""Build a publisher, not open yet, from a ``[publishers.NAME]`` table. Does not bind, connect or open a file.
 
 A kind is a class: one of those below, or one that another package announces as an entry point in the group
 ``discorder.publishers``. The class may have
 
-- ``Options``: a subclass of `DeliveryOptions` with keys of its own (default: no keys of its own);
-- ``from_options(name, options)``: a class method that makes it. Without one it is called with its own keys and ``name``.
+- ``Options``: a subclass of `DeliveryOptions` with keys of its own (default: no further keys);
+- ``from_options(name, options)``: a class method that creates it. Without one the class is called with its own keys and ``name``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from discorder.errors import ConfigError
+from discorder.errors import ConfigError, DiscorderError
+from discorder.publishers.delivery.isolation import describe
 from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
 from discorder.publishers.protocol import Publisher
 
 ENTRY_POINT_GROUP = "discorder.publishers"
 
-# By name, so that ZeroMQ is only imported where it is used.
+# By name, so that ZeroMQ is imported only if it is used.
 BUILT_IN = {
-    "zmq": EntryPoint("zmq", "discorder.publishers.zeromq:ZmqPublisher", ENTRY_POINT_GROUP),
+    "zmq": EntryPoint("zmq", "discorder.publishers.zeromq.publisher:ZmqPublisher", ENTRY_POINT_GROUP),
     "channel": EntryPoint("channel", "discorder.publishers.channel:ChannelEventPublisher", ENTRY_POINT_GROUP),
     "delimited_file": EntryPoint(
         "delimited_file", "discorder.publishers.delimited_file:DelimitedFileEventPublisher", ENTRY_POINT_GROUP
@@ -36,27 +37,36 @@ BUILT_IN = {
 
 
 def build(name: str, table: Mapping[str, object]) -> tuple[Publisher, DeliveryOptions]:
-    """The publisher that ``[publishers.<name>]`` describes, not opened, and how the fan-out shall treat it.
+    """Return the publisher that ``[publishers.<name>]`` describes, not opened, and its delivery options.
 
-    Raises ConfigError, which names the key ``publishers.<name>.<key>`` and what is allowed.
+    Raises ConfigError, which names the key ``publishers.<name>.<key>`` and the allowed values.
     """
     cls = _publisher_class(name, table.get("kind", name))
     options = _options(name, getattr(cls, "Options", DeliveryOptions), table)
-    if hasattr(cls, "from_options"):
-        publisher: Publisher = cls.from_options(name, options)
-    else:
-        own = {
-            key: getattr(options, key)
-            for key in options.__struct_fields__
-            if key not in DeliveryOptions.__struct_fields__
-        }
-        publisher = cls(name=name, **own)
+    try:
+        publisher = _make(cls, name, options)
+    except (DiscorderError, KeyboardInterrupt):  # the user interrupts: no control plane runs yet
+        raise
+    except BaseException as error:
+        msg = f"publishers.{name}: {cls.__module__}.{cls.__qualname__} cannot be made: {describe(error)}"
+        raise ConfigError(msg) from error
     check_delivery(publisher, options, f"publishers.{name}")
     return publisher, options
 
 
+def _make(cls: Any, name: str, options: DeliveryOptions) -> Publisher:
+    if hasattr(cls, "from_options"):
+        publisher: Publisher = cls.from_options(name, options)
+        return publisher
+    common = DeliveryOptions.__struct_fields__
+    made: Publisher = cls(
+        name=name, **{key: getattr(options, key) for key in options.__struct_fields__ if key not in common}
+    )
+    return made
+
+
 def check_delivery(publisher: Publisher, options: DeliveryOptions, key: str) -> None:
-    """Refuse a promise that cannot be kept. Raises ConfigError, which names ``key`` and the alternatives."""
+    """Refuse options that the publisher cannot satisfy. Raises ConfigError, which names ``key`` and the alternatives."""
     if options.required and options.policy is not Overflow.BLOCK:
         msg = f'{key}.overflow: "{options.policy}" contradicts required = true, which implies "block"; leave out one of the two'
         raise ConfigError(msg)
@@ -80,8 +90,10 @@ def _publisher_class(name: str, kind: object) -> Any:
         raise ConfigError(msg)
     try:
         return others[kind].load()
-    except (ImportError, AttributeError) as error:
-        msg = f"publishers.{name}.kind: {kind!r} ({others[kind].value}) cannot be imported: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the module of another package may raise any error, and may call sys.exit
+        msg = f"publishers.{name}.kind: {kind!r} ({others[kind].value}) cannot be imported: {describe(error)}"
         raise ConfigError(msg) from error
 
 
@@ -120,7 +132,7 @@ def _refuse_unknown(prefix: str, table: Mapping[str, object], allowed: Iterable[
 
 
 def _allowed(cls: type[DeliveryOptions], key: str) -> str:
-    """The description that the field's annotation carries."""
+    """Return the description in the field's annotation."""
     hint = get_type_hints(cls, include_extras=True)[key]
     described = [
         meta.description for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta) and meta.description

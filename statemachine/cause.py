@@ -1,18 +1,26 @@
-"""Why a connection ended, as a value, and how a trigger becomes one. It decides nothing: the verdict is the table's."""
+"""Define why a connection ended and how a shard ended, and derive both from a trigger. The table decides what follows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 
-from discorder.statemachine.backoff import FLOOR, INVALIDATED, RATE_LIMITED, Window
-from discorder.statemachine.close_codes import CloseClass, classify
+from discorder.statemachine.backoff import FLOOR, INVALIDATED, RATE_LIMITED, Window, asked_pause
+from discorder.statemachine.close_codes import CloseClass
 from discorder.statemachine.table import Name
-from discorder.statemachine.triggers import Closed, Congested, InvalidResumable, InvalidSession, SlotDeferred, Trigger
+from discorder.statemachine.triggers import (
+    Closed,
+    Congested,
+    ConnectFailed,
+    InvalidResumable,
+    InvalidSession,
+    SlotDeferred,
+    Trigger,
+)
 
 
 class CauseKind(Enum):
-    """What kind of end a connection came to; exactly one of them."""
+    """Classify the end of a connection. Each end has exactly one kind."""
 
     PLANNED = "planned"
     FAILURE = "failure"
@@ -22,13 +30,31 @@ class CauseKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a connection ended. The first one of a connection decides; it is cleared when the next socket is opened."""
+    """Record why a connection ended. The first cause of a connection counts; opening the next socket clears it."""
 
     kind: CauseKind
     trigger: Name
     text: str
     error: BaseException | None = None
-    pause: Window = FLOOR  # waited at least, whatever the ladder says
+    pause: Window = FLOOR  # minimum wait before the redial, whatever the ladder says
+
+
+class EndKind(Enum):
+    """Classify the end of a shard for the caller."""
+
+    ON_REQUEST = "on request"
+    FATAL = "fatal"
+    FAILURE = "failure"
+    EXHAUSTED = "exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Record how a shard ended. ``error`` ended the last connection (None on request); ``attempts`` is the failures in a row."""
+
+    kind: EndKind
+    error: BaseException | None = None
+    attempts: int = 0
 
 
 INTERRUPTIONS = {
@@ -37,26 +63,33 @@ INTERRUPTIONS = {
     Name.INVALID_SESSION: "op 9 false: Discord refused to resume the session",
     Name.CONGESTED: "a publisher that must not lose is full",
     Name.SLOT_DEFERRED: "other shards identify first",
+    Name.RESTART: "an operator asked for a new connection",
+    Name.PAUSE: "an operator paused the shard",
+    Name.START: "an operator paused the shard before this start",
 }
-"""What an operator reads of a planned end. Each trigger whose row has `note_planned` is here; `check.py` asks for it."""
+"""Text for the operator for each planned end, and for the start of a paused shard.
+
+`check.py` requires an entry for each trigger with a `note_planned` row.
+"""
 
 
 def failure(trigger: Trigger) -> Cause:
-    """The cause of a connection that failed; fatal for a close code that no redial can mend."""
+    """Return the cause of a failed connection. It is fatal for a close code that a redial cannot fix."""
     kind, pause = CauseKind.FAILURE, FLOOR
     if isinstance(trigger, InvalidSession | InvalidResumable):
         pause = INVALIDATED
+    elif isinstance(trigger, ConnectFailed):
+        pause = asked_pause(trigger.retry_after)
     elif isinstance(trigger, Closed):
-        code_class = classify(trigger.code).kind
-        if code_class is CloseClass.FATAL:
+        if trigger.close_code.kind is CloseClass.FATAL:
             kind = CauseKind.FATAL
-        elif code_class is CloseClass.SLOW_DOWN:
+        elif trigger.close_code.kind is CloseClass.SLOW_DOWN:
             pause = RATE_LIMITED
     return Cause(kind, trigger.name, _text(trigger), _error(trigger), pause)
 
 
 def interruption(trigger: Trigger) -> Cause:
-    """The cause of a connection that somebody asked us to give up."""
+    """Return the cause of a planned end: op 7, op 9, a congested publisher, a deferred IDENTIFY or an operator."""
     pause = INVALIDATED if isinstance(trigger, InvalidSession) else FLOOR
     text = INTERRUPTIONS[trigger.name]
     if isinstance(trigger, Congested):
@@ -66,8 +99,19 @@ def interruption(trigger: Trigger) -> Cause:
     return Cause(CauseKind.PLANNED, trigger.name, text, _error(trigger), pause)
 
 
+def detour(trigger: Trigger) -> Cause:
+    """Return the cause of a failed connection to a resume host, when the main host has not been tried yet.
+
+    A pause that the resume host requested delays the dial of the main host only if the pause applies to our address.
+    """
+    pause = FLOOR
+    if isinstance(trigger, ConnectFailed) and trigger.of_address:
+        pause = asked_pause(trigger.retry_after)
+    return Cause(CauseKind.PLANNED, trigger.name, f"{_text(trigger)}; the main host is next", _error(trigger), pause)
+
+
 def refusal(trigger: Trigger) -> Cause:
-    """The cause of a connection that was given up because the identify gate refused."""
+    """Return the cause of a connection that was closed because the identify gate refused."""
     text = f"parked by the identify gate, without a socket: {_error(trigger)}"
     return Cause(CauseKind.PARKED, trigger.name, text, _error(trigger))
 

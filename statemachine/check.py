@@ -1,7 +1,7 @@
-"""Static check of the table: what can be proved by looking at it, in well under a second.
+"""Check the table statically, in well under a second.
 
-Each check returns findings as sentences; no findings means proved. They take the table as arguments, so that a test can
-break a copy of it and see the check notice.
+Each check returns its findings as sentences; an empty list means that the property holds. The checks take the table as
+arguments, so that a test can pass a broken copy.
 """
 
 from __future__ import annotations
@@ -14,17 +14,25 @@ from discorder.statemachine.cause import INTERRUPTIONS
 from discorder.statemachine.machine import ShardMachine
 from discorder.statemachine.table import (
     CELLS,
+    CLOSINGS,
     DEADLINES,
+    ENTRY,
+    EXIT,
     FINAL,
     INITIAL,
+    LIVE,
     ROWS,
+    RUNS,
+    STABLE_AFTER,
+    WIRE,
     WRITTEN,
     Cell,
+    Closing,
     Name,
     Row,
     State,
 )
-from discorder.statemachine.terms import EXCLUSIVE, GUARD_MEANINGS, Action, Deadline, Guard
+from discorder.statemachine.terms import EXCLUSIVE, GUARD_MEANINGS, Action, Deadline, Guard, Keeper, Kind, Task
 from discorder.statemachine.triggers import Trigger
 
 Cells = Mapping[tuple[State, Name], Cell]
@@ -38,9 +46,16 @@ NEEDS_NO_DEADLINE = {
 
 
 def check_table(
-    rows: Sequence[Row] = ROWS, cells: Cells = CELLS, deadlines: Mapping[State, Deadline] = DEADLINES
+    rows: Sequence[Row] = ROWS,
+    cells: Cells = CELLS,
+    deadlines: Mapping[State, Deadline] = DEADLINES,
+    stable_after: Mapping[State, float] = STABLE_AFTER,
+    standing: Iterable[Mapping[State, tuple[Action, ...]]] = (ENTRY, EXIT),
 ) -> list[str]:
-    """Every finding of every check. The others can be asked only where the table is made of its own words."""
+    """Run every check and return all findings. If `check_words` finds something, the other checks are skipped.
+
+    ``standing``: the entry and exit actions of the states.
+    """
     if strangers := check_words(rows, cells):
         return strangers
     checks = (
@@ -51,17 +66,21 @@ def check_table(
         check_final,
         check_guards,
         check_targets,
-        check_usage,
+        check_idle_rows,
+        check_breaches,
         check_descriptions,
         check_machine,
     )
     findings = check_writing()
     findings += [finding for check in checks for finding in check(rows, cells)]
-    return findings + check_deadlines(rows, deadlines)
+    findings += check_usage(
+        rows, cells, [action for by_state in standing for acts in by_state.values() for action in acts]
+    )
+    return findings + check_deadlines(rows, deadlines) + check_stability(rows, stable_after) + check_closings(deadlines)
 
 
 def valuations(guards: Sequence[Guard]) -> Iterator[dict[Guard, bool]]:
-    """Every valuation of ``guards`` that can occur: of the exclusive ones at most one is true."""
+    """Yield every possible valuation of ``guards``. At most one of the exclusive guards is true."""
     for values in itertools.product((False, True), repeat=len(guards)):
         valuation = dict(zip(guards, values, strict=True))
         if sum(valuation.get(guard, False) for guard in EXCLUSIVE) <= 1:
@@ -69,12 +88,12 @@ def valuations(guards: Sequence[Guard]) -> Iterator[dict[Guard, bool]]:
 
 
 def enabled(row: Row, valuation: Mapping[Guard, bool]) -> bool:
-    """Whether the guards of ``row`` allow it."""
+    """Return whether the guards of ``row`` hold under ``valuation``."""
     return all(valuation[guard] for guard in row.when) and not any(valuation[guard] for guard in row.unless)
 
 
 def check_words(rows: Sequence[Row], cells: Cells) -> list[str]:
-    """Rows and cells are made of states, triggers, actions and guards: `(_READY)` is no tuple, and falls into letters."""
+    """Check that rows and cells hold only states, triggers, actions and guards. `(_READY)` is a string, not a tuple."""
     findings = []
     for row in rows:
         findings += _strangers(f"the row '{row.why}'", Name, (row.trigger,))
@@ -93,7 +112,7 @@ def _strangers(where: str, kind: type[object], words: Iterable[object]) -> list[
 
 
 def check_writing() -> list[str]:
-    """No pair is written twice: the last one would hold, and a reader may have seen the first."""
+    """Check that no pair is written twice. A second cell would silently replace the first."""
     reasons: dict[tuple[State, Name], list[str]] = {}
     for pair, cell in WRITTEN:
         reasons.setdefault(pair, []).append(cell.why)
@@ -105,7 +124,7 @@ def check_writing() -> list[str]:
 
 
 def check_totality(rows: Sequence[Row], cells: Cells) -> list[str]:
-    """Each state x trigger pair is a transition, an ignore or a reject: one of them and only one."""
+    """Check that each state x trigger pair is either a transition or a cell."""
     with_rows = {(source, row.trigger) for row in rows for source in row.sources}
     findings = []
     for state in State:
@@ -119,8 +138,8 @@ def check_totality(rows: Sequence[Row], cells: Cells) -> list[str]:
     return findings
 
 
-def check_determinism(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001  # one signature for all checks
-    """For each pair and every valuation of its guards exactly one row is enabled."""
+def check_determinism(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001  # all checks share one signature
+    """Check that exactly one row is enabled for each pair and each valuation of its guards."""
     findings = []
     for state, trigger in sorted({(source, row.trigger) for row in rows for source in row.sources}):
         candidates = [row for row in rows if row.trigger is trigger and state in row.sources]
@@ -134,7 +153,7 @@ def check_determinism(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: 
 
 
 def check_reachability(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
-    """Every state can be reached from the initial one, and the final one from every state."""
+    """Check that every state is reachable from the initial state, and the final state from every state."""
     forward: dict[State, set[State]] = {state: set() for state in State}
     backward: dict[State, set[State]] = {state: set() for state in State}
     for row in rows:
@@ -159,7 +178,7 @@ def _closure(start: State, edges: Mapping[State, set[State]]) -> set[State]:
 
 
 def check_stop(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
-    """`stop` leads on in every state but Stopping and Exited, without a guard."""
+    """Check that `stop` leads to Stopping without a guard, in every state except Stopping and Exited."""
     findings = []
     for state in State:
         if state in {State.STOPPING, FINAL}:
@@ -171,17 +190,19 @@ def check_stop(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
 
 
 def check_final(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
-    """Nothing leaves the final state."""
+    """Check that no row leaves the final state."""
     return [f"{FINAL} x {row.trigger}: a row leaves the final state" for row in rows if FINAL in row.sources]
 
 
 def check_deadlines(rows: Sequence[Row], deadlines: Mapping[State, Deadline]) -> list[str]:
-    """A state with a deadline has a row for `timeout`; one without says why it needs none."""
+    """Check that each state with a deadline handles `timeout`, and that each other state gives a reason."""
     findings = []
     for state in State:
         handled = any(row.trigger is Name.TIMEOUT and state in row.sources for row in rows)
         if state in deadlines and not handled:
             findings.append(f"{state} has a deadline but no row for timeout")
+        if state in deadlines and deadlines[state].extended_by_dispatch:
+            findings += _extension(state, deadlines[state])
         if state not in deadlines and state not in NEEDS_NO_DEADLINE:
             findings.append(
                 f"{state} has no deadline; give it one in table.py, or say why in NEEDS_NO_DEADLINE of check.py"
@@ -189,8 +210,39 @@ def check_deadlines(rows: Sequence[Row], deadlines: Mapping[State, Deadline]) ->
     return findings
 
 
+def _extension(state: State, deadline: Deadline) -> list[str]:
+    if deadline.keeper is Keeper.DOCTOR and Task.PROCESSOR in RUNS[state]:
+        return []
+    return [f"{state}: events extend the deadline, but nothing is read there or the driver keeps it and sees no events"]
+
+
+def check_stability(rows: Sequence[Row], stable_after: Mapping[State, float]) -> list[str]:
+    """Check that the states with a row for `stable` are exactly the states with a stability time."""
+    handled = {source for row in rows if row.trigger is Name.STABLE for source in row.sources}
+    findings = [f"{state} becomes stable but has no row for stable" for state in stable_after if state not in handled]
+    return findings + [
+        f"{state} has a row for stable but never becomes stable; say after how many seconds in its line in table.py"
+        for state in State
+        if state in handled and state not in stable_after
+    ]
+
+
+def check_closings(deadlines: Mapping[State, Deadline], closings: Mapping[State, Closing] = CLOSINGS) -> list[str]:
+    """Check that exactly the states that close the socket on entry have a `Closing`, and that the deadline is longer."""
+    findings = [
+        f"{state} closes the socket on entry and does not say how: give it a Closing in table.py, or take one away"
+        for state in State
+        if (Action.CLOSE_SOCKET in state.traits.entry) != (state in closings)
+    ]
+    return findings + [
+        f"{state} gives the close {closing.seconds:g} s, and must be left before; its deadline has to be longer"
+        for state, closing in closings.items()
+        if state in deadlines and closing.seconds >= deadlines[state].seconds
+    ]
+
+
 def check_guards(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
-    """No row asks for what cannot be: a guard and its contrary, or two guards that exclude each other."""
+    """Check that no row requires a guard and its negation, or two guards that exclude each other."""
     findings = []
     for row in rows:
         guards = sorted({*row.when, *row.unless})
@@ -203,7 +255,7 @@ def check_guards(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG00
 
 
 def check_targets(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
-    """A row that stays says so by None; one that names its own source would begin the state anew, deadline and all."""
+    """Check that a row that stays in its state has target None. A row to its own source would restart the deadline."""
     return [
         f"{row.target} x {row.trigger}: a row leads to the state it comes from; to stay, write None"
         for row in rows
@@ -211,20 +263,44 @@ def check_targets(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG0
     ]
 
 
-def check_usage(rows: Sequence[Row], cells: Cells) -> list[str]:
-    """Every trigger, action and guard is used, and every row says why it is there."""
+def check_idle_rows(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
+    """Check that a row without target and actions has guards. Without guards it would be a cell."""
+    return [
+        f"{', '.join(row.sources)} x {row.trigger}: a row without target, actions and guards; write a cell in table.py"
+        for row in rows
+        if row.idle and not row.when and not row.unless
+    ]
+
+
+def check_breaches(rows: Sequence[Row], cells: Cells) -> list[str]:
+    """Check that exactly the triggers that the peer must not send are breaches, and that their states handle `breach`."""
+    handled = {source for row in rows if row.trigger is Name.BREACH for source in row.sources}
+    findings = []
+    for (state, name), cell in cells.items():
+        from_peer = state in LIVE and name in WIRE
+        if (cell.kind is Kind.BREACH) > from_peer:
+            findings.append(f"{state} x {name}: a breach, but no peer sends it there; reject or ignore it")
+        elif from_peer and cell.kind is Kind.REJECT:
+            findings.append(f"{state} x {name}: rejected as a bug, but the peer can send it; make it a breach")
+        if cell.kind is Kind.BREACH and state not in handled:
+            findings.append(f"{state} x {name}: a breach, but {state} has no row for breach")
+    return findings
+
+
+def check_usage(rows: Sequence[Row], cells: Cells, standing: Iterable[Action]) -> list[str]:
+    """Check that every trigger, action and guard is used, and that every row and cell gives its reason."""
     used_triggers = {row.trigger for row in rows}
-    used_actions = {action for row in rows for action in row.actions}
+    used_actions = {*standing, *(action for row in rows for action in row.actions)}
     used_guards = {guard for row in rows for guard in (*row.when, *row.unless)}
     findings = [f"trigger {name} is in no row" for name in Name if name not in used_triggers]
-    findings += [f"action {action} is in no row" for action in Action if action not in used_actions]
+    findings += [f"action {action} is in no row and in no state" for action in Action if action not in used_actions]
     findings += [f"guard {guard} is in no row" for guard in Guard if guard not in used_guards]
     findings += [f"a row of {row.trigger} gives no reason" for row in rows if not row.why]
     return findings + [f"{state} x {name} gives no reason" for (state, name), cell in cells.items() if not cell.why]
 
 
 def check_descriptions(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
-    """What a reader is told of each state and guard, and what carries each trigger."""
+    """Check that each state and guard has a meaning, and that each trigger has a class."""
     findings = [f"state {state} has no meaning; say it in its line in table.py" for state in State if not state.meaning]
     findings += [
         f"trigger {name} has no class; write one in triggers.py, and add it to Trigger there"
@@ -239,7 +315,7 @@ def check_descriptions(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa:
 
 
 def check_machine(rows: Sequence[Row], cells: Cells) -> list[str]:  # noqa: ARG001
-    """The machine can do what the rows name, and say why a connection was given up."""
+    """Check that the machine has a method for each action and guard, and that each planned end has a text."""
     findings = [
         f"{kind} {word} is no method of ShardMachine; write one of that name in machine.py"
         for kind, words in (("action", Action), ("guard", Guard))

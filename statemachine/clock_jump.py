@@ -1,7 +1,7 @@
-"""Did the host sleep, or did somebody set its clock? Read off the two clocks that others look at about once a second.
+"""Detect that the host slept or that its clock was set, by comparing the wall clock and the monotonic clock.
 
-A socket does not survive every sleep, and nothing on it says so; a clock that was set changes nothing. Only an answer tells the
-two apart, so that a jump is a reason to ask (`heartbeat.Pulse.probe`), and no more.
+A sleep can break a socket without an error; setting the clock cannot. Only an answer from the peer shows which one happened,
+so a jump triggers a probe (`heartbeat.Pulse.probe`) and nothing else.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-JUMP_SECONDS = 5.0  # more than NTP slews or a busy loop is late; less than it takes a server to give a client up
+JUMP_SECONDS = 5.0  # above NTP slew and the lag of a busy loop; below the time after which a server drops a client
 
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """Time that passed on one clock only. ``wall``: seconds that the wall clock went ahead of the monotonic one (or behind).
+    """Record a difference between the clocks. ``wall``: seconds the wall clock gained on the monotonic clock (negative: lost).
 
-    ``late``: seconds by which the look itself came late, by the monotonic clock.
+    ``late``: seconds by which the check itself ran late, by the monotonic clock.
     """
 
     wall: float
@@ -29,7 +29,7 @@ class Jump:
 
 
 class ClockWatch:
-    """Compares the two clocks from look to look, so that a slow drift never adds up to a jump. Looks come every ``seconds``."""
+    """Compare the clocks between two checks, ``seconds`` apart. A slow drift therefore never adds up to a jump."""
 
     __slots__ = ("_monotonic", "_seconds", "_wall")
 
@@ -39,7 +39,7 @@ class ClockWatch:
         self._monotonic = monotonic
 
     def look(self, wall: datetime, monotonic: float) -> Jump | None:
-        """The jump since the last look, None when both clocks ran on."""
+        """Return the jump since the last call, or None if neither difference exceeds `JUMP_SECONDS`."""
         passed = monotonic - self._monotonic
         jump = Jump((wall - self._wall).total_seconds() - passed, max(0.0, passed - self._seconds))
         self._wall, self._monotonic = wall, monotonic

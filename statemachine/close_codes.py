@@ -1,7 +1,7 @@
-"""What a close code means for the session: one table, a row for what nobody has seen yet, one function.
+"""Classify Discord's close codes by what they mean for the session. Undocumented codes share one row.
 
-RESUME first, for it is free and op 9 false decides; this overrides the class column of gateway-protocol.md §4.1, whose
-sources disagree (§4.2). Fatal codes are facts about the token or the layout: no redial can mend them.
+Most codes lead to RESUME: it is free, and op 9 false rejects a dead session (docs/protocol.md#close-codes). Fatal codes
+concern the token, the intents, the shard layout or the API version, which a new connection does not fix.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-RESUMABLE_CLOSE = 4000  # ours: any code but 1000 and 1001 keeps the session (gateway-protocol.md §4.3)
-GOODBYE_CLOSE = 1000  # ours: ends the session at once
-
 
 class CloseClass(StrEnum):
-    """What follows from a close code."""
+    """List the reactions to a close code."""
 
     RESUME = "resume"
     REIDENTIFY = "re-identify"
@@ -26,7 +23,7 @@ class CloseClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CloseCode:
-    """One row: ``remedy`` is what an operator can do, empty where nothing needs doing."""
+    """Describe one close code. ``remedy`` is what the operator can do, empty if nothing is needed."""
 
     meaning: str
     kind: CloseClass
@@ -67,5 +64,5 @@ UNKNOWN_CLOSE = CloseCode("a code that is not documented", CloseClass.RESUME)
 
 
 def classify(code: int | None) -> CloseCode:
-    """The row for ``code``; None stands for a connection that ended without a close frame."""
+    """Return the row for ``code``. None means that the connection ended without a close frame."""
     return CLOSE_CODES.get(code, UNKNOWN_CLOSE)

@@ -1,4 +1,4 @@
-"""What the core asks for: plain values, named in the imperative. Carrying them out is somebody else's business."""
+"""Define the commands that the core returns: plain values, named in the imperative. The driver executes them."""
 
 from __future__ import annotations
 
@@ -6,85 +6,104 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from discorder.statemachine.backoff import Window
+from discorder.statemachine.cause import Ended
 from discorder.statemachine.session import Session
 from discorder.statemachine.table import Name, State
 from discorder.statemachine.terms import Deadline
+from discorder.statemachine.triggers import Diagnosed, Stopped
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSocket:
-    """Begin ``generation``: dial ``url``, "" for the gateway's main host. ``resume`` tells what will be sent."""
+    """Dial ``url`` ("" = the gateway's main host) as connection number ``generation``."""
 
     generation: int
     url: str
-    resume: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SendResume:
-    """Send RESUME for ``session``, with the sequence that the driver keeps."""
+    """Send RESUME for ``session``, with the sequence that the driver stores."""
 
     session: Session
 
 
 @dataclass(frozen=True, slots=True)
 class RequestSlot:
-    """Ask the gate for leave to IDENTIFY."""
+    """Request permission to IDENTIFY from the gate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSlot:
-    """Withdraw the request, refund a ticket that was not sent. Idempotent."""
+    """Cancel the identify request and refund a ticket that was not sent. Idempotent."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendIdentify:
-    """Send IDENTIFY on ``ticket``."""
-
-    ticket: object
+    """Send IDENTIFY with the ticket that the gate granted."""
 
 
 @dataclass(frozen=True, slots=True)
 class SaveSession:
-    """Keep ``session``: it is what the next connection resumes."""
+    """Store ``session``. The next connection resumes it."""
 
     session: Session
 
 
 @dataclass(frozen=True, slots=True)
 class DropSession:
-    """Forget the session that was kept."""
+    """Drop the stored session."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class CloseSocket:
-    """Close with ``code``, do not wait for what hangs, then post ``stopped``."""
+    """Close with a code that keeps or ends the session. Abort a close that takes longer than ``seconds``. Then post ``then``."""
 
-    code: int
+    keeps_session: bool
+    seconds: float
+    then: Diagnosed | Stopped
 
 
 @dataclass(frozen=True, slots=True)
 class AbortSocket:
-    """Drop the socket without a word; it is closed when this returns."""
+    """Abort the socket without a close frame. It is closed when this command returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnose:
-    """Post ``diagnosed``: there is nothing left to wait for."""
+    """Post ``diagnosed`` without waiting for the close any longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRestart:
     """Post ``restart_due`` after the longest of the drawn ``windows``, not before ``until``.
 
-    ``again``: it was due already, and could not happen yet.
+    The last window is the wait that `WakeRestart` does not shorten: what Discord or a host asked for, or the floor. ``again``:
+    the restart was due already, but was not allowed yet.
     """
 
     windows: tuple[Window, ...]
     until: datetime | None
     again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WakeRestart:
+    """Post ``restart_due`` now, or as soon as the last window of `ScheduleRestart` and ``until`` have passed."""
+
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SavePause:
+    """Store that an operator has paused the shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropPause:
+    """Store that the shard is not paused any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +114,32 @@ class SlowDown:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenOutbox:
+    """Allow commands to Discord. In a new session, repeat the requests that the old session has not answered."""
+
+    new_session: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShutOutbox:
+    """Hold back commands to Discord."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveProgress:
+    """Store the delivered position now, and once more at the next delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Announce the events that no later session will deliver. Then return to the caller or raise, as ``ended`` says."""
+
+    ended: Ended
+
+
+@dataclass(frozen=True, slots=True)
 class ArmDeadline:
-    """Post ``timeout`` with ``visit`` unless the state is left before ``deadline``. Replaces the one before."""
+    """Post ``timeout`` with ``visit`` unless the state is left before ``deadline``. Replaces the previous deadline."""
 
     deadline: Deadline
     visit: int
@@ -104,7 +147,7 @@ class ArmDeadline:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The trigger means nothing here, and that is in order: count it."""
+    """Count a trigger that is expected in this state and has no effect."""
 
     state: State
     trigger: Name
@@ -113,12 +156,23 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The trigger must not happen here: the peer broke the protocol, or we have a bug."""
+    """Report a trigger that must not happen in this state: a bug in Discorder."""
 
     state: State
     trigger: Name
     why: str
 
+
+@dataclass(frozen=True, slots=True)
+class ReportBreach:
+    """Post ``breach``: the peer sent a message that the protocol forbids in this state."""
+
+    state: State
+    trigger: Name
+    why: str
+
+
+PassedOver = Ignored | Rejected | ReportBreach
 
 Command = (
     OpenSocket
@@ -132,8 +186,16 @@ Command = (
     | AbortSocket
     | Diagnose
     | ScheduleRestart
+    | WakeRestart
+    | SavePause
+    | DropPause
     | SlowDown
+    | OpenOutbox
+    | ShutOutbox
+    | SaveProgress
+    | End
     | ArmDeadline
     | Ignored
     | Rejected
+    | ReportBreach
 )

@@ -1,4 +1,4 @@
-"""Whether a shard is healthy, judged from ages. Never from a flag: a half-open socket has every flag set."""
+"""Judge from ages whether a shard is healthy. Flags are not enough: on a half-open socket every flag is set."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass, fields
 from discorder.statemachine.heartbeat import PROBE_SECONDS
 from discorder.statemachine.table import State
 
-LOOP_LAG_SECONDS = 5.0  # a beat that is so late is still in time, an answer to a probe is not
+LOOP_LAG_SECONDS = 5.0  # a heartbeat this late is still in time; the answer to a probe is not
 
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How long ago things happened, in seconds; None = not on this connection.
+    """Hold how long ago things happened, in seconds. None = not on this connection.
 
-    ``unanswered_beat`` is the age of the oldest heartbeat without an ACK, ``unanswered_probe`` that of the question that was
-    asked because the clocks jumped. ``loop_lag``: how long the event loop takes to come round. Of several shards, the oldest
-    of each.
+    ``unanswered_beat`` is the age of the oldest heartbeat without an ACK. ``unanswered_probe`` is the age of the probe that
+    was sent after a clock jump. ``loop_lag`` is the delay of the event loop. For several shards, each field is the maximum.
     """
 
     in_state: float
@@ -34,9 +33,9 @@ class Ages:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Healthy or not, the reasons if not, and the ages that were judged.
+    """Hold the result of a health check: healthy or not, the reasons if not, and the ages.
 
-    ``notes`` are sentences about what does not touch a session and deserves a look all the same.
+    ``notes`` are sentences about problems that do not affect a session but need the operator's attention.
     """
 
     healthy: bool
@@ -46,11 +45,11 @@ class Verdict:
 
 
 def judge(state: State, ages: Ages, *, zombie: bool, cause: str | None) -> Verdict:
-    """The verdict on one shard. ``zombie`` is `heartbeat.Pulse.is_zombie` now; ``cause`` of the last interruption, if any."""
+    """Return the verdict on one shard. ``zombie``: `heartbeat.Pulse.is_zombie` now. ``cause``: the last interruption, if any."""
     reasons = []
     if state is not State.READY:
         because = f"; {cause}" if cause else ""
-        reasons.append(f"{state} for {ages.in_state:.1f} s ({state.meaning}){because}")
+        reasons.append(f"{state} for {ages.in_state:.1f} s{because}")
     if zombie:
         silence = "" if ages.last_frame is None else f", last frame {ages.last_frame:.1f} s ago"
         if ages.unanswered_probe is not None and ages.unanswered_probe >= PROBE_SECONDS:
@@ -61,7 +60,7 @@ def judge(state: State, ages: Ages, *, zombie: bool, cause: str | None) -> Verdi
 
 
 def judge_loop(lag: float) -> tuple[str, ...]:
-    """Reasons against an event loop that takes ``lag`` seconds to come round; it serves every shard."""
+    """Return the reasons why an event loop with ``lag`` seconds of delay is unhealthy. All shards share the loop."""
     if lag < LOOP_LAG_SECONDS:
         return ()
     return (f"the event loop is held up for {lag:.1f} s: something in this process blocks it (see the log)",)

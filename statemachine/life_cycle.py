@@ -1,26 +1,30 @@
-"""`transitions.Machine` built from the table. One for all shards of the process; a shard is a model on it (`machine.py`)."""
+"""Build a `transitions.Machine` from the table. All shards of the process share it; each shard is a model (`machine.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transitions import Machine
 
-from discorder.statemachine.table import INITIAL, ROWS, Row, State
+from discorder.statemachine.table import ENTRY, EXIT, INITIAL, ROWS, Row, State
+from discorder.statemachine.terms import Action
 
 
 class TableError(Exception):
-    """No row of the table was enabled where one should be: `check.py` proves that this cannot happen."""
+    """Signal that no row of the table is enabled for a trigger. `check.py` proves that this cannot happen."""
 
 
-def build_machine(rows: Sequence[Row]) -> Machine:
-    """`transitions.Machine` with ``rows`` and nothing else: no automatic transitions, no wildcards.
+Actions = Mapping[State, tuple[Action, ...]]
 
-    It takes a table that is half-written, too: `check.py` says what is wrong with it, and could not if this raised.
+
+def build_machine(rows: Sequence[Row], entry: Actions = ENTRY, exit: Actions = EXIT) -> Machine:  # noqa: A002  # the usual term
+    """Build a `transitions.Machine` with these rows and actions only: no automatic transitions, no wildcards.
+
+    An incomplete table does not raise here, so that `check.py` can report what is missing.
     """
     machine = Machine(
         model=None,
-        states=list(State),
+        states=[{"name": state, "on_enter": _names(entry, state), "on_exit": _names(exit, state)} for state in State],
         initial=INITIAL,
         send_event=True,
         auto_transitions=False,
@@ -39,5 +43,9 @@ def build_machine(rows: Sequence[Row]) -> Machine:
     return machine
 
 
+def _names(actions: Actions, state: State) -> list[str]:
+    return [str(action) for action in actions.get(state, ())]
+
+
 LIFE_CYCLE = build_machine(ROWS)
-"""Shared by all shards of the process: a model costs a third of what a machine of its own would."""
+"""The machine that all shards of the process share. A model costs a third of a separate machine."""

@@ -1,7 +1,7 @@
-"""How many frames may be sent, and when the next one may go, as arithmetic over monotonic seconds that others hand in.
+"""Compute when the next frame may be sent. The caller passes all times, in monotonic seconds. There is no queue here.
 
-Source: gateway-protocol.md §2 (120 frames in 60 s per connection, 5 presence updates in 20 s) and §13.1 (all members of a guild
-once in 30 s). Heartbeats, IDENTIFY and RESUME are counted and never wait: a reserve is kept for them. It holds no queue.
+Source: docs/protocol.md#send-limit (120 frames in 60 s per connection, 5 presence updates in 20 s, all members of a guild
+once in 30 s). Heartbeats, IDENTIFY and RESUME count against the limit but never wait: a reserve is kept for them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from enum import Enum
 SEND_LIMIT, SEND_SECONDS = 120, 60.0
 PRESENCE_LIMIT, PRESENCE_SECONDS = 5, 20.0
 WHOLE_GUILD_SECONDS = 30.0
-MARGIN = 1.0  # seconds: what was sent a whole window apart may arrive so much closer together
-SPARE_CONTROL_FRAMES = 3  # beside the beats of a window: IDENTIFY or RESUME, a beat that op 1 asks for, a probe
-LARGEST_RESERVE = SEND_LIMIT // 2  # a server that wants a beat every second still leaves half of the window to commands
+MARGIN = 1.0  # seconds; two frames sent a whole window apart may arrive this much closer together
+SPARE_CONTROL_FRAMES = 3  # besides heartbeats: IDENTIFY or RESUME, a heartbeat requested by op 1, a probe
+LARGEST_RESERVE = SEND_LIMIT // 2  # even with a heartbeat every second, commands get half of the window
 
 
-class Kind(Enum):
-    """What a command is counted as, beside the window that all of them share."""
+class CommandLimit(Enum):
+    """List the separate limits of commands. The window of 60 s applies to all of them."""
 
     PLAIN = "plain"
     PRESENCE = "presence"
@@ -28,74 +28,74 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The limit of its own that a command is under. ``guild_id`` is set for all members of a guild, and only then."""
+    """Name the separate limit of a command. ``guild_id`` is set only for a request for all members of a guild."""
 
-    kind: Kind
+    kind: CommandLimit
     guild_id: int = 0
 
 
-PLAIN = Quota(Kind.PLAIN)
-PRESENCE = Quota(Kind.PRESENCE)
+PLAIN = Quota(CommandLimit.PLAIN)
+PRESENCE = Quota(CommandLimit.PRESENCE)
 
 
 def reserve_for(interval: float) -> int:
-    """Frames of a window that commands leave to a connection that beats every ``interval`` seconds."""
+    """Return the frames per window that are reserved for control frames, with a heartbeat every ``interval`` seconds."""
     return min(math.ceil(SEND_SECONDS / interval) + SPARE_CONTROL_FRAMES, LARGEST_RESERVE)
 
 
 class SendWindow:
-    """What one shard has sent. The limits of presence and members outlive a connection, the window of 60 s does not."""
+    """Record the frames that one shard sent. The presence and member limits outlive a connection, the 60 s window does not."""
 
     __slots__ = ("_frames", "_guilds", "_presences", "_reserve", "_slow_until")
 
     def __init__(self) -> None:
         self._reserve = reserve_for(SEND_SECONDS)
-        self._frames: list[tuple[float, bool]] = []  # when, and whether it was a control frame; oldest first
+        self._frames: list[tuple[float, bool]] = []  # (sent at, is a control frame); oldest first
         self._presences: list[float] = []
-        self._guilds: dict[int, float] = {}  # when all members of a guild may be asked for again
+        self._guilds: dict[int, float] = {}  # when all members of a guild may be requested again
         self._slow_until = -math.inf
 
     # ---------------------------------------------------------------- what happened
 
     def connection_opened(self, interval: float) -> None:
-        """A new connection, with a window of its own, that beats every ``interval`` seconds."""
+        """Start a new window for a new connection, which sends a heartbeat every ``interval`` seconds."""
         self._frames.clear()
         self._reserve = reserve_for(interval)
 
     def control_sent(self, at: float) -> None:
-        """A frame that never waits was sent: a heartbeat, IDENTIFY or RESUME."""
+        """Record a control frame, which never waits: a heartbeat, IDENTIFY or RESUME."""
         self._forget(at)
         self._frames.append((at, True))
 
     def sent(self, quota: Quota, at: float) -> None:
-        """A command was sent."""
+        """Record that a command was sent."""
         self._forget(at)
         self._frames.append((at, False))
-        if quota.kind is Kind.PRESENCE:
+        if quota.kind is CommandLimit.PRESENCE:
             self._presences = [*self._presences[1 - PRESENCE_LIMIT :], at]
-        elif quota.kind is Kind.WHOLE_GUILD:
+        elif quota.kind is CommandLimit.WHOLE_GUILD:
             self.hold_guild(quota.guild_id, at, WHOLE_GUILD_SECONDS)
 
     def hold_guild(self, guild_id: int, at: float, seconds: float) -> None:
-        """All members of ``guild_id`` are not asked for again within ``seconds``: our own rule, or Discord's answer."""
+        """Block requests for all members of ``guild_id`` for ``seconds``: by our own rule or by Discord's answer."""
         self._guilds = {guild: until for guild, until in self._guilds.items() if until > at}
         self._guilds[guild_id] = max(self._guilds.get(guild_id, at), at + seconds + MARGIN)
 
     def slow_down(self, until: float) -> None:
-        """Half as many commands until then: Discord closed with 4008."""
+        """Halve the rate of commands until ``until``. Used after close code 4008."""
         self._slow_until = max(self._slow_until, until)
 
     # ---------------------------------------------------------------- what may happen
 
     def due(self, quota: Quota, now: float) -> float:
-        """The earliest moment, ``now`` or later, at which a command of ``quota`` may be sent if nothing else is until then."""
+        """Return the earliest time, ``now`` or later, at which a command of ``quota`` may go if nothing else is sent before."""
         self._forget(now)
         return max(self._window_at(now), self._quota_at(quota, now))
 
     def _quota_at(self, quota: Quota, now: float) -> float:
-        if quota.kind is Kind.PRESENCE and len(self._presences) == PRESENCE_LIMIT:
+        if quota.kind is CommandLimit.PRESENCE and len(self._presences) == PRESENCE_LIMIT:
             return max(now, self._presences[0] + PRESENCE_SECONDS + MARGIN)
-        if quota.kind is Kind.WHOLE_GUILD:
+        if quota.kind is CommandLimit.WHOLE_GUILD:
             return max(now, self._guilds.get(quota.guild_id, now))
         return now
 
@@ -105,7 +105,7 @@ class SendWindow:
         return min(self._room_at(now, share=2), max(self._slow_until, self._room_at(now, share=1)))
 
     def _room_at(self, now: float, *, share: int) -> float:
-        """When the commands of the window are fewer than the ``share``-th part of what control frames leave."""
+        """Return when the commands in the window are fewer than 1/``share`` of the frames that control frames leave."""
         control = sum(is_control for _, is_control in self._frames)
         commands = len(self._frames) - control
         at = now

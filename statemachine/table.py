@@ -1,88 +1,48 @@
-"""The life cycle of a shard, as data. The only place where it is written: a new state, trigger or transition begins here.
+"""Define the life cycle of a shard as data. To add a state, trigger or transition, start here.
 
-The running machine, the checks, the diagrams and the tables in the docs are all read off `State`, `Name`, `ROWS` and `CELLS`. A
-row is a transition; a cell says why a trigger means nothing in a state (ignore) or must not happen there (reject). Every
-state x trigger pair is exactly one of the three (`check.py`).
+The machine, the checks, the diagrams and the tables in the docs use `State`, `Name`, `ROWS` and `CELLS`. Every state x trigger
+pair is exactly one of four (`check.py`): a transition (a row), or a cell that says why the trigger has no effect in the state
+(ignore), must not happen there (reject), or must not be sent there by the peer (breach).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TypeVar
 
 from discorder.statemachine.terms import Action, Deadline, Guard, Keeper, Kind, Task
 
-_NOTHING: frozenset[Task] = frozenset()
-_CLOSING = frozenset({Task.MASTER, Task.DOCTOR})
 _HANDSHAKE = frozenset({Task.MASTER, Task.PROCESSOR, Task.DOCTOR})
 _SESSION = _HANDSHAKE | {Task.HEARTBEAT}
 
 _HELLO = Deadline(15.0, Keeper.DOCTOR, "Hello")
 _SLOT = Deadline(65.0, Keeper.DOCTOR, "an identify slot")  # the gate answers within 60 s
-_REPLAY = Deadline(30.0, Keeper.DOCTOR, "RESUMED or a replayed event")
+_REPLAY = Deadline(30.0, Keeper.DOCTOR, "RESUMED or a replayed event", extended_by_dispatch=True)
 _CLOSE = Deadline(6.0, Keeper.DRIVER, "the close of the socket")
 _STOP = Deadline(0.5, Keeper.DRIVER, "the close of the socket")
 
-DIAL_SECONDS = 10.0  # DNS, TCP, TLS and the upgrade together; the rest of Connecting's deadline is Hello's
-READY_DEADLINE = Deadline(60.0, Keeper.DOCTOR, "READY")  # replaces Identifying's when IDENTIFY has been sent
-STABLE_SECONDS = 120.0  # in Ready: proof of stability, after which attempts and ladders start anew
-
-
-class State(StrEnum):
-    """Where a shard is. Flat: waiting for an identify slot happens in Identifying, backing off is Restarting.
-
-    Each line is a state's whole declaration: its name, what it means, which coroutines run in it, when it must be left.
-    """
-
-    meaning: str
-    runs: frozenset[Task]
-    deadline: Deadline | None
-
-    def __new__(
-        cls, name: str, meaning: str = "", runs: frozenset[Task] = _NOTHING, deadline: Deadline | None = None
-    ) -> State:
-        state = str.__new__(cls, name)
-        state._value_ = name
-        state.meaning, state.runs, state.deadline = meaning, runs, deadline
-        return state
-
-    DISCONNECTED = "Disconnected", "never started; no socket", _NOTHING, None
-    CONNECTING = "Connecting", "dial, TLS, upgrade, then Hello", _HANDSHAKE, _HELLO
-    IDENTIFYING = "Identifying", "Hello seen; waits for an identify slot, then for READY", _SESSION, _SLOT
-    RESUMING = "Resuming", "RESUME sent; the replay runs", _SESSION, _REPLAY
-    READY = "Ready", "dispatching", _SESSION, None
-    UNHEALTHY = "Unhealthy", "the connection ended; the doctor closes it, the verdict follows", _CLOSING, _CLOSE
-    RESTARTING = "Restarting", "back-off runs; the old socket must be gone; a parked shard waits here", _NOTHING, None
-    STOPPING = "Stopping", "the socket is closed so that the session survives (goodbye: ends)", _NOTHING, _STOP
-    EXITED = "Exited", "final: no task, no socket", _NOTHING, None
-
-
-LIVE = frozenset({State.CONNECTING, State.IDENTIFYING, State.RESUMING, State.READY})
-FINAL = State.EXITED
-INITIAL = State.DISCONNECTED
-
-RUNS: Mapping[State, frozenset[Task]] = MappingProxyType({state: state.runs for state in State})
-"""The tasks that run in each state; the driver makes it so after every transition."""
-
-DEADLINES: Mapping[State, Deadline] = MappingProxyType(
-    {state: state.deadline for state in State if state.deadline is not None}
-)
-"""Restarting's deadline is its back-off (`commands.ScheduleRestart`); Ready's is the zombie rule (`heartbeat.Pulse`)."""
+DIAL_SECONDS = 10.0  # DNS, TCP, TLS and the upgrade together; the rest of Connecting's deadline is for Hello
+READY_DEADLINE = Deadline(60.0, Keeper.DOCTOR, "READY")  # replaces Identifying's deadline after IDENTIFY
 
 
 class Name(StrEnum):
-    """The names of the triggers, as the table writes them."""
+    """List the names of the triggers."""
 
     START = "start"
     STOP = "stop"
+    RESTART = "restart"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
     HELLO = "hello"
     CONNECT_FAILED = "connect_failed"
     TIMEOUT = "timeout"
     CLOSED = "closed"
     TASK_FAILED = "task_failed"
+    BREACH = "breach"
     RECONNECT = "reconnect"
     INVALID_SESSION = "invalid_session"
     INVALID_RESUMABLE = "invalid_resumable"
@@ -99,17 +59,117 @@ class Name(StrEnum):
     STOPPED = "stopped"
 
 
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Close the socket on entry to a state. Abort it after ``seconds``, then post ``then``."""
+
+    seconds: float
+    then: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Hold the properties of a state: its coroutines, its deadline, and the seconds after which the connection is stable.
+
+    ``entry`` and ``exit``: actions to run on entry and on exit, after the actions of the row.
+    """
+
+    runs: frozenset[Task] = frozenset()
+    deadline: Deadline | None = None
+    stable_after: float | None = None
+    closing: Closing | None = None
+    entry: tuple[Action, ...] = ()
+    exit: tuple[Action, ...] = ()
+
+
+class State(StrEnum):
+    """List the states of a shard, without substates. Identifying includes the wait for a slot; Restarting is the back-off.
+
+    Each line declares one state completely: its name, its meaning, its traits.
+    """
+
+    meaning: str
+    traits: Traits
+
+    def __new__(cls, name: str, meaning: str = "", traits: Traits = Traits()) -> State:
+        state = str.__new__(cls, name)
+        state._value_ = name
+        state.meaning, state.traits = meaning, traits
+        return state
+
+    DISCONNECTED = "Disconnected", "never started; no socket"
+    CONNECTING = "Connecting", "dial, TLS, upgrade, then Hello", Traits(_HANDSHAKE, _HELLO)
+    IDENTIFYING = "Identifying", "Hello seen; waits for an identify slot, then for READY", Traits(_SESSION, _SLOT)
+    RESUMING = "Resuming", "RESUME sent; the replay runs", Traits(_SESSION, _REPLAY)
+    READY = (
+        "Ready",
+        "dispatching",
+        Traits(
+            _SESSION,
+            stable_after=120.0,  # seconds; then attempts and ladders are reset
+            entry=(Action.OPEN_OUTBOX, Action.SAVE_PROGRESS),
+            exit=(Action.SHUT_OUTBOX,),
+        ),
+    )
+    UNHEALTHY = (
+        "Unhealthy",
+        "the connection ended; the socket is closed, the verdict follows",
+        Traits(deadline=_CLOSE, closing=Closing(1.0, Name.DIAGNOSED), entry=(Action.CLOSE_SOCKET,)),
+    )
+    RESTARTING = "Restarting", "back-off runs; the old socket must be gone; a parked or paused shard waits here"
+    STOPPING = (
+        "Stopping",
+        "the socket is closed so that the session survives (goodbye: ends)",
+        Traits(deadline=_STOP, closing=Closing(0.25, Name.STOPPED), entry=(Action.CLOSE_SOCKET,)),
+    )
+    EXITED = "Exited", "final: no task, no socket"
+
+
+LIVE = frozenset({State.CONNECTING, State.IDENTIFYING, State.RESUMING, State.READY})
+FINAL = State.EXITED
+INITIAL = State.DISCONNECTED
+
+T = TypeVar("T")
+
+
+def _by_state(trait: Callable[[Traits], T | None]) -> Mapping[State, T]:
+    values = ((state, trait(state.traits)) for state in State)
+    return MappingProxyType({state: value for state, value in values if value})
+
+
+RUNS: Mapping[State, frozenset[Task]] = MappingProxyType({state: state.traits.runs for state in State})
+"""The tasks of each state. The driver starts and cancels tasks accordingly after every transition."""
+
+DEADLINES = _by_state(lambda traits: traits.deadline)
+"""The deadlines. Restarting has its back-off instead (`commands.ScheduleRestart`), Ready the zombie rule (`heartbeat.Pulse`)."""
+
+STABLE_AFTER = _by_state(lambda traits: traits.stable_after)
+"""Seconds in a state after which the doctor posts ``stable``, once per connection."""
+
+CLOSINGS = _by_state(lambda traits: traits.closing)
+"""The states in which `CLOSE_SOCKET` closes the socket, with the time limit and the trigger that follows."""
+
+ENTRY = _by_state(lambda traits: traits.entry)
+"""Actions to run after the actions of each row that enters the state."""
+
+EXIT = _by_state(lambda traits: traits.exit)
+"""Actions to run after the actions of each row that leaves the state."""
+
 WIRE = frozenset(
     {Name.HELLO, Name.RECONNECT, Name.INVALID_SESSION, Name.INVALID_RESUMABLE, Name.READY, Name.RESUMED, Name.CLOSED}
 )
-"""Triggers that the peer causes: one of them in a state that rejects it is a breach of protocol."""
+"""Triggers that the peer causes. On a connection, such a trigger in the wrong state is a breach of the protocol."""
+
+VERBS = frozenset({Name.RESTART, Name.PAUSE, Name.UNPAUSE})
+"""Triggers that an operator requests of one shard. The machine takes them at once; the operator learns why one has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One transition from each of ``sources``; ``target`` None stays in the state.
+    """Describe one transition from each of ``sources``. ``target`` None stays in the state.
 
-    The row is enabled when every guard in ``when`` is true and every one in ``unless`` false.
+    The row is enabled when every guard in ``when`` is true and every guard in ``unless`` is false. A row without target and
+    actions is a cell (ignore) that depends on guards: the trigger has no effect, and no transition is recorded.
     """
 
     sources: tuple[State, ...]
@@ -120,10 +180,15 @@ class Row:
     when: tuple[Guard, ...] = ()
     unless: tuple[Guard, ...] = ()
 
+    @property
+    def idle(self) -> bool:
+        """Return whether the trigger has no effect."""
+        return self.target is None and not self.actions
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A pair without a transition, and why."""
+    """Describe a state x trigger pair without a transition, and the reason."""
 
     kind: Kind
     why: str
@@ -150,7 +215,22 @@ def _rows(
 
 ROWS: tuple[Row, ...] = (
     # ------------------------------------------------------------------ start
-    Row((_DISCONNECTED,), Name.START, _CONNECTING, (Action.OPEN_SOCKET,), "the control plane begins"),
+    Row(
+        (_DISCONNECTED,),
+        Name.START,
+        _CONNECTING,
+        (Action.OPEN_SOCKET,),
+        "the control plane begins",
+        unless=(Guard.PAUSED,),
+    ),
+    Row(
+        (_DISCONNECTED,),
+        Name.START,
+        _RESTARTING,
+        (Action.NOTE_PLANNED, Action.CLIMB, Action.SCHEDULE_RESTART),
+        "paused before the start: no dial until unpause",
+        when=(Guard.PAUSED,),
+    ),
     Row((_DISCONNECTED,), Name.STOP, _STOPPING, (Action.NOTE_STOP,), "stopped before the first dial"),
     # ------------------------------------------------------------------ Connecting
     Row(
@@ -171,10 +251,10 @@ ROWS: tuple[Row, ...] = (
     ),
     *_rows(
         (_CONNECTING,),
-        (Name.CONNECT_FAILED, *_LOST),
+        (Name.CONNECT_FAILED, *_LOST, Name.BREACH),
         _UNHEALTHY,
-        (Action.NOTE_CAUSE, Action.DEMOTE_HOST),
-        "this host refuses, is silent or closes before Hello: try the other one, with the same session",
+        (Action.NOTE_HOST_FAILURE, Action.DEMOTE_HOST),
+        "this host refuses, is silent, closes or breaks the protocol before Hello: try the other one, with the same session",
     ),
     Row(
         (_CONNECTING,),
@@ -209,7 +289,7 @@ ROWS: tuple[Row, ...] = (
     Row((_IDENTIFYING,), Name.READY, _READY, (Action.SAVE_SESSION,), "READY opens the session"),
     *_rows(
         (_IDENTIFYING,),
-        (*_LOST, Name.ZOMBIE, Name.TASK_FAILED),
+        (*_LOST, Name.ZOMBIE, Name.TASK_FAILED, Name.BREACH),
         _UNHEALTHY,
         (Action.NOTE_CAUSE, Action.RELEASE_SLOT),
         "the connection ended before READY",
@@ -232,9 +312,9 @@ ROWS: tuple[Row, ...] = (
     Row((_RESUMING,), Name.RESUMED, _READY, (Action.TRUST_SESSION,), "the replay is complete"),
     *_rows(
         (_RESUMING,),
-        (*_LOST, Name.ZOMBIE, Name.TASK_FAILED),
+        (*_LOST, Name.ZOMBIE, Name.TASK_FAILED, Name.BREACH),
         _UNHEALTHY,
-        (Action.NOTE_CAUSE, Action.SUSPECT_SESSION, Action.DEMOTE_HOST),
+        (Action.NOTE_HOST_FAILURE, Action.SUSPECT_SESSION, Action.DEMOTE_HOST),
         "RESUME was not answered, or by nonsense: the host or the session is at fault, and the other host will tell which",
     ),
     Row(
@@ -281,13 +361,20 @@ ROWS: tuple[Row, ...] = (
         (Action.NOTE_CAUSE,),
         "the connection was lost; the session is not",
     ),
+    Row(
+        (_READY,),
+        Name.BREACH,
+        _UNHEALTHY,
+        (Action.NOTE_CAUSE,),
+        "the peer breaks the protocol: the connection is given up, the session is not",
+    ),
     # ------------------------------------------------------------------ Unhealthy: close, then the verdict
-    *_rows(
+    Row(
         (_UNHEALTHY,),
-        (Name.TIMEOUT, Name.TASK_FAILED),
+        Name.TIMEOUT,
         None,
         (Action.ABORT_SOCKET, Action.DIAGNOSE),
-        "the doctor hangs or died: drop the socket and judge without it",
+        "the close hangs: drop the socket and judge without it",
     ),
     *_rows(
         (_UNHEALTHY,),
@@ -315,7 +402,7 @@ ROWS: tuple[Row, ...] = (
         (_UNHEALTHY,),
         Name.DIAGNOSED,
         _EXITED,
-        (Action.ABORT_SOCKET,),
+        (Action.ABORT_SOCKET, Action.END_FATALLY),
         "a redial would be refused for ever, and would spend the identify budget",
         when=(Guard.FATAL,),
     ),
@@ -323,7 +410,7 @@ ROWS: tuple[Row, ...] = (
         (_UNHEALTHY,),
         Name.DIAGNOSED,
         _EXITED,
-        (Action.ABORT_SOCKET,),
+        (Action.ABORT_SOCKET, Action.END_ON_FAILURE),
         "fail_on_error: the failure is to reach the developer",
         when=(Guard.FAIL_ON_ERROR,),
         unless=(Guard.PLANNED, Guard.FATAL),
@@ -341,7 +428,7 @@ ROWS: tuple[Row, ...] = (
         (_UNHEALTHY,),
         Name.DIAGNOSED,
         _EXITED,
-        (Action.ABORT_SOCKET,),
+        (Action.ABORT_SOCKET, Action.END_EXHAUSTED),
         "max_attempts consecutive failures",
         unless=(Guard.PLANNED, Guard.FATAL, Guard.FAIL_ON_ERROR, Guard.PARKED, Guard.ATTEMPTS_LEFT),
     ),
@@ -362,6 +449,7 @@ ROWS: tuple[Row, ...] = (
         (Action.OPEN_SOCKET,),
         "the back-off is over and the old socket is gone",
         when=(Guard.SOCKET_CLOSED, Guard.MAY_OPEN),
+        unless=(Guard.PAUSED,),
     ),
     Row(
         (_RESTARTING,),
@@ -378,8 +466,73 @@ ROWS: tuple[Row, ...] = (
         (Action.REARM_RESTART,),
         "a congested publisher has not drained yet",
         when=(Guard.SOCKET_CLOSED,),
-        unless=(Guard.MAY_OPEN,),
+        unless=(Guard.MAY_OPEN, Guard.PAUSED),
     ),
+    Row(
+        (_RESTARTING,),
+        Name.RESTART_DUE,
+        None,
+        (),
+        "the shard is paused: the dial waits for unpause",
+        when=(Guard.SOCKET_CLOSED, Guard.PAUSED),
+    ),
+    # ------------------------------------------------------------------ restart, pause, unpause: the operator
+    Row(
+        (_CONNECTING, _RESUMING, _READY),
+        Name.RESTART,
+        _UNHEALTHY,
+        (Action.NOTE_PLANNED,),
+        "the operator wants a new connection: it resumes the session, and no attempt is counted",
+    ),
+    Row(
+        (_RESTARTING,),
+        Name.RESTART,
+        None,
+        (Action.WAKE_RESTART,),
+        "the operator ends the back-off; a wait that Discord, its host or the gate asked for goes on",
+        unless=(Guard.PAUSED,),
+    ),
+    Row((_RESTARTING,), Name.RESTART, None, (), "it is paused: unpause it", when=(Guard.PAUSED,)),
+    Row(
+        (_CONNECTING, _RESUMING, _READY),
+        Name.PAUSE,
+        _UNHEALTHY,
+        (Action.NOTE_PAUSE, Action.NOTE_PLANNED),
+        "the operator pauses the shard: the connection is closed so that the session can be resumed",
+    ),
+    Row(
+        (_IDENTIFYING,),
+        Name.PAUSE,
+        _UNHEALTHY,
+        (Action.NOTE_PAUSE, Action.NOTE_PLANNED, Action.RELEASE_SLOT),
+        "the operator pauses the shard; a ticket that was not used goes back",
+    ),
+    Row(
+        (_DISCONNECTED, _UNHEALTHY, _RESTARTING),
+        Name.PAUSE,
+        None,
+        (Action.NOTE_PAUSE,),
+        "the operator pauses the shard: no dial until unpause",
+        unless=(Guard.PAUSED,),
+    ),
+    Row((_DISCONNECTED, _UNHEALTHY, _RESTARTING), Name.PAUSE, None, (), "it is paused already", when=(Guard.PAUSED,)),
+    Row(
+        (_DISCONNECTED, _UNHEALTHY),
+        Name.UNPAUSE,
+        None,
+        (Action.NOTE_UNPAUSE,),
+        "the operator ends the pause before the dial was due",
+        when=(Guard.PAUSED,),
+    ),
+    Row(
+        (_RESTARTING,),
+        Name.UNPAUSE,
+        None,
+        (Action.NOTE_UNPAUSE, Action.WAKE_RESTART),
+        "the operator ends the pause; a wait that Discord, its host or the gate asked for goes on",
+        when=(Guard.PAUSED,),
+    ),
+    Row((_DISCONNECTED, _UNHEALTHY, _RESTARTING), Name.UNPAUSE, None, (), "it is not paused", unless=(Guard.PAUSED,)),
     # ------------------------------------------------------------------ stop
     Row(
         (_CONNECTING, _RESUMING, _READY, _UNHEALTHY, _RESTARTING),
@@ -399,7 +552,7 @@ ROWS: tuple[Row, ...] = (
         (_STOPPING,),
         (Name.STOPPED, Name.TIMEOUT),
         _EXITED,
-        (Action.ABORT_SOCKET,),
+        (Action.ABORT_SOCKET, Action.END_ON_REQUEST),
         "the socket is closed, or time is up",
     ),
 )
@@ -416,13 +569,14 @@ _FROM_THE_WIRE_OR_A_TASK = (
     Name.ZOMBIE,
     Name.TIMEOUT,
     Name.TASK_FAILED,
+    Name.BREACH,
     Name.STABLE,
 )
 _GATE = (Name.IDENTIFY_SLOT, Name.SLOT_REFUSED, Name.SLOT_DEFERRED)
 _LIVE = tuple(state for state in State if state in LIVE)
 _AFTER = (_UNHEALTHY, _RESTARTING, _STOPPING)
 
-# (states, triggers, kind, why): where a row exists for a pair of the first three entries, the row holds.
+# (states, triggers, kind, why). In _LATE, a row for the same pair takes precedence over the cell.
 _LATE: tuple[tuple[tuple[State, ...], tuple[Name, ...], Kind, str], ...] = (
     (_AFTER, _FROM_THE_WIRE_OR_A_TASK, Kind.IGNORE, "late: this connection is given up already"),
     (_AFTER, _GATE, Kind.IGNORE, "the request was withdrawn on leaving Identifying"),
@@ -431,6 +585,11 @@ _OTHERS: tuple[tuple[tuple[State, ...], tuple[Name, ...], Kind, str], ...] = (
     ((_EXITED,), tuple(Name), Kind.IGNORE, "final"),
     ((_RESTARTING, _STOPPING), (Name.DIAGNOSED,), Kind.IGNORE, "a second verdict, or overtaken by stop"),
     ((_STOPPING,), (Name.RESTART_DUE, Name.STOP), Kind.IGNORE, "stop overtook the timer; asked already"),
+    ((_DISCONNECTED,), (Name.RESTART,), Kind.IGNORE, "it has not been started yet"),
+    ((_IDENTIFYING,), (Name.RESTART,), Kind.IGNORE, "it holds no session, and a restart could cost another IDENTIFY"),
+    ((_UNHEALTHY,), (Name.RESTART,), Kind.IGNORE, "its connection is being closed already, and the restart follows"),
+    (_LIVE, (Name.UNPAUSE,), Kind.IGNORE, "it is not paused"),
+    ((_STOPPING,), (Name.RESTART, Name.PAUSE, Name.UNPAUSE), Kind.IGNORE, "it is being stopped"),
     ((*_LIVE, *_AFTER), (Name.START,), Kind.IGNORE, "already started"),
     (
         (_DISCONNECTED, _CONNECTING, _IDENTIFYING, *_AFTER),
@@ -453,22 +612,21 @@ _OTHERS: tuple[tuple[tuple[State, ...], tuple[Name, ...], Kind, str], ...] = (
     ),
     ((_UNHEALTHY,), (Name.RESTART_DUE, Name.STOPPED), Kind.REJECT, "belongs to Restarting or Stopping"),
     ((_RESTARTING,), (Name.STOPPED,), Kind.REJECT, "belongs to Stopping"),
+    ((_CONNECTING,), (*_GATE, Name.ZOMBIE), Kind.REJECT, "not before Hello"),
     (
         (_CONNECTING,),
-        (*_GATE, Name.READY, Name.RESUMED, Name.INVALID_SESSION, Name.INVALID_RESUMABLE, Name.ZOMBIE),
-        Kind.REJECT,
-        "not before Hello",
+        (Name.READY, Name.RESUMED, Name.INVALID_SESSION, Name.INVALID_RESUMABLE),
+        Kind.BREACH,
+        "Hello comes first",
     ),
     ((_CONNECTING, _IDENTIFYING, _RESUMING), (Name.STABLE,), Kind.REJECT, "only Ready can be stable"),
-    (
-        (_IDENTIFYING, _RESUMING, _READY),
-        (Name.HELLO, Name.CONNECT_FAILED),
-        Kind.REJECT,
-        "the handshake is over",
-    ),
-    ((_IDENTIFYING,), (Name.RESUMED,), Kind.REJECT, "nothing was resumed"),
-    ((_RESUMING,), (Name.READY, *_GATE), Kind.REJECT, "a resume does not identify"),
-    ((_READY,), (Name.READY, Name.RESUMED, *_GATE), Kind.REJECT, "already ready"),
+    ((_IDENTIFYING, _RESUMING, _READY), (Name.CONNECT_FAILED,), Kind.REJECT, "the handshake is over"),
+    ((_IDENTIFYING, _RESUMING, _READY), (Name.HELLO,), Kind.BREACH, "Hello came already"),
+    ((_IDENTIFYING,), (Name.RESUMED,), Kind.BREACH, "nothing was resumed"),
+    ((_RESUMING,), (Name.READY,), Kind.BREACH, "RESUME is not answered by READY"),
+    ((_RESUMING,), _GATE, Kind.REJECT, "a resume does not identify"),
+    ((_READY,), (Name.READY, Name.RESUMED), Kind.BREACH, "the session is open already"),
+    ((_READY,), _GATE, Kind.REJECT, "already ready"),
 )
 
 
@@ -482,12 +640,25 @@ def _written() -> Iterator[tuple[tuple[State, Name], Cell]]:
 
 
 WRITTEN = tuple(_written())
-"""The cells as they are written. A pair that is there twice, or has a row as well, is a finding of `check.py`."""
+"""The cells in the order of the source. `check.py` reports a pair that occurs twice or also has a row."""
 
 CELLS = dict(WRITTEN)
-"""Every state x trigger pair that is no transition."""
+"""The cell of every state x trigger pair without a transition."""
+
+
+def idle_rows(rows: Iterable[Row]) -> Mapping[tuple[State, Name], tuple[Row, ...]]:
+    """Return the rows in which the trigger has no effect, by their pairs."""
+    found: dict[tuple[State, Name], tuple[Row, ...]] = {}
+    for row in rows:
+        for source in row.sources if row.idle else ():
+            found[source, row.trigger] = (*found.get((source, row.trigger), ()), row)
+    return MappingProxyType(found)
+
+
+IDLE_ROWS = idle_rows(ROWS)
+"""The rows of a pair in which the trigger has no effect."""
 
 
 def rows_for(state: State, trigger: Name) -> tuple[Row, ...]:
-    """The rows of one pair, in the order of the table."""
+    """Return the rows of one state x trigger pair, in the order of the table."""
     return tuple(row for row in ROWS if row.trigger is trigger and state in row.sources)

@@ -1,6 +1,6 @@
-"""What can happen to a shard: plain values, named in the past tense, in the words of the transition table.
+"""Define the triggers, that is, what can happen to a shard: plain values with the names that the table uses.
 
-They carry what the core needs and cannot ask for. An *event* is Discord's and never comes here.
+A trigger carries the data that the core needs and cannot read itself. An *event* is always Discord's and is never a trigger.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+from discorder.statemachine.close_codes import CloseCode, classify
 from discorder.statemachine.session import Session
 from discorder.statemachine.table import Name
 from discorder.statemachine.terms import Task
@@ -16,37 +17,64 @@ from discorder.statemachine.terms import Task
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The control plane begins."""
+    """Report that the control plane starts the shard."""
 
     name: ClassVar[Name] = Name.START
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Somebody asked to stop. ``goodbye`` ends the Discord session too; without it the session can be resumed."""
+    """Request a stop. With ``goodbye`` the Discord session ends too; without it the session can be resumed."""
 
     goodbye: bool = False
     name: ClassVar[Name] = Name.STOP
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """Request a new connection now, with the same session."""
+
+    name: ClassVar[Name] = Name.RESTART
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Request that the shard closes its connection and does not dial until `Unpause`."""
+
+    name: ClassVar[Name] = Name.PAUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Unpause:
+    """Request the end of a pause."""
+
+    name: ClassVar[Name] = Name.UNPAUSE
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
-    """Op 10."""
+    """Report Hello (op 10)."""
 
     name: ClassVar[Name] = Name.HELLO
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailed:
-    """The dial did not reach an open websocket."""
+    """Report that the dial failed before the websocket was open.
+
+    ``retry_after``: seconds that the host asks to wait before the next dial, 0 for none. ``of_address``: the pause applies to
+    our address, so it holds for Discord's other hosts too.
+    """
 
     error: BaseException
+    retry_after: float = 0.0
+    of_address: bool = False
     name: ClassVar[Name] = Name.CONNECT_FAILED
 
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """The state's deadline passed. ``visit`` numbers what it was armed for; older ones are dropped."""
+    """Report that the deadline of the state passed. ``visit`` is the number it was armed with; older ones are ignored."""
 
     visit: int
     error: BaseException
@@ -55,16 +83,21 @@ class Timeout:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The socket is closed; ``code`` is None without a close frame."""
+    """Report that the socket is closed. ``code`` is None without a close frame."""
 
     code: int | None
     error: BaseException
     name: ClassVar[Name] = Name.CLOSED
 
+    @property
+    def close_code(self) -> CloseCode:
+        """Return the classification of ``code``."""
+        return classify(self.code)
+
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed:
-    """A coroutine ended by an error, or was cancelled by somebody other than the driver."""
+    """Report that a coroutine failed, or was cancelled by code other than the driver."""
 
     task: Task
     error: BaseException
@@ -72,15 +105,23 @@ class TaskFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Breach:
+    """Report that the peer broke the gateway protocol."""
+
+    error: BaseException
+    name: ClassVar[Name] = Name.BREACH
+
+
+@dataclass(frozen=True, slots=True)
 class Reconnect:
-    """Op 7."""
+    """Report Reconnect (op 7)."""
 
     name: ClassVar[Name] = Name.RECONNECT
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidSession:
-    """Op 9 with ``d`` false: the session is gone."""
+    """Report Invalid Session with ``d`` false (op 9): the session cannot be resumed."""
 
     error: BaseException
     name: ClassVar[Name] = Name.INVALID_SESSION
@@ -88,7 +129,7 @@ class InvalidSession:
 
 @dataclass(frozen=True, slots=True)
 class InvalidResumable:
-    """Op 9 with ``d`` true: reconnect and resume."""
+    """Report Invalid Session with ``d`` true (op 9): reconnect and resume."""
 
     error: BaseException
     name: ClassVar[Name] = Name.INVALID_RESUMABLE
@@ -96,15 +137,14 @@ class InvalidResumable:
 
 @dataclass(frozen=True, slots=True)
 class IdentifySlot:
-    """The gate grants an IDENTIFY. ``ticket`` is opaque here; whoever acts hands it back to the gate."""
+    """Report that the gate granted an IDENTIFY."""
 
-    ticket: object
     name: ClassVar[Name] = Name.IDENTIFY_SLOT
 
 
 @dataclass(frozen=True, slots=True)
 class SlotRefused:
-    """The gate refuses; asking again makes sense at ``until`` (aware)."""
+    """Report that the gate refused. Retry at ``until`` (timezone-aware)."""
 
     until: datetime
     error: BaseException
@@ -113,7 +153,7 @@ class SlotRefused:
 
 @dataclass(frozen=True, slots=True)
 class SlotDeferred:
-    """The gate has so many others to serve first that asking again makes sense only at ``until`` (aware)."""
+    """Report that other shards identify first. Retry at ``until`` (timezone-aware)."""
 
     until: datetime
     error: BaseException
@@ -122,7 +162,7 @@ class SlotDeferred:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """READY came, with the session it opens."""
+    """Report READY with the session that it opens."""
 
     session: Session
     name: ClassVar[Name] = Name.READY
@@ -130,14 +170,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """RESUMED came: the replay is complete."""
+    """Report RESUMED: the replay is complete."""
 
     name: ClassVar[Name] = Name.RESUMED
 
 
 @dataclass(frozen=True, slots=True)
 class Zombie:
-    """Heartbeats are not acknowledged."""
+    """Report that heartbeats are not acknowledged."""
 
     error: BaseException
     name: ClassVar[Name] = Name.ZOMBIE
@@ -145,7 +185,7 @@ class Zombie:
 
 @dataclass(frozen=True, slots=True)
 class Congested:
-    """A publisher that blocks has held up dispatch for too long; Discord's replay buffer is to keep the events."""
+    """Report that a lossless publisher blocked dispatch for too long. Discord's replay buffer must hold the events."""
 
     publisher: str
     name: ClassVar[Name] = Name.CONGESTED
@@ -153,40 +193,47 @@ class Congested:
 
 @dataclass(frozen=True, slots=True)
 class Stable:
-    """Ready for long enough to call it stable."""
+    """Report that the shard was Ready long enough to count as stable."""
 
     name: ClassVar[Name] = Name.STABLE
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosed:
-    """The connection is closed and its cause is known: the verdict may follow."""
+    """Report that the connection is closed and its cause is known. The table decides what follows."""
 
     name: ClassVar[Name] = Name.DIAGNOSED
 
 
 @dataclass(frozen=True, slots=True)
 class RestartDue:
-    """The back-off is over."""
+    """Report that the back-off is over."""
 
     name: ClassVar[Name] = Name.RESTART_DUE
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The socket is closed as Stopping asked."""
+    """Report that the socket is closed, as Stopping requested."""
 
     name: ClassVar[Name] = Name.STOPPED
 
 
+Verb = Restart | Pause | Unpause
+"""What an operator can ask one shard to do; the names are `table.VERBS`."""
+
 Trigger = (
     Start
     | Stop
+    | Restart
+    | Pause
+    | Unpause
     | Hello
     | ConnectFailed
     | Timeout
     | Closed
     | TaskFailed
+    | Breach
     | Reconnect
     | InvalidSession
     | InvalidResumable

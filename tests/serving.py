@@ -1,4 +1,4 @@
-"""`discorder serve` in processes of their own that share a store and a required file."""
+"""`discorder serve` in separate processes that share a store and a required file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Serve = Callable[..., Awaitable["Serving"]]
 
 
 class Serving:
-    """A `discorder serve` in a process of its own, and its log so far."""
+    """A `discorder serve` in a separate process, and its log so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -31,7 +31,7 @@ class Serving:
         self._grown.set()
 
     async def says(self, text: str) -> None:
-        """Wait until ``text`` stands in its log."""
+        """Wait until ``text`` is in its log."""
         async with asyncio.timeout(30):
             while text not in self.log:
                 assert not self._reading.done(), self.log
@@ -39,7 +39,7 @@ class Serving:
                 await self._grown.wait()
 
     async def ends(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for its end and return its exit code."""
         async with asyncio.timeout(30):
             code = await self.process.wait()
             await self._reading
@@ -48,19 +48,19 @@ class Serving:
 
 @pytest.fixture
 async def serve(sim: Simulator, environment: dict[str, str], tmp_path: Path) -> AsyncIterator[Serve]:
-    """Starts control planes that share a store and append to one required file; what still runs at the end is killed."""
+    """Start control planes that share a store and append to one required file. Kill those that still run at the end."""
     config = tmp_path / "config.toml"
     config.write_text(
         f'[gateway]\napi = "{sim.api_url}"\n[session]\nstore = "{tmp_path / "sessions.sqlite3"}"\n'
-        f'[publishers.audit]\nkind = "delimited_file"\npath = "{tmp_path / "events.tsv"}"\nrequired = true\n'
+        f'[http]\nbind = ""\n[publishers.audit]\nkind = "delimited_file"\npath = "{tmp_path / "events.tsv"}"\nrequired = true\n'
     )
     started: list[Serving] = []
 
-    async def start(*arguments: str, config: Path = config) -> Serving:
+    async def start(*arguments: str, config: Path = config, variables: dict[str, str] | None = None) -> Serving:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "discorder", "serve", "--config", str(config), *arguments),
             stderr=asyncio.subprocess.PIPE,
-            env=environment | {"DISCORD_BOT_TOKEN": sim.token},
+            env=environment | {"DISCORD_BOT_TOKEN": sim.token} | (variables or {}),
             cwd=tmp_path,
         )
         started.append(Serving(process))

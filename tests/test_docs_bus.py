@@ -1,4 +1,4 @@
-"""What docs/bus.md says of the protocol is what the code does: every request, every error, every number."""
+"""docs/bus.md describes the protocol as it is: every request, every error, every number."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import pytest
 import tomli
 
 from discorder import errors
-from discorder.bot import replays, subscriber
-from discorder.bot.shard_continuity import HELD_BYTES, HELD_EVENTS
+from discorder.bot import bus, progress, replays
+from discorder.bot.contiguity import HELD_BYTES, HELD_EVENTS
 from discorder.config import load_config
 from discorder.curve import generate
-from discorder.outbound.outbound import COMMANDS
-from discorder.publishers import zeromq, zeromq_requests, zeromq_router
+from discorder.outbound.checks import COMMANDS
+from discorder.publishers.zeromq import protocol, publisher, router
+from discorder.publishers.zeromq import replays as served
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "bus.md").read_text()
 
 
 def first_column(heading: str) -> set[str]:
-    """The words in the first column of the table whose heading begins with this."""
+    """Return the words in the first column of the table whose heading begins with this."""
     return {match[1] for match in re.finditer(r"^\| `(\w+)`", table(heading), re.MULTILINE)}
 
 
 def table(heading: str) -> str:
-    """The rows of the table whose heading begins with this."""
+    """Return the rows of the table whose heading begins with this."""
     return re.split(rf"\n\| {heading} \|.*\n\|---.*\n", TEXT, maxsplit=1)[1].split("\n\n", 1)[0]
 
 
 def test_every_request_is_there_with_its_keys() -> None:
-    kinds = get_args(zeromq_requests.Request)
+    kinds = get_args(protocol.Request)
     assert first_column("`op`") == {kind.__struct_config__.tag for kind in kinds}
     rows = table("`op`")
     for kind in kinds:
@@ -45,33 +46,33 @@ def test_every_command_is_there() -> None:
 
 
 def test_every_error_is_there() -> None:
-    sources = [Path(zeromq_router.__file__), Path(zeromq_requests.__file__), Path(errors.__file__)]
+    sources = [Path(router.__file__), Path(protocol.__file__), Path(errors.__file__)]
     code = "".join(source.read_text() for source in sources)
     words = set(re.findall(r'(?:id_frame, |error: str = |error=|super\(\).__init__\()"([a-z_]+)"', code))
     assert first_column("`error`") == words - {
         "no_answer"
-    }  # the bot's own end, or after members: not an answer of the bus
+    }  # raised by the bot's side, or after members: not an answer of the bus
 
 
 @pytest.mark.parametrize(
     ("phrase", "value"),
     [
-        ("at most 64 KiB", zeromq_requests.MAX_REQUEST_BYTES == 64 * 1024),
+        ("at most 64 KiB", protocol.MAX_REQUEST_BYTES == 64 * 1024),
         (
             "more than 8 replays of one client, 256 in all",
-            (zeromq_router.STREAMS_PER_CLIENT, zeromq_router.STREAMS) == (8, 256),
+            (served.STREAMS_PER_CLIENT, served.STREAMS) == (8, 256),
         ),
-        ("or 64 commands on their way", zeromq_router.COMMANDS == 64),
-        ("At most 32 messages wait for one client", zeromq_router.CLIENT_HWM == 32),
+        ("or 64 commands on their way", router.COMMANDS == 64),
+        ("At most 32 messages wait for one client", router.CLIENT_HWM == 32),
         (
             "`ring_bytes`, 64 MiB; `ring_seconds`, 10 minutes",
-            (zeromq.RING_BYTES, zeromq.RING_SECONDS) == (64 << 20, 600),
+            (publisher.RING_BYTES, publisher.RING_SECONDS) == (64 << 20, 600),
         ),
-        ("up to 10,000 messages wait in its socket", subscriber.RECEIVE_HWM == 10_000),
+        ("up to 10,000 messages wait in its socket", bus.RECEIVE_HWM == 10_000),
         ("up to 10,000 events or 64 MiB", (HELD_EVENTS, HELD_BYTES) == (10_000, 64 << 20)),
         ("for six seconds", replays.GIVE_UP == 6.0),
         ("for half a minute", replays.SILENCE == 30.0),
-        ("once a second", (subscriber.SAVE_EVERY, zeromq.TELL_EVERY) == (1.0, 1.0)),
+        ("once a second", (progress.SAVE_EVERY, publisher.POSITION_EVERY) == (1.0, 1.0)),
     ],
 )
 def test_the_numbers_are_those_of_the_code(phrase: str, value: bool) -> None:

@@ -1,4 +1,4 @@
-"""docs/delivery.md: each claim of its tables leads to a test that exists, and its rules find every hole."""
+"""docs/delivery.md: each claim of its tables names an existing test, and its rules find every gap."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 import zmq
 
 from discorder.clock import FakeClock
-from discorder.publishers.zeromq import ZmqPublisher
-from discorder.publishers.zeromq_requests import position_document
-from discorder.publishers.zeromq_ring import Ring
-from discorder.records import Gap, GapKind, gap_record
+from discorder.publishers.zeromq.protocol import position_document
+from discorder.publishers.zeromq.publisher import ZmqPublisher
+from discorder.publishers.zeromq.ring import Ring
+from discorder.records import LossKind, LostEvents, gap_record
 from discorder.wire import Event
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ LINK = re.compile(r"\[[^\]]+\]\(([^)\s#]+)(?:#[^)\s]*)?(?: \"(\w+)\")?\)")
 
 
 def table(name: str) -> list[list[str]]:
-    """The cells of the rows of the table behind ``<!-- name -->``, without its head."""
+    """Return the cells of the rows of the table behind ``<!-- name -->``, without its head."""
     (found,) = re.findall(rf"<!-- {name} -->\n((?:\|.*\n)+)", TEXT)
     rows = [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in found.splitlines()]
     return rows[2:]
@@ -58,30 +58,30 @@ def test_every_promise_and_every_reader_is_backed_by_a_test() -> None:
         assert any(test for _, test in LINK.findall(shown_by)), shown_by
     rows = table("guarantees")
     assert len(rows) == 9
-    unproved = ("goes with the process", "lost with the process", "what is in the file stays")  # nothing is claimed
+    unproved = ("is lost with the process", "lost with the process", "what is in the file stays")  # these claim nothing
     for reader, *cells in rows:
         assert len(cells) == 4, reader
         for cell in cells:
             assert LINK.search(cell) or any(words in cell for words in unproved), f"{reader}: {cell}"
 
 
-# ---------------------------------------------------------------- the rules, as the page's own code
+# ---------------------------------------------------------------- the rules, run from the page's code
 
 LARGE = b'"' + b"x" * 5_000 + b'"'
-Hole = tuple[str | None, int, int | None]
+Missing = tuple[str | None, int, int | None]
 NAMES = ("MESSAGE_CREATE", "TYPING_START", "GUILD_MEMBER_ADD", "PRESENCE_UPDATE")
 SESSIONS = ("0123456789abcdef", "fedcba9876543210")
 
 
 def reader(types: Iterable[str] | None = None) -> Any:
     names: dict[str, Any] = {}
-    (code,) = re.findall(r"<!-- run: holes -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+    (code,) = re.findall(r"<!-- run: gap-finder -->\n```python\n(.*?)```", TEXT, re.DOTALL)
     exec(code, names)  # noqa: S102  # the page's own code
-    return names["Holes"](None if types is None else set(types))
+    return names["GapFinder"](None if types is None else set(types))
 
 
 class Bus:
-    """What a control plane publishes: events with `prev`, records, and the positions that the bus's own ring tells."""
+    """Produces what a control plane publishes: events with `prev`, records, and the positions of the bus's own ring."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -94,19 +94,19 @@ class Bus:
 
     def begin(self, session: str) -> None:
         if self.session:
-            gap = Gap(GapKind.SESSION, None, self._seq + 1, None, "op 9", _moment(), _moment())
+            gap = LostEvents(LossKind.SESSION, None, self._seq + 1, None, "op 9", _moment(), _moment())
             self._publish(gap_record((0, 1), self.session, _moment(), gap))
         self.session, self._seq, self._previous, self._complete = session, 0, {}, True
         self._event("READY")
 
     def restart(self) -> None:
-        """Another process resumes the session: it does not know what preceded."""
+        """Resume the session in another process, which does not know the events before."""
         self._previous, self._complete = {}, False
         self._ring = Ring(max_bytes=10_000_000, max_seconds=600.0)
 
     def run(self, count: int) -> None:
         for _ in range(count):
-            self._seq += self._rng.choice((0, 0, 0, 1, 5))  # Discord's numbers have holes of their own
+            self._seq += self._rng.choice((0, 0, 0, 1, 5))  # Discord also counts events that it does not send
             self._event(self._rng.choice(NAMES))
 
     def position(self) -> None:
@@ -120,7 +120,7 @@ class Bus:
         self._publish(Event(name, (0, 1), self._seq, prev, self.session, _moment(), b"{}"))
 
     def _publish(self, event: Event) -> None:
-        self._ring.append(event, event.type.encode(), event.document, 0.0)
+        self._ring.append([event], [event.document], 0.0)
         self.documents.append(json.loads(event.document))
 
 
@@ -138,7 +138,7 @@ def stream(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def lost(documents: list[dict[str, Any]], kept: set[int], types: Iterable[str] | None) -> set[tuple[str, int]]:
-    """(type, seq) of the events that were wanted and not kept."""
+    """Return (type, seq) of the wanted events that were not kept."""
     return {
         (document["type"], document["seq"])
         for index, document in enumerate(documents)
@@ -147,67 +147,67 @@ def lost(documents: list[dict[str, Any]], kept: set[int], types: Iterable[str] |
 
 
 def concerns(document: dict[str, Any], types: Iterable[str] | None) -> bool:
-    """Whether a reader of ``types`` learns anything from it."""
+    """Return whether a reader of ``types`` uses the document."""
     return document["type"] == "DISCORDER_POSITION" or types is None or document["type"] in types
 
 
-def covered(holes: list[Hole], event: tuple[str, int]) -> bool:
+def covered(gaps: list[Missing], event: tuple[str, int]) -> bool:
     name, seq = event
-    return any(kind in {None, name} and after < seq and (upto is None or seq <= upto) for kind, after, upto in holes)
+    return any(kind in {None, name} and after < seq and (upto is None or seq <= upto) for kind, after, upto in gaps)
 
 
 @pytest.mark.parametrize("types", [None, ("TYPING_START", "READY"), ("PRESENCE_UPDATE",)], ids=str)
-def test_who_gets_everything_sees_no_hole(types: tuple[str, ...] | None) -> None:
-    """From the first event, or from wherever it came in: no false alarm."""
+def test_a_reader_that_gets_everything_finds_no_gap(types: tuple[str, ...] | None) -> None:
+    """There is no false alarm, wherever in the stream the reader starts."""
     for seed in range(100):
         rng = random.Random(seed)
         documents = stream(rng)
-        holes = reader(types)
+        finder = reader(types)
         for document in documents[rng.randrange(len(documents)) :]:
-            assert holes.take(document) == [], f"seed {seed}: {document}"
+            assert finder.take(document) == [], f"seed {seed}: {document}"
 
 
 @pytest.mark.parametrize("types", [None, ("TYPING_START", "READY"), ("PRESENCE_UPDATE",)], ids=str)
 def test_every_lost_event_is_found(types: tuple[str, ...] | None) -> None:
-    """As soon as the next event of its type or the next position comes, and what is told is never what was received."""
+    """It is found at the next event of its type or the next position. No reported gap covers a received event."""
     for seed in range(200):
         rng = random.Random(seed)
         documents = stream(rng)
         keep = {index for index in range(len(documents)) if rng.random() < 0.6} | {len(documents) - 1}
-        holes, told = reader(types), []
+        finder, reported = reader(types), []
         for index in sorted(keep):
-            told += holes.take(documents[index])
+            reported += finder.take(documents[index])
         start = next(index for index in sorted(keep) if concerns(documents[index], types))
         missing = lost(documents, keep | {*range(start)}, types)
         for event in missing:
-            assert covered(told, event), f"seed {seed}: {event} of {told}"
+            assert covered(reported, event), f"seed {seed}: {event} of {reported}"
         received = [documents[index] for index in keep if documents[index]["seq"] is not None]
-        assert not any(covered(told, (one["type"], one["seq"])) for one in received if concerns(one, types))
-        assert bool(missing) == bool(told)
+        assert not any(covered(reported, (one["type"], one["seq"])) for one in received if concerns(one, types))
+        assert bool(missing) == bool(reported)
 
 
-def test_after_a_restart_of_the_control_plane_nothing_is_taken_for_granted() -> None:
-    """The new process cannot say what its first event of each type follows on: each of them may be a hole."""
+def test_after_a_restart_of_the_control_plane_every_possible_gap_is_reported() -> None:
+    """The new process does not know the predecessor of the first event of each type, so each of them may follow a gap."""
     for seed in range(200):
         rng = random.Random(seed)
         bus = Bus(rng)
         bus.begin(SESSIONS[0])
         bus.run(20)
         before = len(bus.documents)
-        bus.run(5)  # nobody hears these: the bus is down, or the reader is
+        bus.run(5)  # lost: the bus or the reader is down
         bus.restart()
         bus.run(20)
         bus.position()
-        holes, told = reader(), []
-        heard = [*range(before), *range(before + 5, len(bus.documents))]
-        for index in heard:
-            told += holes.take(bus.documents[index])
-        for event in lost(bus.documents, set(heard), None):
-            assert covered(told, event), f"seed {seed}: {event} of {told}"
+        finder, reported = reader(), []
+        received = [*range(before), *range(before + 5, len(bus.documents))]
+        for index in received:
+            reported += finder.take(bus.documents[index])
+        for event in lost(bus.documents, set(received), None):
+            assert covered(reported, event), f"seed {seed}: {event} of {reported}"
 
 
-def test_the_end_of_a_session_that_was_not_heard_is_found() -> None:
-    """With its gap record the reader is told; without it, the next session shows that it missed the end of the last one."""
+def test_the_missed_end_of_a_session_is_found() -> None:
+    """The gap record shows it; without the record, the first event of the next session."""
     bus = Bus(random.Random(1))
     bus.begin(SESSIONS[0])
     bus.run(10)
@@ -216,19 +216,19 @@ def test_the_end_of_a_session_that_was_not_heard_is_found() -> None:
     (end,) = (index for index, document in enumerate(bus.documents) if document["type"] == "DISCORDER_GAP")
     last = bus.documents[end - 1]["seq"]
     for missing in ({end}, {end - 1, end}, set()):
-        holes, told = reader(), []
+        finder, reported = reader(), []
         for index, document in enumerate(bus.documents):
             if index not in missing:
-                told += holes.take(document)
-        assert len(told) == 1, told
-        (kind, after, upto) = told[0]
+                reported += finder.take(document)
+        assert len(reported) == 1, reported
+        (kind, after, upto) = reported[0]
         assert kind is None
         assert upto is None
-        assert after == (last if end not in missing else 0), "told exactly, or from where the reader was sure"
+        assert after == (last if end not in missing else 0), "from the gap record, or from the floor"
 
 
-def test_the_begin_of_a_session_that_was_not_heard_is_found() -> None:
-    """A reader that was there before knows that nothing precedes READY."""
+def test_the_missed_beginning_of_a_session_is_found() -> None:
+    """A reader of the session before knows that no event precedes READY."""
     for seed in range(50):
         bus = Bus(random.Random(seed))
         bus.begin(SESSIONS[0])
@@ -237,17 +237,17 @@ def test_the_begin_of_a_session_that_was_not_heard_is_found() -> None:
         begin = len(bus.documents) - 1
         bus.run(20)
         bus.position()
-        heard = {*range(begin), *range(begin + 1 + seed % 5, len(bus.documents))}
-        holes, told = reader(), []
-        for index in sorted(heard):
-            told += holes.take(bus.documents[index])
-        for event in lost(bus.documents, heard, None):
-            assert covered(told[1:], event), f"seed {seed}: {event} of {told}"
-        assert told[0][2] is None, "the end of the first session"
+        received = {*range(begin), *range(begin + 1 + seed % 5, len(bus.documents))}
+        finder, reported = reader(), []
+        for index in sorted(received):
+            reported += finder.take(bus.documents[index])
+        for event in lost(bus.documents, received, None):
+            assert covered(reported[1:], event), f"seed {seed}: {event} of {reported}"
+        assert reported[0][2] is None, "the end of the first session"
 
 
 async def test_the_rules_hold_for_a_slow_reader_of_the_bus_itself() -> None:
-    """By a socket and a parser, as the page tells it: two frames, and most of a flood lost on the way."""
+    """The reader uses a socket and a parser, as the page describes, and loses most of a flood."""
     clock = FakeClock()
     bus = ZmqPublisher("tcp://127.0.0.1:*", hwm=50, replay="", clock=clock)
     await bus.open()
@@ -259,9 +259,9 @@ async def test_the_rules_hold_for_a_slow_reader_of_the_bus_itself() -> None:
         sock.subscribe(topic)
     sock.connect(bus.endpoints[0])
     try:
-        while bus.subscriptions < 3:  # noqa: ASYNC110  # ZeroMQ tells of subscriptions only when asked
+        while bus.subscriptions < 3:  # noqa: ASYNC110  # ZeroMQ reports subscriptions only when polled
             await asyncio.sleep(0.005)
-        holes, told, received = reader(["TYPING_START"]), [], set()
+        finder, reported, received = reader(["TYPING_START"]), [], set()
         last: dict[str, int] = {}
         for seq in range(1, 30_001):
             name = NAMES[seq % 3] if seq > 1 else "TYPING_START"
@@ -271,16 +271,16 @@ async def test_the_rules_hold_for_a_slow_reader_of_the_bus_itself() -> None:
             topic, document = await asyncio.to_thread(sock.recv_multipart)
             parsed = json.loads(document)
             assert topic.decode() == parsed["type"]
-            told += holes.take(parsed)
+            reported += finder.take(parsed)
             if parsed["type"] == "DISCORDER_POSITION":
                 break
             received.add(parsed["seq"])
-            if sock.poll(0) == 0:  # nothing is left: how far the shard has come is told, and told again
+            if sock.poll(0) == 0:  # all is read: the bus publishes the position again
                 await clock.advance(11.0)
         sent = {seq for seq in range(1, 30_001) if (NAMES[seq % 3] if seq > 1 else "TYPING_START") == "TYPING_START"}
         assert 0 < len(received) < len(sent), "the flood is more than pipes and buffers hold"
-        assert all(covered(told, ("TYPING_START", seq)) for seq in sent - received)
-        assert not any(covered(told, ("TYPING_START", seq)) for seq in received)
+        assert all(covered(reported, ("TYPING_START", seq)) for seq in sent - received)
+        assert not any(covered(reported, ("TYPING_START", seq)) for seq in received)
     finally:
         await bus.close()
         sock.close(linger=0)

@@ -1,9 +1,13 @@
-"""The folders, the links, the packaging tables and the import contract say the same thing."""
+"""The folders, the links, the packaging tables and the import contract agree."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+from tools.mutate_code import TARGETS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -12,7 +16,7 @@ AT_THE_ROOT = ("etc", "publishers", "statemachine", "transport")
 
 
 def folders_with_modules() -> set[str]:
-    """Every importable folder below discorder/, as a package name; the links are followed."""
+    """Return every importable folder below discorder/ as a package name; links are followed."""
     package = ROOT / "discorder"
     folders = {package}
     for start in (package, *(package / name for name in AT_THE_ROOT)):
@@ -51,9 +55,20 @@ def test_package_data_names_files_that_exist() -> None:
 
 
 def test_every_module_stands_in_the_import_contract() -> None:
-    """A new module at the top of the package must be given its place in the layers."""
-    (contract,) = PROJECT["tool"]["importlinter"]["contracts"]
+    """A new module at the top of the package must be added to the layers."""
+    contract = next(one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
     placed = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
     package = ROOT / "discorder"
     present = {path.stem for path in package.glob("*.py")} | {path.name for path in package.iterdir() if path.is_dir()}
     assert placed == present - {"__init__", "__main__", "__pycache__", "etc"}
+
+
+def test_the_files_that_mutants_are_made_of_exist() -> None:
+    named = {path for target in TARGETS.values() for path in (*target.files, *target.tests, *target.wider)}
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_places_at_which_processes_are_killed_exist() -> None:
+    """Arming a point changes its class, so it is done in another process."""
+    script = "from tests.kills.points import POINTS\nfor point in POINTS.values(): point.arm(lambda: None)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)

@@ -1,13 +1,14 @@
-"""Recorded sessions, replayed through a whole control plane: what it did then it must do again.
+"""Recorded sessions, replayed through a whole control plane: it must behave as it did then.
 
-The mock transport compares what is sent with the recording; the tests compare the way through the states, what was published
-with what is in the file, and the stats. The files are made by tools/record-sessions.
+The mock transport compares what is sent with the recording. The tests compare the states, the published events with those in
+the file, and the stats. tests/record_sessions.py writes the files.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from discorder.config import load_config
 from discorder.errors import FatalCloseError, RecordingError
 from discorder.replaying import Replayed, replay
-from discorder.transport import Recording
+from discorder.transport.recorded import Recording
 from discorder.wire import Event
 
 SESSIONS = Path(__file__).parent / "sessions"
@@ -33,7 +34,7 @@ REFUSED = "start>Connecting hello>Identifying identify_slot>Identifying closed>U
 
 @dataclass(frozen=True)
 class Expected:
-    """The way through the states, shard by shard, and the counts of all shards together."""
+    """The states of each shard, in order, and the counts of all shards together."""
 
     ways: tuple[str, ...]
     identifies: int
@@ -72,9 +73,7 @@ EXPECTED = {
         0,
         2,
     ),
-    "garbage": Expected(
-        (f"{IDENTIFIED} task_failed>Unhealthy {RESUMED} task_failed>Unhealthy {RESUMED} {STOPPED}",), 1, 2, 2
-    ),
+    "garbage": Expected((f"{IDENTIFIED} breach>Unhealthy {RESUMED} breach>Unhealthy {RESUMED} {STOPPED}",), 1, 2, 2),
     "stored-session": Expected((f"start>Connecting hello>Resuming resumed>Ready {STOPPED}",), 0, 1, 0),
     "goodbye": Expected((f"{IDENTIFIED} {STOPPED}",), 1, 0, 0),
     "two-shards": Expected((f"{IDENTIFIED} {STOPPED}", f"{IDENTIFIED} closed>Unhealthy {RESUMED} {STOPPED}"), 2, 1, 1),
@@ -113,7 +112,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def recorded_dispatches(path: Path) -> list[tuple[int, int, str, bytes]]:
-    """(shard, seq, type, bytes of d) of every dispatch that came, in the order of the file."""
+    """Return (shard, seq, type, bytes of d) of every received dispatch, in the order of the file."""
     found = []
     for entry in lines(path):
         if entry.get("k") != "in" or not entry["text"].startswith('{"t":"') or not entry["text"].endswith("}"):
@@ -157,7 +156,7 @@ async def test_the_stats_tell_what_happened(name: str) -> None:
     )
     assert stats.published_event_count == len(events) == sum(stats.events_by_type.values())
     sent, acknowledged = expected.beats
-    assert abs(stats.heartbeat_sent_count - sent) <= 2  # one per connection: the first delay is random (§5)
+    assert abs(stats.heartbeat_sent_count - sent) <= 2  # one per connection: the first delay is random
     assert stats.heartbeat_sent_count - stats.heartbeat_received_count == sent - acknowledged
 
 
@@ -221,3 +220,96 @@ async def test_the_first_difference_is_named_with_its_line(
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     with pytest.raises(RecordingError, match=rf"tampered\.jsonl.*line {number}\b.*expected .*got "):
         await play(path)
+
+
+# ---------------------------------------------------------------- damaged recordings
+
+BIG = 10**30
+ODD: tuple[Any, ...] = (None, -1, BIG, "x", [])
+SHARDS: tuple[Any, ...] = ([0, BIG], [True, 2], [[], {}], None)
+SESSION_IDS: tuple[Any, ...] = (None, 5, [])
+TEXTS: tuple[Any, ...] = ("\ud83d", "[" * 100_000, None, "")
+TIMES: tuple[Any, ...] = (None, 1e308, True, [])
+RESUMED_ONCE = (
+    "reconnect"  # a session with two connections: dial, open, Hello, IDENTIFY, …, dial, open, Hello, RESUME, …, end
+)
+
+
+def damaged(name: str, row: int, damage: Callable[[list[dict[str, Any]], int], None]) -> str:
+    rows = lines(SESSIONS / f"{name}.jsonl")
+    damage(rows, row)
+    return "".join(json.dumps(one) + "\n" for one in rows)
+
+
+def without_row(rows: list[dict[str, Any]], row: int) -> None:
+    del rows[row]
+
+
+def twice(rows: list[dict[str, Any]], row: int) -> None:
+    rows.insert(row, dict(rows[row]))
+
+
+def later(milliseconds: int) -> Callable[[list[dict[str, Any]], int], None]:
+    def damage(rows: list[dict[str, Any]], row: int) -> None:
+        for one in rows[row:]:
+            one["t"] += milliseconds
+
+    return damage
+
+
+def with_value(key: str, value: Any) -> Callable[[list[dict[str, Any]], int], None]:
+    def damage(rows: list[dict[str, Any]], row: int) -> None:
+        rows[row][key] = value
+
+    return damage
+
+
+def with_d(**changes: Any) -> Callable[[list[dict[str, Any]], int], None]:
+    def damage(rows: list[dict[str, Any]], row: int) -> None:
+        frame = json.loads(rows[row]["text"])
+        rows[row]["text"] = json.dumps(frame | {"d": frame["d"] | changes})
+
+    return damage
+
+
+Damage = Callable[[list[dict[str, Any]], int], None]
+DAMAGES: list[tuple[int, Damage]] = [
+    *((0, with_value("created", year)) for year in ("9999-12-31T23:59:59+00:00", "0001-01-01", "5")),
+    *((0, with_value("shards", count)) for count in (BIG, True)),
+    *((1, with_value("url", url)) for url in ("wss://[", "ftp://x", 5)),
+    *((row, without_row) for row in range(1, 6)),
+    *((row, twice) for row in (1, 2, 4)),
+    *((row, later(amount)) for row in (3, 8) for amount in (10_000_000, 90_000_000, BIG)),
+    *((3, with_d(heartbeat_interval=odd)) for odd in (*ODD, 1e-20)),
+    *((4, with_d(intents=odd)) for odd in ODD),
+    *((4, with_value("shard", odd)) for odd in SHARDS),
+    *((5, with_d(session_id=odd)) for odd in SESSION_IDS),
+    *((5, with_value("text", odd)) for odd in TEXTS),
+    *((5, with_value("t", odd)) for odd in TIMES),
+]
+
+
+@pytest.mark.parametrize(("row", "damage"), DAMAGES)
+async def test_a_damaged_recording_gives_one_error_with_its_line_and_a_remedy(
+    tmp_path: Path, row: int, damage: Callable[[list[dict[str, Any]], int], None]
+) -> None:
+    path = tmp_path / "damaged.jsonl"
+    path.write_text(damaged(RESUMED_ONCE, row, damage))
+    used = time.process_time()
+    with pytest.raises(RecordingError, match=rf"{re.escape(str(path))}:\d+: .*record the session again"):
+        await play(path)
+    assert time.process_time() - used < 1.0
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000 + b"\n", b"\xff\n", b"", b"\0" * 4096 + b"\n"])
+def test_a_file_that_is_no_recording_gives_one_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "nonsense.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(RecordingError, match=r"nonsense.jsonl:1: "):
+        Recording.load(path)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/", "nowhere", "a\0b"])
+def test_what_is_no_file_is_not_read(path: str) -> None:
+    with pytest.raises(RecordingError, match=r"cannot be read.*serve --record"):
+        Recording.load(path)

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from discorder.publishers.zeromq_requests import POSITION, position_document
-from discorder.publishers.zeromq_ring import Position
+from discorder.publishers.zeromq.protocol import POSITION, position_document
+from discorder.publishers.zeromq.shard_log import Position
 from discorder.records import RecordType
 from discorder.simulator import Simulator
 from discorder.simulator.payloads import load_payloads
 from discorder.statemachine import State
 from discorder.statemachine.table import Name
 from discorder.wire import MAX_SEQ, Event
-from tests.stage import Recorder
+from tests.harness import Recorder
 
 if TYPE_CHECKING:
-    from tests.stage import StartStage
+    from tests.harness import StartStage
 
 SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"
 FILES = {
@@ -30,7 +30,7 @@ FILES = {
     "state": RecordType.STATE,
     "resumed": RecordType.RESUMED,
     "gap": RecordType.GAP,
-    "position": POSITION,  # the ZeroMQ publisher's own
+    "position": POSITION,  # published by the ZeroMQ publisher itself
 }
 
 
@@ -45,13 +45,13 @@ def validator_for(kind: str) -> Draft202012Validator:
 
 
 def problems(document: bytes | dict[str, Any]) -> list[str]:
-    """What the schema of the document's type objects to."""
+    """Return the objections of the schema of the document's type."""
     loaded = json.loads(document) if isinstance(document, bytes) else document
     return [error.message for error in validator_for(loaded["type"]).iter_errors(loaded)]
 
 
 class Listener(Recorder):
-    """Wants all records, and refuses events while it is told to."""
+    """A publisher that selects all records, and refuses events while a flag is set."""
 
     all_records = True
     refusing = False
@@ -80,9 +80,9 @@ def payload_events() -> Iterator[Event]:
 
 
 def test_there_is_a_schema_for_each_kind_of_document_and_each_is_a_schema() -> None:
-    assert {path.stem for path in SCHEMAS.glob("*.json")} == FILES.keys()
+    assert {path.stem for path in SCHEMAS.glob("*.json")} == {*FILES, "status"}
     assert {record for record in FILES.values() if record} == {*RecordType, POSITION}
-    for name in FILES:
+    for name in {*FILES, "status"}:
         Draft202012Validator.check_schema(schema(name))
 
 
@@ -96,7 +96,7 @@ def test_every_sample_payload_makes_a_document_that_fits(payload_events: Iterato
 
 
 async def test_the_records_of_a_run_fit(sim: Simulator, start_stage: StartStage) -> None:
-    """A drop and a resume, events that find no room, two lost sessions, one of them at the end: all kinds of records come."""
+    """The run has a drop, a resume, events that find no room, and two lost sessions, one at the end: all kinds of records."""
     listener = Listener("listener")
     stage = start_stage(sim, publishers=[listener])
     tracker = await stage.ready()

@@ -1,4 +1,4 @@
-"""The README's walk-through, typed into a real ``python -m asyncio`` on a pseudo-terminal; what it shows must come."""
+"""Type docs/walkthrough.md into a real ``python -m asyncio`` on a pseudo-terminal, and compare what is printed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import pytest
 from discorder.config import sample_config
 from discorder.simulator import Simulator
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "walkthrough.md").read_text()
 LOG_LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d\d:\d\d [^\n]*\n"
-)  # may come in the middle of what is typed
+)  # may be printed in the middle of typed input
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 SECONDS = 60.0
 
 
 def steps(act: str) -> list[tuple[str, str]]:
-    """(line to type, output shown) for each prompt of one act."""
-    (block,) = re.findall(rf"<!-- walk: {act} -->\n```pycon\n(.*?)```", README, re.DOTALL)
+    """Return (line to type, output shown) for each prompt of one part."""
+    (block,) = re.findall(rf"<!-- walk: {act} -->\n```pycon\n(.*?)```", PAGE, re.DOTALL)
     found: list[tuple[str, str]] = []
     for line in str(block).splitlines():
         if line.startswith(">>> "):
@@ -40,7 +40,7 @@ def steps(act: str) -> list[tuple[str, str]]:
 
 
 class Terminal:
-    """A Python prompt at the other end of a pseudo-terminal."""
+    """A Python prompt in a pseudo-terminal."""
 
     def __init__(self, folder: Path, token: str) -> None:
         self._master, slave = pty.openpty()
@@ -62,9 +62,9 @@ class Terminal:
         self._marks = 0
 
     def type(self, line: str) -> str:
-        """What is printed until a mark that is typed after ``line`` comes out; without echo, prompts and log lines.
+        """Type ``line``, then a mark, and return what is printed between them, without echo, prompts and log lines.
 
-        The prompt behind the mark is waited for: half of it would be taken for output of the next line.
+        Wait for the prompt after the mark, because half of a prompt would be read as output of the next line.
         """
         self._marks += 1
         mark = f"[mark {self._marks}]"
@@ -96,22 +96,25 @@ class Terminal:
 
 
 def matches(shown: str, printed: str) -> bool:
-    """``...`` stands for anything, as in doctest; here over lines too."""
+    """Return whether the output matches. ``...`` matches anything, as in doctest; here across lines too."""
     pattern = ".*?".join(re.escape(part) for part in shown.split("..."))
     return re.fullmatch(pattern, printed, re.DOTALL) is not None
 
 
-def write_samples(folder: Path, api: str) -> None:
-    """The two samples as they are, but for the address of the gateway."""
+def write_samples(folder: Path, api: str, port: int) -> None:
+    """Write the two samples, changed only in the address of the gateway, and of the bus if the default port is taken."""
     (folder / "etc").mkdir()
     for name in ("dev", "prod"):
         text = sample_config("dev" if name == "dev" else "prod")
         assert text.count("\n[gateway]\n") == 1
+        if port != 6000:
+            assert text.count("\n# bind =") == 1
+            text = re.sub(r"\n# bind = .*", f'\nbind = "tcp://127.0.0.1:{port}"', text)
         (folder / "etc" / f"{name}.toml").write_text(text.replace("\n[gateway]\n", f'\n[gateway]\napi = "{api}"\n'))
 
 
 def walk(folder: Path, token: str) -> list[str]:
-    """Type both acts; returns what differs."""
+    """Type both parts and return the differences."""
     terminal = Terminal(folder, token)
     differences = []
     try:
@@ -126,10 +129,9 @@ def walk(folder: Path, token: str) -> list[str]:
 
 
 @pytest.mark.system
-@pytest.mark.usefixtures("port_6000")
-async def test_the_walk_through_of_the_readme_runs_as_written(tmp_path: Path) -> None:
+async def test_the_walk_through_runs_as_written(tmp_path: Path, default_port: int) -> None:
     async with Simulator(guilds=1, rate=10) as sim:
-        write_samples(tmp_path, sim.api_url)
+        write_samples(tmp_path, sim.api_url, default_port)
         differences = await asyncio.to_thread(walk, tmp_path, sim.token)
     assert not differences, "\n\n".join(differences)
     assert sim.identifies == 1

@@ -1,41 +1,53 @@
-"""Reaching a gateway: the `Transport` seam, the live one, wrappers that inflate and record, and the mock that replays.
+"""Connect to a gateway: the `Transport` interface, its live implementation and decompression.
 
-No module here knows the state machine, publishers or configuration.
+`mock`, `recorded` and `recording` are not imported here: only a recording or a replay needs them. What needs aiohttp is imported
+on first use, because it takes longer to load than everything else of a short command.
 """
 
-from discorder.transport.dns import DaemonResolver
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from discorder.transport.address import Address, is_loopback, parse_address
 from discorder.transport.inflate import (
     Compression,
-    InflatingTransport,
+    Inflater,
     available_modes,
     choose_compression,
-    decompressing,
     gateway_query,
     gateway_url,
+    inflater,
 )
-from discorder.transport.live import RESUMABLE_CLOSE, AiohttpTransport
-from discorder.transport.mock import MockGateway, MockTransport
-from discorder.transport.protocol import Transport
-from discorder.transport.recorded import GATEWAY_URL, Recording, is_recording
-from discorder.transport.recording import RecordingTransport, SessionRecorder
+from discorder.transport.protocol import Deliver, Transport
+
+if TYPE_CHECKING:
+    from discorder.transport.dns import DaemonResolver
+    from discorder.transport.live import AiohttpTransport
+
+_HOMES = {"AiohttpTransport": "live", "DaemonResolver": "dns"}
 
 __all__ = [
-    "GATEWAY_URL",
-    "RESUMABLE_CLOSE",
+    "Address",
     "AiohttpTransport",
     "Compression",
     "DaemonResolver",
-    "InflatingTransport",
-    "MockGateway",
-    "MockTransport",
-    "Recording",
-    "RecordingTransport",
-    "SessionRecorder",
+    "Deliver",
+    "Inflater",
     "Transport",
     "available_modes",
     "choose_compression",
-    "decompressing",
     "gateway_query",
     "gateway_url",
-    "is_recording",
+    "inflater",
+    "is_loopback",
+    "parse_address",
 ]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

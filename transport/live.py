@@ -1,224 +1,202 @@
-"""The transport that reaches a real gateway: one aiohttp client session, one websocket, one generation.
-
-What this file guarantees and aiohttp alone does not: no close frame leaves this process but the one `close` was asked for, and
-the answer to the peer's. With its defaults aiohttp answers a server's 4000 with 1000, and closes with 1000 on its own when the
-connection ends or a reader fails; either would end the session at Discord (gateway-protocol.md §4.3). It must not know
-opcodes, compression or states.
-"""
+"""Connect to a real gateway: aiohttp dials and requests the upgrade, then a `WebSocket` takes over the connection."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import hashlib
+import math
+import os
 import ssl
-from typing import Any, cast
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import aiohttp
-from aiohttp import WSMsgType
 from aiohttp.client_exceptions import ClientConnectorCertificateError, ClientConnectorDNSError
-from aiohttp.http import WS_CLOSING_MESSAGE, WebSocketError
-from aiohttp.streams import EofStream
 from yarl import URL
 
-from discorder.errors import Closed, ConnectFailed, ProtocolBreach
+from discorder.errors import Closed, ConnectFailed
 from discorder.transport.dns import DaemonResolver
+from discorder.transport.inflate import Inflater
+from discorder.transport.protocol import Deliver
+from discorder.transport.proxies import DIRECT, Proxies
+from discorder.transport.websocket import WebSocket
 
-RESUMABLE_CLOSE = 4000  # any code but 1000/1001 keeps the session (gateway-protocol.md §4.3)
-NO_STATUS_RECEIVED = 1005  # what a close frame without a code counts as (RFC 6455 §7.1.5)
-_APPLICATION_CODES = range(3000, 5000)  # the codes that may be sent back as they came (RFC 6455 §7.4.2)
-_GONE = (EofStream, aiohttp.ClientError, WebSocketError, ConnectionError)  # how aiohttp reports the end of a connection
-
-
-def answer_to(code: int) -> int:
-    """The code with which a peer's close frame is answered: its own, or 4000 where its own could end the session.
-
-    1000 and 1001 are never echoed, nor are the codes that RFC 6455 §7.4.1 keeps off the wire.
-    """
-    return code if code in _APPLICATION_CODES else RESUMABLE_CLOSE
+MAX_RETRY_AFTER = 3600.0  # seconds; one header must not keep a bot offline for longer
+_ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §4.2.2
 
 
 class AiohttpTransport:
-    """One connection over aiohttp. Batches hold one message each: that is what aiohttp hands out.
+    """Connect to a gateway once, through aiohttp.
 
-    ``ssl_context`` replaces the system's trust (a test's own CA). Proxies of the environment are not used. No time limit is
-    set here: the caller cancels `connect` and `close` on its own clock.
+    ``inflater`` decompresses binary messages; if there is one, ``plain_text`` is called for text messages, which are never
+    compressed. ``proxies`` chooses the proxy. ``ssl_context`` replaces the system's certificates (for the CA of a test). The
+    caller sets the time limits by cancelling `connect` and `close`.
     """
 
-    def __init__(self, *, ssl_context: ssl.SSLContext | None = None, user_agent: str = "discorder") -> None:
+    def __init__(
+        self,
+        *,
+        inflater: Inflater | None = None,
+        plain_text: Callable[[], None] = lambda: None,
+        proxies: Proxies = DIRECT,
+        ssl_context: ssl.SSLContext | None = None,
+        user_agent: str = "discorder",
+    ) -> None:
+        self._inflater = inflater
+        self._plain_text = plain_text
+        self._proxies = proxies
         self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
         self._user_agent = user_agent
-        self._dial: asyncio.Task[_Socket] | None = None
-        self._socket: _Socket | None = None
-        self._goodbye: Closed | None = None  # our own close, from the moment its frame is written
-        self._farewell = asyncio.Lock()  # two calls of `close` wait for one and the same answer
-        self._end: Closed | None = None  # how it ended; set once, with the socket gone
+        self._dial: asyncio.Task[_Upgraded] | None = None
+        self._socket: WebSocket | None = None
+        self._no_socket: Closed | None = None  # the end of a transport that never had a socket
+
+    def __del__(self) -> None:
+        socket = self._socket
+        if socket is not None and not socket.closed and not socket.loop.is_closed():
+            warnings.warn("a transport was forgotten with its connection open", ResourceWarning, stacklevel=2)
+            socket.loop.call_soon_threadsafe(socket.abort)
 
     @property
     def closed(self) -> bool:
-        """True when there is no socket. A reset that nobody has read yet is noticed by the next call."""
-        return self._socket is None
+        """Return whether there is no socket. A reset that was not read yet shows only at the next call."""
+        return self._socket is None or self._socket.closed
 
-    async def connect(self, url: str) -> None:
-        """Dial ``url`` and upgrade. Raises `ConnectFailed`; its message has host and cause, never path or query."""
+    async def connect(self, url: str, deliver: Deliver) -> None:
+        """Dial ``url`` and upgrade. Raises `ConnectFailed`, whose message has host and cause, never path or query."""
         if self._dial is not None:
             msg = "a transport is dialled once; make a new one"
             raise RuntimeError(msg)
-        if self._ended():
+        if self._given_up():
             msg = "the transport was closed before it was dialled"
             raise ConnectFailed(msg)
-        # A task of its own, so that `abort` can end the dial while somebody waits for it here.
-        dial = self._dial = asyncio.create_task(_open(url, self._ssl, self._user_agent), name="dial")
+        # A task of its own, so that `abort` can end the dial while this call waits for it.
+        dial = self._dial = asyncio.create_task(self._open(url), name="dial")
         try:
-            opened = await dial
+            upgraded = await dial
         except asyncio.CancelledError:
             if dial.done() and not dial.cancelled() and dial.exception() is None:
-                dial.result().drop()  # it succeeded in the very turn in which we were cancelled
+                dial.result().drop()  # the dial succeeded in the same turn of the loop
             current = asyncio.current_task()
-            if self._ended() and not (current is not None and current.cancelling()):
+            if self._given_up() and not (current is not None and current.cancelling()):
                 raise _aborted_dial() from None
-            self._finish(Closed(None, "us", "the dial was cancelled"))
+            self._give_up(Closed(None, "us", "the dial was cancelled"))
             raise
-        except (aiohttp.ClientError, OSError, ValueError, WebSocketError) as error:
-            self._finish(Closed(None, "network", "the dial failed"))
-            # Not chained: aiohttp's texts hold the whole URL, and tracebacks print the cause.
+        except Exception as error:  # noqa: BLE001  # any error of aiohttp is a failed dial
+            self._give_up(Closed(None, "network", "the dial failed"))
+            # Not chained: aiohttp's texts contain the whole URL, and tracebacks print the cause.
             raise _connect_failed(url, error) from None
-        if self._ended():  # aborted in the turn in which the dial came through
-            opened.drop()
+        if self._given_up():  # in the turn of the loop in which the dial succeeded
+            upgraded.drop()
             raise _aborted_dial()
-        self._socket = opened
+        self._socket = upgraded.take_over(lambda transport: self._websocket(transport, deliver))
 
-    async def receive(self) -> list[bytes]:
-        """The next message, as a batch of one. Raises `Closed`, or `ProtocolBreach` for what is no websocket.
-
-        A close frame of the peer is answered with `answer_to` its code. Cancelling loses no message.
-        """
-        socket = self._live()
-        if self._goodbye is not None:
-            raise self._goodbye
-        try:
-            message = await socket.receive()
-        except (aiohttp.ClientError, ConnectionError) as error:  # the pong that answers a ping may find the socket gone
-            raise self._finish(Closed(None, "network", str(error))) from None
-        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY) and self._goodbye is None:
-            return [message.data]
-        if self._end is not None:
-            raise self._end
-        if self._goodbye is not None:
-            raise self._goodbye
-        if message.type is WSMsgType.CLOSE:
-            code = message.data or NO_STATUS_RECEIVED
-            await socket.write_close(answer_to(code))
-            raise self._finish(Closed(code, "peer", message.extra or ""))
-        if message.type is WSMsgType.ERROR:
-            self._finish(Closed(None, "us", "the peer broke the websocket protocol"))
-            breach = f"not a websocket: {message.data}"
-            raise ProtocolBreach(breach)
-        raise self._finish(Closed(None, "network", "the connection ended without a close frame"))
+    async def wait_closed(self) -> None:
+        """Wait for the end and raise it. By then, a close frame of the peer is answered."""
+        await self._live().wait_closed()
 
     async def send(self, data: bytes) -> None:
-        """Write one text message. Raises `Closed`; the end itself is `receive`'s to tell, which may still read its code."""
-        socket = self._live()
-        if self._goodbye is not None:
-            raise self._goodbye
-        try:
-            await socket.send_frame(data, WSMsgType.TEXT)
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise self._end or Closed(None, "network", str(error)) from None
+        """Write one text message. Raises `Closed`; `wait_closed` may still raise the close code."""
+        await self._live().send(data)
 
     async def close(self, code: int) -> None:
-        """Send a close frame with ``code``, wait for the peer's, drop the socket.
+        """Send a close frame with ``code``, wait for that of the peer, and drop the socket.
 
-        A `receive` that waits meanwhile raises ``Closed(code, "us")`` at once. While the dial runs this is `abort`.
+        `wait_closed` raises ``Closed(code, "us")`` at once. During the dial this is `abort`.
         """
-        socket = self._socket
-        if socket is None:
+        if self._socket is None:
             self.abort()
-            return
-        if self._goodbye is None:
-            self._goodbye = Closed(code, "us")
-            if not await socket.write_close(code):
-                self._finish(Closed(None, "network", "the connection was gone before it could be closed"))
-                return
-        async with self._farewell:
-            if self._socket is not None:
-                await socket.peer_has_closed()
-                self._finish(self._goodbye)
+        else:
+            await self._socket.close(code)
 
     def abort(self) -> None:
-        """Drop the socket, or the dial. The peer sees the connection end without a close frame."""
-        self._finish(self._goodbye or Closed(None, "us", "aborted"))
+        """Drop the socket, or cancel the dial. The peer gets no close frame."""
+        if self._socket is not None:
+            self._socket.abort()
+            return
+        self._give_up(Closed(None, "us", "aborted"))
         if self._dial is not None:
             self._dial.cancel()
 
-    def _live(self) -> _Socket:
+    async def _open(self, url: str) -> _Upgraded:
+        return await _open(URL(url), self._proxies, self._ssl, self._user_agent)
+
+    def _websocket(self, transport: asyncio.Transport, deliver: Deliver) -> WebSocket:
+        return WebSocket(transport, deliver, self._inflater, self._plain_text)
+
+    def _live(self) -> WebSocket:
         if self._socket is None:
-            raise self._end or Closed(None, "us", "not connected")
+            raise self._no_socket or Closed(None, "us", "not connected")
         return self._socket
 
-    def _ended(self) -> bool:
-        return self._end is not None
+    def _given_up(self) -> bool:
+        return self._no_socket is not None
 
-    def _finish(self, end: Closed) -> Closed:
-        """Drop the socket; the first end stays."""
-        if self._end is None:
-            self._end = end
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            socket.drop()
-        return self._end
+    def _give_up(self, end: Closed) -> None:
+        self._no_socket = self._no_socket or end
 
 
-class _Socket(aiohttp.ClientWebSocketResponse[bool]):
-    """aiohttp's websocket, that says nothing on its own.
+class _Upgraded:
+    """Hold aiohttp's part of a connection that the gateway has upgraded."""
 
-    A subclass, because only from within can a connection be let go of without aiohttp writing a close frame.
-    """
+    def __init__(self, session: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> None:
+        self._session = session
+        self._response = response
 
-    session: aiohttp.ClientSession
-
-    async def close(self, *, code: int = RESUMABLE_CLOSE, message: bytes = b"") -> bool:
-        """What aiohttp calls by itself when the connection ends or breaks, with 1000 as its default: let go in silence."""
-        del code, message
-        self.drop()
-        return True
-
-    async def write_close(self, code: int) -> bool:
-        """Write a close frame; false if there is nothing left to write to."""
-        try:
-            await self.send_frame(code.to_bytes(2, "big"), WSMsgType.CLOSE)
-        except (aiohttp.ClientError, ConnectionError):
-            return False
-        return True
-
-    async def peer_has_closed(self) -> None:
-        """Wait for the peer's close frame or the end of the connection; what else comes is thrown away."""
-        if self._waiting:  # a task is in `receive`, and aiohttp's queue has room for one reader
-            if self._close_wait is None:
-                self._close_wait = self._loop.create_future()
-                self._reader.feed_data(WS_CLOSING_MESSAGE, 0)
-            await asyncio.shield(self._close_wait)
-        try:
-            while (await self._reader.read()).type is not WSMsgType.CLOSE:
-                pass
-        except _GONE:
-            return
+    def take_over(self, make: Callable[[asyncio.Transport], WebSocket]) -> WebSocket:
+        """Move the connection from aiohttp to a new websocket. Data that has arrived is read in the next turn of the loop."""
+        connection = self._response.connection
+        transport, protocol = (None, None) if connection is None else (connection.transport, connection.protocol)
+        if transport is None or protocol is None:
+            self.drop()
+            raise aiohttp.ServerDisconnectedError
+        socket = make(transport)
+        rest = _Rest()
+        protocol.set_parser(rest, rest)
+        socket.begin(rest.data)
+        transport.set_protocol(socket)
+        protocol.connection_lost(None)  # aiohttp drops its reference to the transport
+        self._response.close()
+        self._session.detach()  # the connector of the session has no connection left
+        return socket
 
     def drop(self) -> None:
-        """Let go of the connection and the session now. Idempotent."""
-        if self.session.closed:
-            return
+        """Drop the connection without a close frame."""
         connection = self._response.connection
-        transport = None if connection is None else connection.transport
-        # What was written must get out (the answer to a close); with nothing left to write there is nothing to wait for,
-        # least of all half a minute for a TLS peer that is gone.
-        if transport is not None and not transport.get_write_buffer_size():
-            transport.abort()
-        self._set_closed()
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
         self._response.close()
-        self.session.detach()  # the connector holds nothing any more: its only connection is gone, and none is pooled
+        self._session.detach()
 
 
-async def _open(url: str, trust: ssl.SSLContext | bool, user_agent: str) -> _Socket:
-    """A session of its own for one websocket; the socket takes it along."""
+class _Rest:
+    """Collect the data after the answer to the upgrade in the same read. aiohttp passes it to its websocket parser."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None: ...
+
+    def set_exception(self, *_: object) -> None: ...
+
+
+async def _open(url: URL, proxies: Proxies, trust: ssl.SSLContext | bool, user_agent: str) -> _Upgraded:
+    """Dial ``url`` and request the upgrade, in a new HTTP session.
+
+    A proxy opens a tunnel for wss (CONNECT), and forwards the upgrade for ws.
+    """
+    proxy = proxies.of(url)
+    if proxy is not None and url.scheme == "ws":
+        url = url.with_scheme("http")  # proxies do not know ws
+    key = base64.b64encode(os.urandom(16))
     connector = aiohttp.TCPConnector(resolver=DaemonResolver(), use_dns_cache=False, force_close=True)
     session = aiohttp.ClientSession(
         connector=connector,
@@ -226,25 +204,55 @@ async def _open(url: str, trust: ssl.SSLContext | bool, user_agent: str) -> _Soc
         headers={"User-Agent": user_agent},
         timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
         trust_env=False,
-        ws_response_class=cast("Any", _Socket),  # typed for decode_text=True only
     )
+    headers = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": key.decode(),
+    }
     try:
-        socket: Any = await session.ws_connect(
-            url,
-            autoclose=False,
-            autoping=True,
-            max_msg_size=0,
-            heartbeat=None,
-            decode_text=False,
-            compress=0,
-            ssl=trust,
-        )
+        # A redirect would send the token, which IDENTIFY holds, to another host.
+        response = await session.get(url, headers=headers, ssl=trust, proxy=proxy, allow_redirects=False)
+        try:
+            _check_upgrade(response, key)
+        except BaseException:
+            response.close()
+            raise
     except BaseException:
         await session.close()
         raise
-    assert isinstance(socket, _Socket)  # noqa: S101 # ws_response_class above; aiohttp types it as the base class
-    socket.session = session
-    return socket
+    return _Upgraded(session, response)
+
+
+class _Refused(Exception):
+    """Report an answer to the upgrade with a status other than 101."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        super().__init__(response.status)
+        self.status = response.status
+        self.headers = response.headers
+
+
+class _WrongAnswer(Exception):
+    """Report an answer with status 101 that is not an upgrade to a websocket (RFC 6455 §4.1)."""
+
+
+def _check_upgrade(response: aiohttp.ClientResponse, key: bytes) -> None:
+    if response.status != 101:
+        raise _Refused(response)
+    headers = response.headers
+    accept = base64.b64encode(hashlib.sha1(key + _ACCEPT_SALT).digest()).decode()  # noqa: S324 # RFC 6455 §4.2.2
+    tokens = [token.strip().lower() for token in headers.get("Connection", "").split(",")]
+    if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in tokens:
+        what = "no upgrade to a websocket"
+    elif headers.get("Sec-WebSocket-Accept", "").strip() != accept:
+        what = "a wrong Sec-WebSocket-Accept"
+    elif "Sec-WebSocket-Extensions" in headers or "Sec-WebSocket-Protocol" in headers:
+        what = "an extension or a subprotocol that was not asked for"
+    else:
+        return
+    raise _WrongAnswer(what)
 
 
 def _aborted_dial() -> ConnectFailed:
@@ -252,22 +260,32 @@ def _aborted_dial() -> ConnectFailed:
 
 
 def _connect_failed(url: str, error: Exception) -> ConnectFailed:
-    """One sentence, with the host and what went wrong, and without anything else of the URL."""
+    """Describe a failed dial in one sentence. Of the URL, it contains only the host."""
     try:
         parsed = URL(url)
         host = parsed.host or "the gateway"
         where = f"{host}:{parsed.port}" if parsed.port else host
     except ValueError:
         host = where = "the gateway"
-    status = None
+    status, retry_after = None, 0.0
     match error:
         case aiohttp.InvalidURL():
             text = f"cannot dial {where}: not a URL that can be dialled"
-        case aiohttp.WSServerHandshakeError() if error.status != 101:
+        case _Refused():
             status = error.status
             text = f"{where} refused the upgrade with HTTP {status}"
-        case aiohttp.ClientResponseError():  # what came is no HTTP, or no websocket
+            if 300 <= status < 400:
+                text += ", a redirect: it is not followed, since the token would go elsewhere"
+            elif retry_after := read_retry_after(error.headers):
+                text += f" and asks not to be dialled for {retry_after:.0f} s"
+        case _WrongAnswer():
+            text = f"{where} answered the upgrade wrongly: {error}"
+        case aiohttp.ClientHttpProxyError():
+            text = f"the proxy refused the tunnel to {where} with HTTP {error.status}"
+        case aiohttp.ClientResponseError():  # the answer is not HTTP
             text = f"{where} answered the upgrade wrongly: {error.message.partition(':')[0]}"
+        case aiohttp.ClientProxyConnectionError():
+            text = f"cannot connect to the proxy {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
         case ClientConnectorDNSError():
             text = f"cannot resolve {host}: {error.os_error.strerror or error.os_error}"
         case ClientConnectorCertificateError():
@@ -284,4 +302,21 @@ def _connect_failed(url: str, error: Exception) -> ConnectFailed:
             text = f"cannot connect to {where}: {error.strerror or type(error).__name__}"
         case _:
             text = f"cannot connect to {where}: {type(error).__name__}"
-    return ConnectFailed(text, status)
+    return ConnectFailed(text, status, retry_after)
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds in ``Retry-After``, a number or a date (RFC 9110 §10.2.3); 0 without a valid one.
+
+    At most `MAX_RETRY_AFTER`.
+    """
+    text = headers.get("Retry-After", "").strip()
+    seconds = 0.0
+    with contextlib.suppress(ValueError, OverflowError):
+        seconds = float(text)
+    if not seconds:
+        with contextlib.suppress(ValueError, OverflowError, TypeError):
+            now = headers.get("Date")  # the peer's clock, because the date is the peer's
+            start = datetime.now(UTC) if now is None else parsedate_to_datetime(now)
+            seconds = (parsedate_to_datetime(text) - start).total_seconds()
+    return 0.0 if math.isnan(seconds) else min(max(0.0, seconds), MAX_RETRY_AFTER)

@@ -1,13 +1,12 @@
-"""Writing a session down while it runs: a recorder, and a wrapper that reports one connection to it.
+"""Record a session while it runs: the recorder of the file, and a transport that records one connection.
 
-The format is JSON Lines, version 1: a header, then one entry per dial, message, close. It is read back by
-`discorder.transport.recorded`. Recording must never hurt the session: a disk that fails ends the recording, nothing else.
+The format is JSON Lines, version 1: a header, then one entry per dial, message and close; `discorder.transport.recorded` reads
+it. A failed write ends the recording, and the session continues.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import os
@@ -19,8 +18,9 @@ from urllib.parse import urlsplit
 
 from discorder.clock import Clock
 from discorder.errors import Closed, ConnectFailed, ProtocolBreach, UnusableFile
-from discorder.transport.protocol import Transport
-from discorder.transport.redact import Redaction
+from discorder.transport.address import is_loopback
+from discorder.transport.protocol import Deliver, Transport
+from discorder.transport.redact import Redaction, split_url
 from discorder.wire import API_VERSION
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,10 @@ FORMAT_VERSION = 1
 
 
 class SessionRecorder:
-    """The file of one recording, for all shards and connections of a run.
+    """Write the file of one recording, for all shards and connections of a run.
 
-    ``api_url`` decides about privacy: unless it is loopback, or ``raw`` is set, people's words become filler of the same
-    length. ``secrets`` (the bot token) never reach the file. ``shards`` None: as the first connection says. A context manager.
+    Unless ``api_url`` is loopback or ``raw`` is set, filler of the same length replaces what users wrote. ``secrets`` (the bot
+    token) are never written. ``shards`` None: taken from the first connection. A context manager.
     Raises `UnusableFile` if the file exists or cannot be made.
     """
 
@@ -51,10 +51,10 @@ class SessionRecorder:
         self._clock = clock
         self._start = clock.monotonic()
         self._connections = 0
-        filler = not raw and not is_loopback(api_url)
+        filler = not raw and not is_loopback(urlsplit(api_url).hostname or "")
         self._redaction = Redaction(secrets, filler=filler)
         created = clock.now().isoformat(timespec="seconds")
-        # Written with the first entry: how many shards there are, a look-up may yet have to tell.
+        # Written with the first entry, because the number of shards may come from a look-up.
         self._header: dict[str, object] | None = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -80,21 +80,21 @@ class SessionRecorder:
 
     @property
     def active(self) -> bool:
-        """False once closed, by `close` or by a disk that failed."""
+        """Return False after `close` or a failed write."""
         return self._file is not None
 
     @property
     def redaction(self) -> Redaction:
-        """The placeholders of this recording."""
+        """Return the placeholders of this recording."""
         return self._redaction
 
     def wrap(self, transport: Transport, shard: tuple[int, int]) -> RecordingTransport:
-        """``transport``, recorded as the next connection."""
+        """Record ``transport`` as the next connection."""
         self._connections += 1
         return RecordingTransport(transport, self, shard, self._connections)
 
     def note(self, shard: tuple[int, int], connection: int, kind: str, **facts: str | int | None) -> None:
-        """Append one entry. The texts in ``facts`` must be redacted already. Never raises for a file that cannot be written."""
+        """Append one entry. The texts in ``facts`` must be redacted already. Never raises for a failed write."""
         self._write_header(shard[1])
         self._write({"t": self._elapsed_ms(), "c": connection, "shard": list(shard), "k": kind} | facts)
 
@@ -113,10 +113,10 @@ class SessionRecorder:
             self._write(header | {"shards": shards if header["shards"] is None else header["shards"]})
 
     def _write(self, entry: Mapping[str, object]) -> None:
-        """One line, handed to the operating system at once, so that a crash keeps it."""
+        """Write one line, unbuffered, so that it survives a crash."""
         if self._file is None:
             return
-        # ASCII escapes: a message that is no UTF-8 is held as lone surrogates, which only an escape can carry
+        # ASCII escapes: a message that is not UTF-8 contains lone surrogates, which only an escape can represent
         rest = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         try:
             while rest:
@@ -135,9 +135,9 @@ class SessionRecorder:
 
 
 class RecordingTransport:
-    """A transport that notes what passes through ``inner`` as connection number ``connection`` of ``shard``.
+    """Record the messages of the transport ``inner`` as connection number ``connection`` of ``shard``.
 
-    It belongs outside of decompression: messages are recorded as text.
+    The messages are recorded decompressed, as ``inner`` delivers them.
     """
 
     def __init__(self, inner: Transport, recorder: SessionRecorder, shard: tuple[int, int], connection: int) -> None:
@@ -148,18 +148,23 @@ class RecordingTransport:
         self._connection = connection
         self._dialled = False
         self._opened = False
-        self._over = False  # one end per connection: what follows the first is our own tidying up
+        self._over = False  # one end is recorded per connection; later ones are part of our clean-up
 
     @property
     def closed(self) -> bool:
         return self._inner.closed
 
-    async def connect(self, url: str) -> None:
+    async def connect(self, url: str, deliver: Deliver) -> None:
+        def note_and_deliver(batch: list[bytes]) -> None:
+            for message in batch:
+                self._note("in", text=self._text(message))
+            deliver(batch)
+
         self._dialled = True
         shown = self._redaction.url(url)
         self._note("dial", url=shown)
         try:
-            await self._inner.connect(url)
+            await self._inner.connect(url, note_and_deliver)
         except ConnectFailed as failure:
             error = _with_host_of(shown, self._redaction.plain(str(failure)), url)
             self._note_end("fail", error=error, status=failure.status, by="network")
@@ -170,21 +175,18 @@ class RecordingTransport:
         self._opened = True
         self._note("open")
 
-    async def receive(self) -> list[bytes]:
+    async def wait_closed(self) -> None:
         try:
-            batch = await self._inner.receive()
+            await self._inner.wait_closed()
         except Closed as closed:
             self._note_close(closed)
             raise
         except ProtocolBreach as breach:
             self._note_end("fail", error=self._redaction.plain(str(breach)), status=None, by="peer")
             raise
-        for message in batch:
-            self._note("in", text=self._text(message))
-        return batch
 
     async def send(self, data: bytes) -> None:
-        self._note("out", text=self._text(data))  # before it is sent, so that no answer can be noted ahead of it
+        self._note("out", text=self._text(data))  # before it is sent, so that no answer is recorded ahead of it
         await self._inner.send(data)
 
     async def close(self, code: int) -> None:
@@ -218,17 +220,7 @@ class RecordingTransport:
 
 
 def _with_host_of(shown: str, text: str, url: str) -> str:
-    """``text`` with the host of ``url``, and its port, as they are called in ``shown``."""
-    host = re.escape(urlsplit(url).hostname or "")
+    """Replace the host and port of ``url`` in ``text`` by the host of ``shown``."""
+    parts = split_url(url)
+    host = re.escape("" if parts is None else parts.hostname or "")
     return re.sub(rf"{host}(?::\d+)?", urlsplit(shown).hostname or "", text) if host else text
-
-
-def is_loopback(url: str) -> bool:
-    """Whether the host of ``url`` is this machine."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

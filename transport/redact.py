@@ -1,95 +1,101 @@
-"""What a recording must not contain, taken out of a message: secrets always, people's words on demand.
+"""Remove secrets, and on request the texts of users, from the messages of a recording.
 
-A secret becomes a placeholder, the same one wherever it occurs in one recording, so that a replay still fits together. This
-file knows which fields of Discord's payloads are secret; it does no I/O.
+One secret always gets the same placeholder within a recording, so that the replay stays consistent.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from discorder.transport.json_strings import Literal, literals, rewritten
 from discorder.wire import Op
 
 TOKEN = "<token>"  # noqa: S105 # the placeholder, not a token
-GATEWAY_HOST = "gateway.invalid"  # stands for the host that GET /gateway/bot named
+GATEWAY_HOST = "gateway.invalid"  # placeholder for the host that GET /gateway/bot returned
 RESUME_HOST = re.compile(r"^resume-\d+\.invalid$")
 
-# Keys whose strings let their reader act as somebody: interaction, webhook and voice tokens, OAuth2, a voice session.
+# Keys whose strings are credentials: interaction, webhook and voice tokens, OAuth2, a voice session.
 _SECRET_KEYS = frozenset(
     {"token", "access_token", "refresh_token", "webhook_token", "client_secret", "secret_key", "secret"}
 )
 _SESSION_KEY = "session_id"
 _RESUME_KEY = "resume_gateway_url"
 
-# What stays when people's words are replaced: it is Discord's vocabulary, or a reader needs it to follow the session. A value
-# alone proves nothing (a message may consist of digits), so key and value must fit together.
+# Kept when filler replaces the texts of users: Discord's own words, and values needed to follow the session. Both the key and the
+# value must match, since a message may consist of digits.
 _KEPT_KEYS = frozenset({"t", "os", "browser", "device", "desktop", "mobile", "web", "event_type", "locale"})
 _ID_KEY = re.compile(r"(?:^|_)(?:ids?|roles|permissions|allow|deny|flags|new)$")
 _TIME_KEY = re.compile(r"(?:timestamp|_at|_until|_time|since)$")
 _ID = re.compile(r"[0-9]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.+Z-]+")
 _PLACEHOLDER = re.compile(r"(?:Bot )?<(?:token|session-\d+|secret-\d+)>|wss://[a-z0-9-]+\.invalid/?")
+_SHORTEST_PART = 8  # letters; a shorter value of a secret key (a test server's "1") is replaced only as a whole string
 _PRESENCES = frozenset({"online", "idle", "dnd", "offline", "invisible"})
 
 
 class Redaction:
-    """One recording's memory of placeholders.
+    """Keep the placeholders of one recording.
 
-    ``secrets`` are what the caller knows to be secret: the bot token. With ``filler`` every text that people wrote becomes
-    filler of the same number of characters; ids, timestamps and numbers stay.
+    ``secrets``: secrets known in advance, such as the bot token. With ``filler``, filler with the same number of characters
+    replaces every text that users wrote; ids, timestamps and numbers stay.
     """
 
     def __init__(self, secrets: Iterable[str] = (), *, filler: bool = False) -> None:
         self._known: dict[str, str] = {}
+        self._placeholders: set[str] = set()
         self._counts: dict[str, int] = {}
         self._filler = filler
         for secret in secrets:
             bare = secret.removeprefix("Bot ").strip()
             if bare:
-                self._known[bare] = TOKEN
+                self._remember(bare, TOKEN)
 
     def message(self, text: str) -> str:
-        """A gateway message. One in which nothing is secret comes back as it was, character for character."""
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
+        """Redact a gateway message. The rest of the text stays unchanged, character for character."""
+        found = literals(text)
+        if found is None:
             return _fill(text) if self._filler else self.plain(text)
-        self._learn(document)
-        words = "\n".join(value for _, value in _strings(document))
-        present = [
-            pair for pair in self._known.items() if pair[0] in words
-        ]  # few of the many that a long recording knows
-        clean = _rewritten(document, partial(_replaced, present)) if present else document
-        if self._filler:
-            clean = _filled(clean)
-        return text if clean == document else json.dumps(clean, separators=(",", ":"), ensure_ascii=False)
+        self._learn(text, found)
+        words = "\n".join(literal.value for literal in found)
+        present = [pair for pair in self._known.items() if pair[0] in words]  # few of the many secrets
+        if not present and not self._filler:
+            return text
+        return rewritten(text, found, partial(self._clean, present))
+
+    def _clean(self, present: Sequence[tuple[str, str]], literal: Literal) -> str:
+        value = _replaced(present, literal.value)
+        if self._filler and not literal.is_key and not _is_harmless(literal.key, value):
+            return _fill(value)
+        return value
 
     def plain(self, text: str) -> str:
-        """Any other text, with the secrets known so far replaced."""
+        """Redact any other text, with the secrets known so far."""
         return _replaced(self._known.items(), text)
 
     def url(self, url: str) -> str:
-        """A dialled URL: its host is a known resume host's placeholder or the main gateway's."""
+        """Replace the host of a dialled URL by the placeholder of its resume host, or of the main gateway."""
         clean = self.plain(url)
         if clean != url:
             return clean
-        parts = urlsplit(url)
+        parts = split_url(url)
+        if parts is None:
+            return f"wss://{GATEWAY_HOST}/"
         return f"wss://{GATEWAY_HOST}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else "")
 
-    def _learn(self, document: object) -> None:
-        """Note every secret in a message, before any of it is replaced: a webhook's URL repeats its token."""
-        if isinstance(document, dict) and document.get("op") in (Op.IDENTIFY, Op.RESUME):
-            data = document.get("d")
-            token = data.get("token") if isinstance(data, dict) else None
-            if isinstance(token, str) and token:
-                self._remember(token.removeprefix("Bot "), TOKEN)
-        for key, value in _strings(document):
-            if not value or value in self._known.values():
+    def _learn(self, text: str, found: Sequence[Literal]) -> None:
+        """Remember every secret in a message before any is replaced: a webhook's URL repeats its token."""
+        values = [literal for literal in found if not literal.is_key]
+        if any(literal.key == "token" for literal in values) and _opens_session(text):
+            for literal in values:
+                if literal.key == "token" and literal.value:
+                    self._remember(literal.value.removeprefix("Bot "), TOKEN)
+        for literal in values:
+            key, value = literal.key, literal.value
+            if not value or value in self._placeholders:
                 continue
             if key == _RESUME_KEY:
                 self._learn_host(value)
@@ -99,8 +105,8 @@ class Redaction:
                 self._note(value.removeprefix("Bot "), "secret", "<secret-{}>")
 
     def _learn_host(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.netloc and not RESUME_HOST.match(parts.netloc):
+        parts = split_url(url)
+        if parts is not None and parts.netloc and not RESUME_HOST.match(parts.netloc):
             self._note(f"{parts.scheme}://{parts.netloc}", "resume", "wss://resume-{}.invalid")
 
     def _note(self, secret: str, kind: str, pattern: str) -> None:
@@ -109,49 +115,36 @@ class Redaction:
             self._remember(secret, pattern.format(self._counts[kind]))
 
     def _remember(self, secret: str, placeholder: str) -> None:
-        """Keep a secret; the longest first, since one may be part of another."""
+        """Store a secret; the longest first, since one may be part of another."""
+        self._placeholders.add(placeholder)
         self._known[secret] = placeholder
         self._known = dict(sorted(self._known.items(), key=lambda item: -len(item[0])))
 
 
+def split_url(url: str) -> SplitResult | None:
+    """Return the parts of ``url``, None if it is not a URL."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
+
+
+def _opens_session(text: str) -> bool:
+    """Return whether a message is an IDENTIFY or a RESUME, which contains the bot's ``token``."""
+    try:
+        frame = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(frame, dict) and frame.get("op") in (Op.IDENTIFY, Op.RESUME)
+
+
 def _replaced(secrets: Iterable[tuple[str, str]], text: str) -> str:
     for secret, placeholder in secrets:
-        text = text.replace(secret, placeholder)
+        if len(secret) >= _SHORTEST_PART or placeholder == TOKEN:
+            text = text.replace(secret, placeholder)
+        elif text == secret:
+            text = placeholder
     return text
-
-
-def _strings(value: object, key: str = "") -> Iterable[tuple[str, str]]:
-    """Each string of a document with the key it stands under."""
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _strings(inner, name)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner, key)
-
-
-def _rewritten(value: Any, change: Callable[[str], str]) -> Any:
-    """The document with each string (not the keys) run through ``change``."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {name: _rewritten(inner, change) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_rewritten(inner, change) for inner in value]
-    return value
-
-
-def _filled(value: Any, key: str = "") -> Any:
-    """The document with filler for everything that may be somebody's words. What is not known to be harmless is filled."""
-    if isinstance(value, str):
-        return value if _is_harmless(key, value) else _fill(value)
-    if isinstance(value, dict):
-        return {name: _filled(inner, name) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_filled(inner, key) for inner in value]
-    return value
 
 
 def _is_harmless(key: str, value: str) -> bool:

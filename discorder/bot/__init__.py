@@ -1,1 +1,1 @@
-"""A bot's end of the bus: subscribe, prove that nothing is missing or tell what is, speak back. Needs wire and ZeroMQ only."""
+"""The bot's side of the bus: `subscribe`, which detects lost events, and `Commands`. Needs only wire and ZeroMQ."""

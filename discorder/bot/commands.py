@@ -1,6 +1,6 @@
-"""Commands to the gateway from a bot in another process, through the ROUTER beside the bus.
+"""Sends commands to the gateway from a bot in another process, through the ROUTER beside the bus.
 
-Imports only ``wire``, ``errors``, ZeroMQ, msgspec and its own parts: a bot needs nothing else of the control plane.
+Imports only ``wire``, ``errors``, ZeroMQ, msgspec and its own parts: so that a bot loads nothing of the control plane.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import Any, Self
 
 import zmq
 
-from discorder.bot.dealer import Dealer
-from discorder.bot.sockets import DEFAULT_ADDRESS, CurveKeys, Waiter, check_address
+from discorder.bot.dealer import Dealer, ForeignAnswer
+from discorder.bot.sockets import CurveKeys, Waiter, check_address
 from discorder.errors import CommandRefused
-from discorder.wire import replay_address
+from discorder.paths import DEFAULT_ADDRESS
+from discorder.wire import default_members_limit, replay_address
 
 TIMEOUT = 10.0  # seconds for an answer
-TRY_AGAIN = 0.05  # seconds, while the control plane is not there
+MAX_WAIT = 86_400.0  # seconds; the control plane sends no longer retry_after
 
 
 class Commands:
-    """Speaks to the gateway through the control plane that publishes at ``address``.
+    """Sends commands through the control plane that publishes at ``address``.
 
     ::
 
@@ -30,11 +31,11 @@ class Commands:
             await commands.presence(status="idle")
 
     ``router``: where its ROUTER is (None: the port after that of ``address``, or its path + ``.replay``). ``keys`` are for a bus
-    with CURVE. ``timeout``: seconds for an answer, the time included in which nobody is there.
+    with CURVE. ``timeout``: seconds for an answer, including the time until the control plane listens.
 
-    The control plane never makes a command wait: each raises `CommandRefused` with ``reason`` (rate_limited, not_ready,
-    too_large, no_such_shard, invalid, busy, commands_off, no_answer) and, where waiting helps, ``retry_after`` in seconds. After
-    no_answer it may have been sent.
+    No command waits for a limit or a session: it raises `CommandRefused` with ``reason`` (rate_limited, not_ready, too_large,
+    no_such_shard, invalid, busy, commands_off, no_answer) and, where waiting helps, ``retry_after`` in seconds. A command that
+    got no_answer may have been sent.
     """
 
     def __init__(
@@ -46,15 +47,14 @@ class Commands:
         timeout: float = TIMEOUT,
     ) -> None:
         check_address(address)
+        where = router or replay_address(address)
+        check_address(where)
+        loaded = None if keys is None else keys.load()
         self._timeout = timeout
-        self._keys = keys
+        self._has_keys = keys is not None
         self._context = zmq.Context()
-        try:
-            self._dealer = Dealer(self._context, router or replay_address(address), keys)
-        except BaseException:
-            self._context.term()
-            raise
-        self._waiter = Waiter([self._dealer.socket])
+        self._waiter = Waiter()
+        self._dealer = Dealer(self._context, where, loaded, self._waiter)
         self._turn = asyncio.Lock()
 
     async def presence(
@@ -89,22 +89,22 @@ class Commands:
         guild_id: int,
         *,
         query: str = "",
-        limit: int = 0,
+        limit: int | None = None,
         user_ids: Sequence[int] | None = None,
         presences: bool = False,
         nonce: str | None = None,
     ) -> str:
-        """Ask for members of a guild; returns the nonce once it is sent.
+        """Request members of a guild; return the nonce once the request is sent.
 
-        They come on the bus, as events GUILD_MEMBERS_CHUNK with this nonce; the one whose ``chunk_index`` is its ``chunk_count``
-        minus 1 is the last. A RATE_LIMITED with the nonce in its ``meta`` comes instead when Discord wants none yet. ``query``: a
-        prefix of names with at most ``limit`` of them, "" with 0: all; or at most 100 ``user_ids``. ``nonce``: of the bot's own,
-        at most 32 bytes, for one that listens before it asks.
+        The members come on the bus, as events GUILD_MEMBERS_CHUNK with this nonce; the one whose ``chunk_index`` is its
+        ``chunk_count`` minus 1 is the last. A RATE_LIMITED with the nonce in its ``meta`` comes instead when Discord refuses the
+        request for now. ``query``: a prefix of names, with at most ``limit`` of them (None: 100); "" with 0 or None: all. Or
+        at most 100 ``user_ids``. ``nonce``: chosen by the bot, at most 32 bytes, if it has to know it before the answer.
         """
         wanted: dict[str, Any] = {"presences": presences}
-        if user_ids is None:
-            wanted |= {"query": query, "limit": limit}
-        else:
+        if user_ids is None or query:  # both are refused by the control plane
+            wanted |= {"query": query, "limit": default_members_limit(query) if limit is None else limit}
+        if user_ids is not None:
             wanted["user_ids"] = [str(user_id) for user_id in user_ids]
         if nonce is not None:
             wanted["nonce"] = nonce
@@ -113,29 +113,35 @@ class Commands:
     async def send(
         self, command: str, d: Mapping[str, Any], *, shard: int | None = None, guild_id: int | None = None
     ) -> dict[str, Any]:
-        """Any command by its name, with the body ``d``; returns the fields of the answer."""
+        """Send any command by its name, with the body ``d``; return the fields of the answer."""
         target = {"shard": shard} if guild_id is None else {"guild_id": str(guild_id)}
         return await self.ask("command", command=command, d=d, **target)
 
     async def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        """Any request that is answered in one part; returns its fields. One at a time."""
+        """Send any request that is answered in one part; return its fields. One request runs at a time."""
         async with self._turn:
             try:
                 async with asyncio.timeout(self._timeout):
-                    answer = await self._answer(await self._sent(op, fields))
+                    answer = await self._answer(op, fields)
             except TimeoutError:
                 where = f"{self._dealer.address} within {self._timeout:g} s"
-                key = "" if self._keys is None else ", and is this client's key in its curve_clients"
+                key = ", and is this client's key in its curve_clients" if self._has_keys else ""
                 msg = f"no answer from {where}; does the control plane run, with replay on{key}?"
                 raise CommandRefused("no_answer", msg) from None
+            finally:
+                self._dealer.close()  # the next one gets a new connection, and a request that was not sent is dropped
         if not answer.get("ok"):
             reason = str(answer.get("error"))
-            raise CommandRefused(reason, str(answer.get("message") or reason), answer.get("retry_after"))
+            retry_after = answer.get("retry_after")
+            seconds = (
+                float(retry_after) if isinstance(retry_after, int | float) and 0 <= retry_after <= MAX_WAIT else None
+            )
+            raise CommandRefused(reason, str(answer.get("message") or reason), seconds)
         return answer
 
     async def aclose(self) -> None:
-        """Give the socket back. Idempotent."""
-        self._give_back()
+        """Close the socket. Idempotent."""
+        self._release()
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,22 +153,22 @@ class Commands:
 
     def __del__(self) -> None:
         if hasattr(self, "_waiter"):
-            self._give_back()
+            self._release()
 
-    async def _sent(self, op: str, fields: Mapping[str, Any]) -> bytes:
-        while (number := self._dealer.ask(op, **fields)) is None:  # noqa: ASYNC110  # ZeroMQ does not say when one may send
-            await asyncio.sleep(TRY_AGAIN)
-        return number
-
-    async def _answer(self, number: bytes) -> dict[str, Any]:
+    async def _answer(self, op: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        number = self._dealer.request(op, **fields)
         while True:
-            part = self._dealer.read()
+            try:
+                part = self._dealer.read()
+                if part is not None and part.id == number and not part.topic:
+                    return part.fields()
+            except ForeignAnswer as error:
+                msg = f"something else than Discorder's bus answers at {self._dealer.address}: {error}"
+                raise CommandRefused("no_answer", msg) from error
             if part is None:
                 await self._waiter.wait(None)
-            elif part.id == number and not part.topic:
-                return part.fields()
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         self._waiter.wake()
         self._waiter.close()
         self._dealer.close()

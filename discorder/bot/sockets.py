@@ -1,122 +1,211 @@
-"""A bot's sockets: connecting them, with CURVE where the bus asks for it, and waiting for news on a loop.
-
-What passes through them is not known here.
-"""
+"""Connects the sockets of a bot, with CURVE where the bus needs it, and waits for messages on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import zmq
 
 from discorder.curve import is_key, load_pair
 from discorder.errors import ConfigError
+from discorder.paths import DEFAULT_ADDRESS, resolve_endpoint
 from discorder.wire import MAX_PORT
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:6000"
+# A connection that dies without a FIN is noticed within HEARTBEAT_EVERY_MS + HEARTBEAT_TIMEOUT_MS, 12 s; then ZeroMQ connects
+# again. The next position, at most 10 s later, shows what was missed: together less than 30 s.
+HEARTBEAT_EVERY_MS = 4_000
+HEARTBEAT_TIMEOUT_MS = 8_000
+CONNECT_TIMEOUT_MS = 5_000  # the kernel's own takes two minutes where SYNs are dropped
+HANDSHAKE_MS = 5_000  # ZeroMQ's own is 30 s
 
 Socket = zmq.Socket[bytes]
+
+REST = 0.002  # seconds between two reads while events come faster than that; timers of the loop add up to 1 ms
+
+_EVENTS, _POLLIN = zmq.EVENTS, int(zmq.POLLIN)
 
 _TCP = re.compile(r"tcp://(\[[^\]]+\]|[^:/\[\]\s*]+):(\d{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
 class CurveKeys:
-    """What an encrypted bus asks for: its public key, and the bot's own key file, both made by ``discorder keygen``.
+    """Keys for an encrypted bus: its public key, and the bot's own key file, both made by ``discorder keygen``.
 
-    The bot's public key must stand in the bus's ``curve_clients``.
+    The ``curve_clients`` of the bus must list the bot's public key.
     """
 
     server_key: str
     secret_file: str | os.PathLike[str]
 
-    def apply(self, sock: Socket) -> None:
-        """Before it connects. Raises ValueError for keys that cannot be used."""
+    def load(self) -> LoadedKeys:
+        """Read the key file. Raises ValueError for keys that cannot be used."""
         if not is_key(self.server_key):
             msg = (
                 f"server_key is the bus's public key, 40 characters of Z85; this has {len(self.server_key)} characters"
             )
             raise ValueError(msg)
         try:
-            pair = load_pair(Path(self.secret_file), "secret_file")
+            pair = load_pair(self.secret_file, "secret_file")
         except ConfigError as error:
             raise ValueError(str(error)) from error
-        sock.set(zmq.CURVE_SERVERKEY, self.server_key.encode())
-        sock.set(zmq.CURVE_PUBLICKEY, pair.public)
-        sock.set(zmq.CURVE_SECRETKEY, pair.secret)
+        return LoadedKeys(self.server_key.encode(), pair.public, pair.secret)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedKeys:
+    """The contents of `CurveKeys`, read at the start: later connections do not depend on the file."""
+
+    server: bytes
+    public: bytes
+    secret: bytes = field(repr=False)
 
 
 def check_address(address: str) -> None:
-    """Raises ValueError for what cannot be connected to."""
+    """Raise ValueError for an address that is no endpoint."""
     match = _TCP.fullmatch(address)
     if (match is None or not 0 < int(match[2]) <= MAX_PORT) and not re.fullmatch(r"ipc://.+", address):
         msg = f"{address!r} is not an endpoint; allowed: tcp://HOST:PORT and ipc://PATH, such as {DEFAULT_ADDRESS!r}"
         raise ValueError(msg)
 
 
-def connect(sock: Socket, address: str, keys: CurveKeys | None) -> None:
-    """Connect in the background, again and again. Raises ValueError for an address or keys that cannot be used."""
+def connect(sock: Socket, address: str, keys: LoadedKeys | None) -> None:
+    """Connect in the background, and again after each loss. Raises ValueError for an address or keys that cannot be used."""
     check_address(address)
     sock.set(zmq.LINGER, 0)
     sock.set(zmq.IPV6, int("[" in address))
+    sock.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
+    sock.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    sock.set(zmq.HEARTBEAT_IVL, HEARTBEAT_EVERY_MS)
+    sock.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
     if keys is not None:
-        keys.apply(sock)
+        sock.set(zmq.CURVE_SERVERKEY, keys.server)
+        sock.set(zmq.CURVE_PUBLICKEY, keys.public)
+        sock.set(zmq.CURVE_SECRETKEY, keys.secret)
     try:
-        sock.connect(address)
+        sock.connect(resolve_endpoint(address))
     except zmq.ZMQError as error:
         msg = f"cannot connect to {address}: {error}"
         raise ValueError(msg) from error
 
 
 class Waiter:
-    """Waits for the sockets' file descriptors, which tell of news only once: so only after a read found nothing.
+    """Waits for messages on sockets. One task at a time.
 
-    One task at a time. The loop keeps no hold of it, so that what a bot dropped can go.
+    ZeroMQ signals a socket's descriptor only once for several messages: read each socket until it is empty before each wait.
+    The loop holds no reference to the waiter, so that a dropped bot can be collected.
     """
 
-    def __init__(self, sockets: Sequence[Socket]) -> None:
-        self._descriptors = [int(sock.get(zmq.FD)) for sock in sockets]
+    def __init__(self) -> None:
+        self._reference: weakref.ref[Waiter] = weakref.ref(self)
+        self._sockets: dict[int, Socket] = {}  # by descriptor
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._watches = False
+        self._may_rest = False
+        self._rests = False
+        self._found_at = -math.inf  # when the last wait began that followed a read
         self._future: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def wait(self, seconds: float | None) -> None:
-        """Return when there may be news, when woken, or after ``seconds``."""
+    def add(self, sock: Socket) -> None:
+        """Watch a socket."""
+        descriptor = int(sock.get(zmq.FD))
+        self._sockets[descriptor] = sock
+        if self._watches and self._loop is not None and not self._loop.is_closed():
+            self._loop.add_reader(descriptor, _on_readable, self._reference, descriptor)
+
+    def remove(self, sock: Socket) -> None:
+        """Stop watching a socket; call it before the socket is closed."""
+        descriptor = int(sock.get(zmq.FD))
+        self._sockets.pop(descriptor, None)
+        if self._watches and self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(descriptor)
+
+    async def wait(self, seconds: float | None, *, found: bool = False) -> None:
+        """Return when there may be a message, when woken, or after ``seconds``.
+
+        ``found``: whether something was read since the previous wait. While that is so, and waits follow each other within
+        `REST`, the sockets are not watched: a wait lasts that long, and then everything that came is read at once.
+        """
         loop = asyncio.get_running_loop()
-        if self._loop is None:
+        if self._loop is not loop:
+            self.close()
             self._loop = loop
-            reference: weakref.ref[Waiter] = weakref.ref(self)
-            for descriptor in self._descriptors:
-                loop.add_reader(descriptor, _wake, reference)
+            self._may_rest = not hasattr(loop, "moderate")  # a moderated loop rests by itself
+        now = loop.time()
+        if found and self._may_rest:
+            self._rests = self._rests or now - self._found_at < REST
+            self._found_at = now
+        else:
+            self._rests = False
+        if self._rests:
+            seconds = REST if seconds is None else min(REST, seconds)
+        if self._watches is self._rests:
+            self._watch(loop, not self._rests)
+        if seconds is not None:
+            self._set_timer(loop, now + seconds)
         self._future = loop.create_future()
-        timer = None if seconds is None else loop.call_later(seconds, self.wake)
         try:
             await self._future
         finally:
             self._future = None
-            if timer is not None:
-                timer.cancel()
 
     def wake(self) -> None:
         """End a wait."""
-        if self._future is None:
-            self.close()  # the bot is busy: it will look for itself
-        elif not self._future.done():
+        if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     def close(self) -> None:
-        """Watch no more, until the next wait."""
+        """Stop watching until the next wait."""
         loop, self._loop = self._loop, None
-        if loop is not None and not loop.is_closed():
-            for descriptor in self._descriptors:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        if self._watches and loop is not None and not loop.is_closed():
+            self._watch(loop, False)
+        self._watches = False
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, wanted: bool) -> None:
+        self._watches = wanted
+        for descriptor in self._sockets:
+            if wanted:
+                loop.add_reader(descriptor, _on_readable, self._reference, descriptor)
+            else:
                 loop.remove_reader(descriptor)
 
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        """Set a timer, unless an earlier one is set: a wake-up in vain now and then costs less than a new timer for each wait."""
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= at:
+                return
+            timer.cancel()
+        self._timer = loop.call_at(at, _on_timer, self._reference)
 
-def _wake(reference: weakref.ref[Waiter]) -> None:
+    def _check(self, descriptor: int) -> None:
+        """End a wait if there is a message. In any case the descriptor is not readable then until more come."""
+        if has_message(self._sockets[descriptor]):
+            self.wake()
+
+    def _expire(self) -> None:
+        self._timer = None
+        self.wake()
+
+
+def has_message(sock: Socket) -> bool:
+    """Return whether a message can be read."""
+    return bool(int(sock.get(_EVENTS)) & _POLLIN)
+
+
+def _on_readable(reference: weakref.ref[Waiter], descriptor: int) -> None:
     if (waiter := reference()) is not None:
-        waiter.wake()
+        waiter._check(descriptor)  # noqa: SLF001  # its own callback, which must not keep it alive
+
+
+def _on_timer(reference: weakref.ref[Waiter]) -> None:
+    if (waiter := reference()) is not None:
+        waiter._expire()  # noqa: SLF001  # as above

@@ -1,56 +1,53 @@
-"""A bot's end of the bus: typed events from a ZeroMQ endpoint, as an asynchronous iterator that says where it lacks some.
+"""Reads the events of a bus as an asynchronous iterator, with a `Gap` where some are lost.
 
-Imports only ``wire``, ZeroMQ, msgspec and its own parts: a bot needs nothing else of the control plane.
+Imports only ``wire``, ZeroMQ, msgspec and its own parts, so that a bot loads nothing of the control plane.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 import msgspec
 import zmq
 
-from discorder.bot.continuity import Continuity
-from discorder.bot.cursor import Cursor, FileCursor, dump, load
+from discorder.bot.bus import Bus
+from discorder.bot.cursor import Cursor, FileCursor
 from discorder.bot.dealer import Dealer
-from discorder.bot.places import GAP_RECORD, POSITION_RECORD, Gap, GapKind, Item, Saved, Shard
-from discorder.bot.replays import Flow, Replays
-from discorder.bot.sockets import DEFAULT_ADDRESS, CurveKeys, Waiter, check_address, connect
-from discorder.wire import ReceivedEvent, decode_document, replay_address
+from discorder.bot.gap_detector import GapDetector
+from discorder.bot.positions import Gap, GapKind, Item
+from discorder.bot.progress import Progress, close_cursor, open_cursor
+from discorder.bot.replays import ReplayClient, ShardItems
+from discorder.bot.sockets import CurveKeys, Waiter, check_address
+from discorder.paths import DEFAULT_ADDRESS
+from discorder.wire import ReceivedEvent, replay_address
 
 __all__ = ["CurveKeys", "Decoded", "FileCursor", "Gap", "GapKind", "Subscription", "subscribe"]
 
-RECEIVE_HWM = 10_000  # messages that wait in this process while the bot is busy
 READ_AT_ONCE = 256  # messages between two turns of the loop
-SAVE_EVERY = 1.0  # seconds between two writes of a cursor
 
 T = TypeVar("T")
 E = TypeVar("E", bound=ReceivedEvent)
-_DONTWAIT = int(zmq.DONTWAIT)
 
-logger = logging.getLogger(__name__)
-
-
-class Decoded(ReceivedEvent, Generic[T], frozen=True):
-    """An event whose ``data`` was decoded as `subscribe` was told: ``value``."""
-
-    value: T
-
-
+Addresses = str | Sequence[str]
 Types = str | Iterable[str] | None
 CursorOrPath = Cursor | str | os.PathLike[str] | None
 
 
+class Decoded(ReceivedEvent, Generic[T], frozen=True):
+    """An event with its ``data`` decoded as the ``decode`` of `subscribe` says: ``value``."""
+
+    value: T
+
+
 @overload
 def subscribe(
-    address: str = ...,
+    address: Addresses = ...,
     types: Types = ...,
     *,
     decode: None = None,
@@ -64,7 +61,7 @@ def subscribe(
 
 @overload
 def subscribe(
-    address: str = ...,
+    address: Addresses = ...,
     types: Types = ...,
     *,
     decode: type[T],
@@ -78,7 +75,7 @@ def subscribe(
 
 @overload
 def subscribe(
-    address: str = ...,
+    address: Addresses = ...,
     types: Types = ...,
     *,
     decode: Mapping[str, Any],
@@ -91,7 +88,7 @@ def subscribe(
 
 
 def subscribe(
-    address: str = DEFAULT_ADDRESS,
+    address: Addresses = DEFAULT_ADDRESS,
     types: Types = None,
     *,
     decode: Any = None,
@@ -112,32 +109,50 @@ def subscribe(
                 else:
                     print(event.json()["content"])
 
-    Each item is an event, once and in the order of its type, or a `Gap` where events are lost for good. What was lost on the way
-    is asked for again at ``replay`` (None: the port after that of ``address``, or its path + ``.replay``), and comes late.
-    ``live_only``: nothing is asked for; every hole is a `Gap`.
+    Each item is an event, once and in the order of its type, or a `Gap` where events are lost for good. Events that were lost on
+    the way are requested again at ``replay`` (None: the port after that of ``address``, or its path + ``.replay``), and come
+    late. ``live_only``: nothing is requested; all lost events become a `Gap`.
 
-    ``cursor``: a path, or an object with ``load`` and ``save``, that remembers how far the bot has come, so that its next start
-    goes on there. An item counts as dealt with when the bot asks for the next one, or calls `Subscription.commit`. It is written
-    once a second and at the end: after a crash what was dealt with in the last second comes again. ``start``: where to begin
-    without one, now or with the "oldest" event that the bus can repeat.
+    ``cursor``: a path, or an object with ``load`` and ``save``, that saves the position of the bot, so that its next start
+    continues there. An item counts as processed when the bot requests the next one, or calls `Subscription.commit`. The cursor is
+    written once a second, before the first item of a shard, and at the end: after a crash the items of the last second come
+    again. ``start``: where to begin without one, now or with the "oldest" event that the bus can repeat.
 
     ``decode``: a type such as a `msgspec.Struct` for every event, or a mapping from event names to types, which then are the
     default of ``types``; the items are `Decoded`. ``keys`` are for a bus with CURVE.
 
-    Nobody needs to listen at ``address`` yet: the connection is made, and made again, in the background. Raises ValueError for an
-    address that is no endpoint, keys that cannot be used and an empty ``types``; OSError for a cursor that cannot be read.
+    ``address`` may be a list: the buses of several control planes of one bot are read as one, as long as each shard is on one of
+    them. A folder, ``ipc://PATH/``, stands for all sockets in it, now and later.
+
+    The bus need not run yet: the connection is made, and made again, in the background. Raises ValueError for an
+    address that is no endpoint, keys that cannot be used and an empty ``types``; OSError for a cursor that cannot be read;
+    `CursorInUse` for a file that another subscription uses. A cursor that cannot be written is logged and written later.
     """
     if isinstance(decode, Mapping) and types is None:
         types = list(decode)
-    place = FileCursor(cursor) if isinstance(cursor, str | os.PathLike) else cursor
-    asks = None if live_only else replay or replay_address(_checked(address))
-    return Subscription(
-        _checked(address), _names(types), decode=decode, cursor=place, oldest=start == "oldest", replay=asks, keys=keys
-    )
+    store = FileCursor(cursor) if isinstance(cursor, str | os.PathLike) else cursor
+    names = _names(types)
+    if not isinstance(address, str) and not address:
+        msg = "address names no bus"
+        raise ValueError(msg)
+
+    def open_bus(one: str, part: Cursor | None) -> Subscription[Any]:
+        router = None if live_only else _checked(replay or replay_address(_checked(one)))
+        oldest = start == "oldest"
+        return Subscription(_checked(one), names, decode=decode, cursor=part, oldest=oldest, replay=router, keys=keys)
+
+    from discorder.bot.merged import MergedSubscription, folder_of  # noqa: PLC0415  # it builds on this module
+
+    if isinstance(address, str) and folder_of(address) is None:
+        return open_bus(address, store)
+    if replay is not None:
+        msg = "replay is the address of one bus; leave it out to read several"
+        raise ValueError(msg)
+    return MergedSubscription([address] if isinstance(address, str) else address, names, open_bus, store)
 
 
 class Subscription(Generic[E]):
-    """Made by `subscribe`. Iterate on one loop, one task at a time; `aclose` ends the iteration."""
+    """An iterator that `subscribe` returns. Iterate on one loop, in one task at a time; `aclose` ends the iteration."""
 
     def __init__(
         self,
@@ -153,62 +168,58 @@ class Subscription(Generic[E]):
         self.address = address
         self.types = types
         self._decoders = None if decode is None else _Decoders(decode)
-        self._cursor = cursor
-        self._continuity = Continuity(types, replay=replay is not None, saved=_load(cursor), from_oldest=oldest)
-        self._flows: deque[Flow] = deque()  # the first is gone through to its end before the next
-        self._in_hand: tuple[Shard, Saved | None] | None = None  # of the item that the bot has: its shard before it
-        self._written = b""
-        self._save_at = time.monotonic()
+        loaded = None if keys is None else keys.load()
+        self._pending: deque[ShardItems] = deque()  # the first is iterated to its end before the next
         self._steps = 0
         self._found_nothing = False
+        self._waiter = Waiter()
+        self._cursor = cursor
+        saved = None if cursor is None else open_cursor(cursor)
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._replays: Replays | None = None
         try:
-            self._connect(keys)
-            if replay is not None:
-                dealer = Dealer(self._context, replay, keys)
-                self._replays = Replays(dealer, self._continuity, census_wanted=oldest or cursor is not None)
+            self._bus = Bus(self._context, address, types, loaded, self._waiter)
         except BaseException:
-            self._give_back()
+            self._release()
             raise
-        sockets = [self._socket] if self._replays is None else [self._socket, self._replays.dealer.socket]
-        self._waiter = Waiter(sockets)
+        self._detector = GapDetector(types, replay=replay is not None, saved=saved, from_oldest=oldest)
+        self._progress = None if cursor is None else Progress(cursor, self._detector)
+        self._replays: ReplayClient | None = None
+        if replay is not None:
+            dealer = Dealer(self._context, replay, loaded, self._waiter)
+            self._replays = ReplayClient(dealer, self._detector, needs_shards=oldest or cursor is not None)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> E | Gap:
-        """The next item; the one before counts as dealt with.
+        """Return the next item; the previous one counts as processed.
 
-        Raises ValueError for a message that is no event: then something else publishes at the address; `msgspec.ValidationError`
-        for data that does not fit ``decode``. The iteration may go on after both. OSError: the cursor cannot be written.
+        Raises ValueError for a message that is no event, from another program at the address; `msgspec.ValidationError`
+        for data that does not fit ``decode``. The iteration may continue after both.
         """
-        self._in_hand = None
-        while not self._socket.closed:
-            self._save_if_due()
+        progress = self._progress
+        if progress is not None:
+            progress.finish()
+        while self._bus.is_open:
+            if progress is not None and time.monotonic() >= progress.due:
+                progress.save_or_log()
             if self._steps >= READ_AT_ONCE:
                 self._steps = 0
                 await asyncio.sleep(0)  # a flood must not keep the bot's other tasks from running
-            while self._flows:
-                shard, items = self._flows[0]
-                before = self._place(shard)
-                item = next(items, None)
-                if item is not None:
-                    self._in_hand = (shard, before)
-                    return self._handed(item)
-                self._flows.popleft()
-            event = self._step()
-            if event is not None:
-                return self._handed(event)
-            if self._found_nothing:
-                await self._waiter.wait(self._due())
+            item = self._next_pending() if self._pending else self._step()
+            if item is not None:
+                return item if self._decoders is None else self._decoded(item, self._decoders)  # type: ignore[return-value]
+            if self._found_nothing and not self._pending:
+                found, self._steps = self._steps > 1, 0
+                if found or not self._reconnected():
+                    await self._waiter.wait(self._due(found=found), found=found)
         raise StopAsyncIteration
 
     async def commit(self) -> None:
-        """Count the item that the bot has as dealt with, and write the cursor now."""
-        self._in_hand = None
-        self._save()
+        """Count the current item as processed, and write the cursor now. Raises OSError when it cannot be written."""
+        if self._progress is not None:
+            self._progress.finish()
+            self._progress.save()
 
     async def __aenter__(self) -> Self:
         return self
@@ -219,160 +230,108 @@ class Subscription(Generic[E]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Write the cursor, unsubscribe and give the sockets back; an iteration that waits ends. Idempotent.
+        """Write the cursor and close the sockets; an iteration that waits ends. Idempotent.
 
-        The item that the bot has does not count as dealt with, unless `commit` said so: it may have failed.
+        The current item counts as processed only after `commit`: the bot may have failed on it.
         """
-        if self._socket.closed:
+        if not self._bus.is_open:
             return
         try:
-            self._save()
+            if self._progress is not None:
+                self._progress.save_or_log()
         finally:
-            self._give_back()
+            self._release()
             self._waiter.wake()
 
     def __del__(self) -> None:
-        # A bot that just breaks out of its loop leaves nothing behind.
-        if hasattr(self, "_socket"):
-            self._give_back()
-
-    def _connect(self, keys: CurveKeys | None) -> None:
-        self._socket.set(zmq.RCVHWM, RECEIVE_HWM)
-        for topic in ("",) if self.types is None else sorted({*self.types, GAP_RECORD, POSITION_RECORD}):
-            self._socket.subscribe(topic)
-        connect(self._socket, self.address, keys)
+        # for a bot that breaks out of its loop
+        if hasattr(self, "_context"):
+            self._release()
 
     # ---------------------------------------------------------------- one step
 
-    def _step(self) -> ReceivedEvent | None:
-        """Take in a part of a replay and a message of the bus, if there are any, into ``_flows``.
+    def _next_pending(self) -> Item | None:
+        while self._pending:
+            shard, items = self._pending[0]
+            before = None if self._progress is None else self._detector.position(shard)
+            item = next(items, None)
+            if item is not None:
+                if self._progress is not None:
+                    self._progress.deliver(shard, before)
+                return item
+            self._pending.popleft()
+        return None
 
-        A message that is to be handed on as it is, which is what nearly all are, is returned instead.
+    def _step(self) -> ReceivedEvent | None:
+        """Read a part of a replay and a message of the bus, if there are any, into ``_pending``.
+
+        Return a message instead that is to be delivered as it is, as most are.
         """
         self._steps += 1
         self._found_nothing = True
         replays = self._replays
         if replays is not None and not replays.idle:
-            self._tend(replays)
-        event = self._receive()
+            self._advance(replays)
+        event = self._bus.receive()
         if event is None:
             return None
         self._found_nothing = False
-        before = self._place(event.shard)
-        if not self._flows and self._continuity.accept(event):
-            self._in_hand = (event.shard, before)
+        self._bus.received_at = time.monotonic()
+        progress = self._progress
+        before = None if progress is None else self._detector.position(event.shard)
+        if not self._pending and self._detector.accept(event):
+            if progress is not None:
+                progress.deliver(event.shard, before)
             return event
-        self._flows.append((event.shard, self._continuity.live(event)))
+        self._pending.append((event.shard, self._detector.receive(event)))
         return None
 
-    def _tend(self, replays: Replays) -> None:
+    def _advance(self, replays: ReplayClient) -> None:
         now = time.monotonic()
-        flows = replays.read(now)
-        if flows is None:  # only now is it certain that an answer did not come
-            flows = replays.tend(now)
-            self._found_nothing = not flows and not replays.sent  # sending may have swallowed the news of an answer
+        replays.bus_active_at = max(replays.bus_active_at, self._bus.received_at or replays.bus_active_at)
+        items = replays.read(now)
+        if items is None:  # only now it is certain that no answer has come
+            items = replays.advance(now)
+            self._found_nothing = not items and not replays.sent  # to send may have consumed the signal of an answer
         else:
             self._found_nothing = False
-        self._flows.extend(flows)
+        self._pending.extend(items)
 
-    def _receive(self) -> ReceivedEvent | None:
-        """The next message that concerns this subscription; topics match by prefix, so others come too."""
-        while True:
-            try:
-                topic, *frames = self._socket.recv_multipart(_DONTWAIT)
-            except zmq.Again:
-                return None
-            try:
-                (document,) = frames
-                name = topic.decode()
-                if self.types is None or name in self.types or name in {GAP_RECORD, POSITION_RECORD}:
-                    return decode_document(document)
-            except ValueError as error:
-                msg = f"{self.address} carries something else than Discorder's events: {error}"
-                raise ValueError(msg) from error
+    def _reconnected(self) -> bool:
+        """Connect again, and request what was missed, when the bus has been silent for too long."""
+        reconnected = self._bus.reconnect_if_silent(time.monotonic())
+        if reconnected:
+            self._detector.request_all()
+        return reconnected
 
-    def _handed(self, item: Item) -> E | Gap:
-        if self._decoders is None or isinstance(item, Gap):
-            return item  # type: ignore[return-value]  # without decoders E is ReceivedEvent
-        return self._decoders.decoded(item)  # type: ignore[return-value]  # with them it is Decoded
+    def _decoded(self, item: Item, decoders: _Decoders) -> Decoded[Any] | Gap:
+        return item if isinstance(item, Gap) else decoders.decoded(item)
 
-    def _due(self) -> float | None:
-        """Seconds until something is to be done without any news."""
+    def _due(self, *, found: bool) -> float | None:
+        """Return the seconds until something is due without a message. ``found``: one came just now."""
+        if found and self._progress is None and (self._replays is None or self._replays.idle):
+            return self._bus.silence_timeout
+        now = time.monotonic()
         times = []
-        if self._replays is not None and (due := self._replays.due(time.monotonic())) is not None:
+        if self._replays is not None and (due := self._replays.due(now)) is not None:
             times.append(due)
-        if self._cursor is not None:
-            times.append(max(0.0, self._save_at - time.monotonic()))
-        return min(times, default=None)
-
-    # ---------------------------------------------------------------- the cursor
-
-    def _place(self, shard: Shard) -> Saved | None:
-        return None if self._cursor is None else self._continuity.place(shard)
-
-    def _save_if_due(self) -> None:
-        if self._cursor is not None and time.monotonic() >= self._save_at:
-            self._save()
-
-    def _save(self) -> None:
-        """Write the cursor, if it has moved, as it was before the item that the bot still has."""
-        if self._cursor is None:
-            return
-        self._save_at = time.monotonic() + SAVE_EVERY
-        state = self._state()
-        if state != self._written:
-            self._cursor.save(state)
-            self._written = state
-
-    def _state(self) -> bytes:
-        places = {shard: self._continuity.place(shard) for shard in self._continuity.shards}
-        if self._in_hand is not None:
-            places[self._in_hand[0]] = self._in_hand[1]
-        return dump(tuple(place for place in places.values() if place is not None))
+        if self._progress is not None:
+            times.append(self._progress.due - now)
+        if (deadline := self._bus.deadline()) is not None:
+            times.append(deadline - now)
+        return max(0.0, min(times)) if times else None
 
     # ---------------------------------------------------------------- the end
 
-    def _give_back(self) -> None:
-        if hasattr(self, "_waiter"):
-            self._waiter.close()
-        self._socket.close(linger=0)
-        if self._replays is not None:
+    def _release(self) -> None:
+        self._waiter.close()
+        if hasattr(self, "_bus"):
+            self._bus.close()
+        if hasattr(self, "_replays") and self._replays is not None:
             self._replays.dealer.close()
         self._context.term()
-
-
-class _Decoders:
-    """What becomes of ``data``; of an event that none is named for, plain dicts and lists."""
-
-    def __init__(self, decode: Any) -> None:
-        self._of: dict[str, msgspec.json.Decoder[Any]] = {}
-        self._others: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
-        if isinstance(decode, Mapping):
-            self._of = {name: msgspec.json.Decoder(into) for name, into in decode.items()}
-        else:
-            self._others = msgspec.json.Decoder(decode)
-
-    def decoded(self, event: ReceivedEvent) -> Decoded[Any]:
-        try:
-            value = self._of.get(event.type, self._others).decode(event.raw)
-        except msgspec.ValidationError as error:
-            msg = f"{event.type} seq {event.seq} of shard {event.shard[0]}: {error}"
-            raise msgspec.ValidationError(msg) from error
-        return Decoded(
-            event.type, event.shard, event.seq, event.prev, event.session, event.timestamp, event.raw, value=value
-        )
-
-
-def _load(cursor: Cursor | None) -> tuple[Saved, ...] | None:
-    """What the cursor keeps; None without one, and before it is saved for the first time."""
-    state = None if cursor is None else cursor.load()
-    if state is None:
-        return None
-    try:
-        return load(state)
-    except ValueError as error:
-        logger.warning("The cursor cannot be read, so this starts at the oldest event that there is: %s", error)
-        return ()
+        if self._cursor is not None:
+            close_cursor(self._cursor)
 
 
 def _checked(address: str) -> str:
@@ -388,3 +347,26 @@ def _names(types: Types) -> frozenset[str] | None:
         msg = "types names no event; leave it out to get all of them"
         raise ValueError(msg)
     return names
+
+
+class _Decoders:
+    """One decoder for each name; events of other names become plain dicts and lists."""
+
+    def __init__(self, decode: Any) -> None:
+        self._of: dict[str, msgspec.json.Decoder[Any]] = {}
+        self._others: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+        if isinstance(decode, Mapping):
+            self._of = {name: msgspec.json.Decoder(into) for name, into in decode.items()}
+        else:
+            self._others = msgspec.json.Decoder(decode)
+
+    def decoded(self, event: ReceivedEvent) -> Decoded[Any]:
+        """Decode one event. Raises `msgspec.ValidationError` for data that does not fit."""
+        try:
+            value = self._of.get(event.type, self._others).decode(event.raw)
+        except msgspec.ValidationError as error:
+            msg = f"{event.type} seq {event.seq} of shard {event.shard[0]}: {error}"
+            raise msgspec.ValidationError(msg) from error
+        return Decoded(
+            event.type, event.shard, event.seq, event.prev, event.session, event.timestamp, event.raw, value=value
+        )

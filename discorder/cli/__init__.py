@@ -1,19 +1,53 @@
-"""The command `discorder`: each command in a module of its own, errors turned into one line and an exit code here."""
+"""The command `discorder`: start it, and handle interrupts until it has an exit code."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType, TracebackType
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main() -> None:
-    """Run the command line. A `DiscorderError` becomes one line on stderr and its exit code (a contract, see the README)."""
-    from discorder.cli.app import app  # noqa: PLC0415  # typer and rich are for the command line only
-    from discorder.errors import DiscorderError  # noqa: PLC0415
+    """Run the command line. Every error becomes one line on stderr and an exit code (a contract, see the README)."""
+    sys.excepthook, sys.unraisablehook = _quiet_hook, _quiet_unraisable
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else it is ignored, as for a job in the background
+        signal.signal(signal.SIGINT, _leave_at_once)  # nothing runs yet that needs a graceful stop
+    if sys.argv[1:2] == ["serve"]:  # the other commands end when their terminal does
+        signal.signal(signal.SIGHUP, _survive)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # `serve --processes` blocks it for its children
+    from discorder.runtime.time_zone import require_usable_time_zone  # noqa: PLC0415  # as below
+
+    if (warning := require_usable_time_zone()) is not None:  # before the log is imported, which reads the clock
+        sys.stderr.write(f"discorder: {warning}\n")
+    from discorder.cli.outcome import run  # noqa: PLC0415  # loads typer
 
     try:
-        app(prog_name="discorder")
-    except DiscorderError as error:
-        sys.stderr.write(f"discorder: {error}\n")
-        sys.exit(error.exit_code)
+        signal.signal(signal.SIGINT, before)
+        code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.exit(130)  # 128 + SIGINT: interrupted before there was anything to stop gracefully
+        code = INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing may interrupt the interpreter's own end
+    sys.exit(code)
+
+
+def _leave_at_once(_number: int, _frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)
+
+
+def _survive(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: there is nothing to reload yet. Not SIG_IGN, which a child would inherit."""
+
+
+def _quiet_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show no traceback of a second or third Ctrl-C."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _quiet_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)

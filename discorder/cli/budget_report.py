@@ -1,4 +1,4 @@
-"""What `discorder budget` finds out, and how it is shown. Must not: write to the store, or show a token."""
+"""Collect the identify budget for `discorder budget`, and format it. Never writes to the store, never shows a token."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
+from discorder.cli.wording import counted, moment, span
 from discorder.clock import SystemClock
-from discorder.config import Config
+from discorder.config import Config, Gateway
+from discorder.daemon_thread import in_daemon_thread
 from discorder.errors import AuthenticationFailed, DiscorderError, GatewayUnreachable, StoreUnavailable
-from discorder.plane.assembly import configured_layout
-from discorder.plane.keeping import Layout, start_limit
+from discorder.plane.session_persistence import Layout, start_limit
+from discorder.plane.shard_factory import configured_layout
 from discorder.rest import BotClient, GatewayInfo
 from discorder.sessions import (
     SPACING,
-    Book,
     Budget,
     ColdStart,
+    Ledger,
     Reading,
     Refusal,
     StoredSession,
@@ -33,12 +35,12 @@ from discorder.sessions import (
     token_key,
 )
 
-ASK_WITHIN = 10.0  # seconds for Discord's answer
+ANSWER_SECONDS = 10.0  # seconds for Discord's answer
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything that was found.
+    """The result of `survey`.
 
     ``path`` is None for a store in memory, ``discord`` without an answer. ``known`` is the budget by the store alone, None
     before its first look-up; ``budget`` takes Discord's answer in. ``to_identify``: shards without a session to resume.
@@ -56,36 +58,39 @@ class Survey:
     notes: tuple[str, ...]
 
     def sentences(self) -> Iterator[str]:
-        """The conclusions, for people."""
+        """Yield the conclusions as sentences."""
         cold, (ids, count) = self.cold, self.layout
-        which = _count(count, "shard") if len(ids) == count else f"{len(ids)} of {count} shards"
+        which = counted(count, "shard") if len(ids) == count else f"{len(ids)} of {count} shards"
         pace = (
             "at once" if cold.rounds <= 1 else f"in {cold.rounds} rounds of {SPACING:g} s, {cold.seconds:.0f} s in all"
         )
-        yield f"A cold start now ({which}) costs {_count(cold.identifies, 'IDENTIFY')}, {pace}."
+        yield f"A cold start now ({which}) costs {counted(cold.identifies, 'IDENTIFY')}, {pace}."
         if isinstance(cold.answer, Refusal):
-            until = _moment(cold.answer.until, self.at)
+            until = moment(cold.answer.until, self.at)
             yield f"The ledger would pay for {cold.paid} of them and park the rest until {until}: {cold.answer.reason}."
         resumable = cold.identifies - len(self.to_identify)
         if resumable:
-            left = _count(len(self.to_identify), "IDENTIFY")
-            yield f"With the stored sessions {_count(resumable, 'shard')} would be resumed: {left} then."
+            left = counted(len(self.to_identify), "IDENTIFY")
+            yield f"With the stored sessions {counted(resumable, 'shard')} would be resumed: {left} then."
         if self.budget.foreign:
-            spent = _count(self.budget.foreign, "IDENTIFY")
+            spent = counted(self.budget.foreign, "IDENTIFY")
             yield f"Another process uses this token: {spent} since the last look-up were not paid for from this store."
         yield from self.notes
 
 
 async def survey(config: Config, token: str) -> Survey:
-    """Read the store and ask Discord. Raises AuthenticationFailed, and GatewayUnreachable when neither knows a budget."""
+    """Read the store and request Discord's numbers.
+
+    Raises AuthenticationFailed, and GatewayUnreachable if neither has a budget.
+    """
     clock, bot, notes = SystemClock(), bot_key(token), list[str]()
     path = store_path(config.session.store, bot)
-    reading = _read(path, bot, notes)
+    reading = await in_daemon_thread(lambda: _read(path, bot, notes), "read-store")
     asked_at = clock.now().timestamp()
-    info = await _ask(token, config.gateway.api, notes)
+    info = await _ask(token, config.gateway, notes)
     at = clock.now()
     now = at.timestamp()
-    stored = reading.book.ledger.tidied(now)
+    stored = reading.ledger.tidied(now)
     ledger = stored if info is None else stored.reconciled(start_limit(info), at=asked_at, now=now)
     if ledger.look_up is None:
         msg = "there is no identify budget to show: " + " ".join(notes)
@@ -107,7 +112,7 @@ async def survey(config: Config, token: str) -> Survey:
 
 
 def _read(path: Path | None, bot: str, notes: list[str]) -> Reading:
-    nothing = Reading((), Book())
+    nothing = Reading((), Ledger())
     if path is None:
         notes.append('Sessions and ledger are kept in memory only (session.store = ""): nothing outlives the process.')
         return nothing
@@ -118,21 +123,22 @@ def _read(path: Path | None, bot: str, notes: list[str]) -> Reading:
         return nothing
 
 
-async def _ask(token: str, api: str, notes: list[str]) -> GatewayInfo | None:
+async def _ask(token: str, gateway: Gateway, notes: list[str]) -> GatewayInfo | None:
     try:
-        async with asyncio.timeout(ASK_WITHIN), BotClient(token, api=api) as client:
-            return await client.gateway_bot(tries=1)
+        client = BotClient(token, api=gateway.api, proxy=gateway.proxy, trust_env=gateway.trust_env)
+        async with asyncio.timeout(ANSWER_SECONDS), client:
+            return await client.gateway_bot(tries=1, waits=False)
     except AuthenticationFailed:
         raise
     except TimeoutError:
-        notes.append(f"Discord did not answer within {ASK_WITHIN:g} s.")
+        notes.append(f"Discord did not answer within {ANSWER_SECONDS:g} s.")
     except DiscorderError as error:
         notes.append(f"Discord could not be asked: {error}.")
     return None
 
 
 def _layout(config: Config, info: GatewayInfo | None, sessions: Sequence[StoredSession], notes: list[str]) -> Layout:
-    """As configured; else as Discord says, as the newest stored session has it, or one."""
+    """Return the configured layout; otherwise Discord's, that of the newest stored session, or one shard."""
     configured = configured_layout(config)
     if configured is not None:
         return configured
@@ -151,7 +157,7 @@ def _layout(config: Config, info: GatewayInfo | None, sessions: Sequence[StoredS
 
 
 def as_table(found: Survey) -> Table:
-    """What Discord says beside what this store knows."""
+    """Return a table of Discord's numbers beside those of the store."""
     table = Table(title=f"Identify budget of bot {found.bot}", title_justify="left")
     table.add_column("")
     table.add_column("Discord says", justify="right")
@@ -174,7 +180,7 @@ def as_table(found: Survey) -> Table:
 
 
 def as_document(found: Survey) -> dict[str, Any]:
-    """The same for machines: plain JSON values, times in RFC 3339."""
+    """Return the result as plain JSON values, times in RFC 3339."""
     ids, count = found.layout
     cold, refusal = found.cold, found.cold.answer if isinstance(found.cold.answer, Refusal) else None
     document = {
@@ -215,29 +221,14 @@ def _cell(value: object) -> str:
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _moment(moment: datetime, now: datetime) -> str:
-    """``2026-11-26 06:12 UTC (in 3 h 5 min)``."""
-    return f"{moment:%Y-%m-%d %H:%M} UTC (in {_span((moment - now).total_seconds())})"
-
-
 def _until(budget: Budget, now: datetime) -> str:
-    """When the window ends; Discord opens one with the first IDENTIFY (gateway-protocol.md §1)."""
+    """Return when the window ends. Discord opens one with the first IDENTIFY (docs/protocol.md#connection)."""
     seconds = (budget.reset_at - now).total_seconds()
-    return f"in {_span(seconds)}" if seconds > 0 else "no window open"
+    return f"in {span(seconds)}" if seconds > 0 else "no window open"
 
 
 def _age(now: datetime, moment: datetime) -> str:
-    return f"{_span((now - moment).total_seconds())} ago"
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{span((now - moment).total_seconds())} ago"
 
 
 def _sentence(text: str) -> str:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
-import msgspec
 import typer
 
-from discorder.bot.commands import Commands
-from discorder.bot.sockets import DEFAULT_ADDRESS
-from discorder.cli.bus import SecretFile, ServerKey, keys_of
+from discorder.cli.options import Group, SecretFile, ServerKey, load_keys
+from discorder.paths import DEFAULT_ADDRESS
+
+if TYPE_CHECKING:
+    from discorder.bot.commands import Commands
+    from discorder.bot.sockets import CurveKeys
 
 T = TypeVar("T")
 Shard = Annotated[int | None, typer.Option(help="Only this shard.")]
 Guild = Annotated[int, typer.Argument(help="A guild's id.")]
 
-send = typer.Typer(no_args_is_help=True)
+
+class Bus(NamedTuple):
+    """The bus of a command: how to connect to it, where it is, and the keys."""
+
+    connect: Callable[[], Commands]
+    address: str
+    keys: CurveKeys | None
 
 
-@send.callback()
+app = typer.Typer(cls=Group, no_args_is_help=True)
+
+
+@app.callback()
 def bus(
     context: typer.Context,
     address: Annotated[
@@ -31,36 +41,41 @@ def bus(
 ) -> None:
     """Send a command to the gateway through the control plane that runs, as a bot in another process does.
 
-    Exits with 1 and the reason when it is refused; nothing waits for room in Discord's limits.
+    Exits with 1 and the reason if the command is refused. A command beyond Discord's rate limit is refused, not delayed.
     """
-    keys = keys_of(server_key, secret_file)
-    context.obj = lambda: Commands(address, keys=keys)
+    from discorder.bot.commands import Commands
+
+    keys = load_keys(server_key, secret_file)
+    context.obj = Bus(lambda: Commands(address, keys=keys), address, keys)
 
 
-@send.command("presence")
+@app.command("presence")
 def presence(
     context: typer.Context,
     status: Annotated[str, typer.Argument(help="online, dnd, idle, invisible or offline.")] = "online",
     text: Annotated[str, typer.Option(help="A custom status text.")] = "",
     shard: Shard = None,
 ) -> None:
-    """Set the bot's status, on every shard unless --shard names one."""
+    """Set the bot's status on every shard, or on one with --shard."""
     activities = [{"name": "Custom Status", "type": 4, "state": text}] if text else []
     _run(context, lambda commands: commands.presence(status=status, activities=activities, shard=shard))
 
 
-@send.command("members")
+@app.command("members")
 def members(
     context: typer.Context,
     guild_id: Guild,
     query: Annotated[str, typer.Option(help="A prefix of user names.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, help="The largest number of members. Default: 100 with a query, otherwise 0: all."),
+    ] = None,
 ) -> None:
-    """Ask for members of a guild; they come on the bus as GUILD_MEMBERS_CHUNK with the nonce that this prints."""
+    """Request members of a guild. They are published as GUILD_MEMBERS_CHUNK with the nonce that this prints."""
     typer.echo(_run(context, lambda commands: commands.members(guild_id, query=query, limit=limit)))
 
 
-@send.command("voice-state")
+@app.command("voice-state")
 def voice_state(
     context: typer.Context,
     guild_id: Guild,
@@ -72,7 +87,7 @@ def voice_state(
     _run(context, lambda c: c.voice_state(guild_id, channel_id, self_mute=self_mute, self_deaf=self_deaf))
 
 
-@send.command("command")
+@app.command("command")
 def command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="presence, members, voice_state, soundboard_sounds or channel_info.")],
@@ -80,6 +95,8 @@ def command(
     shard: Shard = None,
 ) -> None:
     """Send any command, with its body as JSON."""
+    import msgspec
+
     try:
         d: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
     except ValueError as error:
@@ -89,12 +106,24 @@ def command(
 
 
 def _run(context: typer.Context, work: Callable[[Commands], Awaitable[T]]) -> T:
+    import asyncio
+
+    from discorder.cli.bus_hint import hint
+    from discorder.wire import replay_address
+
+    bus: Bus = context.obj
+
     async def run() -> T:
         try:
-            commands: Commands = context.obj()
+            commands = bus.connect()
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
-        async with commands:
-            return await work(commands)
+        hinting = asyncio.create_task(hint([replay_address(bus.address)], bus.keys))
+        try:
+            async with commands:
+                return await work(commands)
+        finally:
+            hinting.cancel()
+            await asyncio.gather(hinting, return_exceptions=True)
 
     return asyncio.run(run())

@@ -1,26 +1,27 @@
-"""The configuration: loaded, checked, explained; and the bot token, which never stands in it.
+"""Load and check the configuration, and read the bot token, which is never part of it.
 
-`load_config` reads one TOML file and the ``--set`` overrides and returns a `Config` in which every value is valid, or raises
-one `ConfigError` that lists all that is wrong. It opens nothing but that file: what a value names is opened by its user.
-The keys: schema.py. TOML and overrides: source.py. The text of ``check-config``: report.py.
+`load_config` reads one TOML file and the ``--set`` overrides, and returns a valid `Config` or raises one `ConfigError` that
+lists every problem. Keys: schema.py. TOML and overrides: source.py. Output of ``check-config``: report.py.
 """
 
 from __future__ import annotations
 
+import codecs
+import errno
 import importlib.resources
 import logging
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import msgspec
 
+from discorder.config.http import AUTO, Http, contradictions
 from discorder.config.report import describe
 from discorder.config.schema import (
-    TOKEN_VARIABLE,
     TOP_LEVEL,
     Compress,
     Config,
@@ -38,13 +39,16 @@ from discorder.config.schema import (
 )
 from discorder.config.source import Source, read_source
 from discorder.errors import ConfigError, TokenMissing
+from discorder.paths import IPC, FileUse, find_clash, is_open_to_others, read_small_file, resolve_endpoint, resolve_path
 from discorder.publishers import registry
-from discorder.redaction import Redactor
+from discorder.redaction import TOKEN_VARIABLE, Redactor
+from discorder.transport.address import UNENCRYPTED, keeps_token_private
 
 __all__ = [
     "Compress",
     "Config",
     "Gateway",
+    "Http",
     "Log",
     "LogFormat",
     "LogLevel",
@@ -53,19 +57,25 @@ __all__ = [
     "describe",
     "load_config",
     "read_token",
+    "refuse_shared_files",
     "sample_config",
 ]
 
-MAX_TOKEN_BYTES = 4096  # of a token file; Discord's tokens have about 72
+STORE_FILES = ("-wal", "-shm", "-journal", ".locks", ".operator-token")  # endings of the files beside a session store
+MAX_TOKEN_BYTES = 4096  # of a token or its file; Discord's tokens have about 72
 
 _log = logging.getLogger(__name__)
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in ``path`` (None: the defaults), with ``KEY=VALUE`` overrides applied in order.
+def load_config(
+    path: str | os.PathLike[str] | None, overrides: Sequence[str] = (), *, publishers: bool = True
+) -> Config:
+    """Return the configuration in ``path`` (None: the defaults), with ``KEY=VALUE`` overrides applied in order.
 
-    Raises `ConfigError`, which for each problem names the key, the file or ``--set``, the value and what is allowed.
+    ``publishers``: False leaves those tables out, unchecked: loading publishers takes time, and some may be installed elsewhere.
+
+    Raises `ConfigError`, which for each problem names the key, the file or ``--set``, the value and the allowed values.
     """
     source = read_source(path, overrides)
     problems: list[tuple[str, str]] = []
@@ -79,17 +89,24 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = 
         gateway=_section("gateway", Gateway, source, report),
         log=_section("log", Log, source, report),
         session=_section("session", Session, source, report),
-        publishers=_publishers(source.tree.get("publishers"), report),
+        http=_section("http", Http, source, report),
+        http_bind_set=source.sets("http", "bind"),
+        publishers=_publishers(source.tree.get("publishers"), report) if publishers else {},
     )
+    if not config.gateway.insecure_api and not keeps_token_private(config.gateway.api):
+        report("gateway.api", f"{show(config.gateway.api)} {UNENCRYPTED}")
+    for key, text in contradictions(config.http):
+        report(key, text)
     if problems:
         raise ConfigError(_explain(problems, source))
+    refuse_shared_files(config, [FileUse("the configuration file", Path(path))] if path is not None else [])
     return config
 
 
 def read_token(config: Config, environ: Mapping[str, str] = os.environ) -> str:
-    """The bot token: ``DISCORD_BOT_TOKEN``, or else what stands in ``gateway.token_file``.
+    """Return the bot token from ``DISCORD_BOT_TOKEN``, or else from ``gateway.token_file``.
 
-    Raises `TokenMissing` when neither gives one, `ConfigError` when the file is unreadable or holds something else.
+    Raises `TokenMissing` when neither is set, `ConfigError` when the file is unreadable or contains no token.
     """
     token = environ.get(TOKEN_VARIABLE, "").strip()
     origin = TOKEN_VARIABLE
@@ -105,14 +122,44 @@ def read_token(config: Config, environ: Mapping[str, str] = os.environ) -> str:
     if token.startswith(("Bot ", "Bearer ")):
         msg = f"{origin}: write the token alone, without the word in front of it"
         raise ConfigError(msg)
+    if len(token) > MAX_TOKEN_BYTES:
+        msg = f"{origin}: not a bot token: it has {len(token)} characters; write the token alone"
+        raise ConfigError(msg)
     if not token.isascii() or not token.isprintable() or any(sign in token for sign in " \"'`"):
         msg = f"{origin}: not a bot token: it holds quotes, spaces or letters outside ASCII; write the token alone"
         raise ConfigError(msg)
     return token
 
 
+def refuse_shared_files(config: Config, more: Iterable[FileUse] = ()) -> None:
+    """Raise ConfigError if two keys name one file, over links too, or if a path cannot be used.
+
+    ``more``: files that the command line names.
+    """
+    uses = [use for use in (*more, *_uses(config)) if not _is_device(use)]
+    clash = find_clash(uses)
+    if clash is not None:
+        one, other, path = clash
+        msg = f"{one} and {other} name the same file, {path}; give each a file of its own"
+        raise ConfigError(msg)
+
+
+def _is_device(use: FileUse) -> bool:
+    try:
+        return use.path.is_char_device()
+    except OSError as error:  # a name that is too long, a directory that this user may not search
+        msg = f"{use.key}: {show(str(use.path))} cannot be used: {error.strerror or error}; {_remedy(error)}"
+        raise ConfigError(Redactor()(msg)) from None
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return "write a shorter path"
+    return "write the path of a file that this user can reach, or let this user search its directories"
+
+
 def sample_config(name: Literal["dev", "prod", "demo"]) -> str:
-    """The text of one of the commented configurations that ship with Discorder."""
+    """Return the text of one of the commented configurations that ship with Discorder."""
     return (importlib.resources.files("discorder") / "etc" / f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -122,7 +169,7 @@ def _section(name: str, cls: type[S], source: Source, report: Report) -> S:
 
 
 def _publishers(tables: object, report: Report) -> Mapping[str, Table]:
-    """The tables, each tried on its publisher. Building one opens nothing."""
+    """Check each table by building its publisher, which opens nothing."""
     if tables is None:
         return Config().publishers
     if not isinstance(tables, dict):
@@ -142,7 +189,7 @@ def _publishers(tables: object, report: Report) -> Mapping[str, Table]:
 
 
 def _explain(problems: list[tuple[str, str]], source: Source) -> str:
-    """One line for one problem, a list for more."""
+    """Return one line for one problem, a list for several."""
     redact = Redactor()
     lines = []
     for key, text in problems:
@@ -154,24 +201,53 @@ def _explain(problems: list[tuple[str, str]], source: Source) -> str:
 
 
 def _read_token_file(path: str, origin: str) -> str:
-    """What stands in the file, without white space around it."""
+    """Return the content of the token file, without white space around it."""
     try:
-        with Path(path).expanduser().open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(MAX_TOKEN_BYTES + 1)
-            token = content.decode("ascii").strip()
+        place = resolve_path(path)
+        found = place.stat()
+        content = read_small_file(place, MAX_TOKEN_BYTES + 1)
+        token = content.removeprefix(codecs.BOM_UTF8).decode("ascii").strip()
     except UnicodeDecodeError:
         msg = f"{origin}: the file holds something else than a bot token"
         raise ConfigError(msg) from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory for ~
+    except (OSError, ValueError) as error:  # ValueError: no home directory for ~
         reason = error.strerror if isinstance(error, OSError) else str(error)
         msg = Redactor()(f"{origin}: cannot be read: {reason}; it must be the path of a file that holds the bot token")
         raise ConfigError(msg) from None
     if not token or len(content) > MAX_TOKEN_BYTES:
         msg = f"{origin}: the file is {'empty' if not token else 'too long'}; it must hold the bot token alone"
         raise ConfigError(msg)
-    if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-        _log.warning(
-            "The token file can be read by others; chmod 600 it", extra={"path": path, "mode": f"{mode & 0o777:04o}"}
-        )
+    if stat.S_ISREG(found.st_mode) and is_open_to_others(found):
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        _log.warning("The token file can be read by others; chmod 600 it", extra={"path": path, "mode": mode})
     return token
+
+
+def _uses_of_http(http: Http) -> Iterator[FileUse]:
+    if http.tls_cert_file:
+        yield FileUse("http.tls_cert_file", resolve_path(http.tls_cert_file))
+    if http.tls_key_file not in {"", http.tls_cert_file}:  # one file may hold both
+        yield FileUse("http.tls_key_file", resolve_path(http.tls_key_file))
+    if http.operator_token_file not in {"", AUTO}:
+        yield FileUse("http.operator_token_file", resolve_path(http.operator_token_file))
+
+
+def _uses(config: Config) -> Iterator[FileUse]:
+    if config.gateway.token_file:
+        yield FileUse("gateway.token_file", resolve_path(config.gateway.token_file))
+    if config.log.file:
+        yield FileUse("log.file", resolve_path(config.log.file), rotates=True)
+    if config.session.store not in {"", "auto"}:
+        yield FileUse("session.store", resolve_path(config.session.store), beside=STORE_FILES)
+    yield from _uses_of_http(config.http)
+    for publisher, _ in config.build_publishers():
+        path = getattr(publisher, "path", None)
+        if isinstance(path, Path):
+            yield FileUse(f"publishers.{publisher.name}.path", resolve_path(path), rotates=True)
+    for name, table in config.publisher_tables().items():
+        for key, value in table.items():
+            endpoints = value if isinstance(value, list | tuple) else [value]
+            for endpoint in endpoints:
+                if isinstance(endpoint, str) and endpoint.startswith(IPC):
+                    socket = Path(resolve_endpoint(endpoint).removeprefix(IPC)).absolute()
+                    yield FileUse(f"publishers.{name}.{key}", socket, beside=(".replay",))

@@ -1,4 +1,4 @@
-"""The gateway intents by name (gateway-protocol.md §10). A leaf: names, bits and what needs Discord's approval."""
+"""The gateway intents: names, bits, and which of them need Discord's approval (docs/protocol.md#intents)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntFlag
 
 
 class Intent(IntFlag):
-    """One bit per group of events; the value is what IDENTIFY carries. Named as in Discord's documentation."""
+    """One bit per group of events, with the names of Discord's documentation. IDENTIFY carries the sum."""
 
     GUILDS = 1 << 0
     GUILD_MEMBERS = 1 << 1
@@ -33,13 +33,20 @@ class Intent(IntFlag):
 
 
 PRIVILEGED = Intent.GUILD_MEMBERS | Intent.GUILD_PRESENCES | Intent.MESSAGE_CONTENT  # unapproved: close code 4014
+PORTAL_FLAGS = {  # bits of an application's `flags`, with and without a review by Discord, that allow a privileged intent
+    Intent.GUILD_MEMBERS: 1 << 14 | 1 << 15,
+    Intent.GUILD_PRESENCES: 1 << 12 | 1 << 13,
+    Intent.MESSAGE_CONTENT: 1 << 18 | 1 << 19,
+}
 RENAMED = {"guild_bans": "guild_moderation", "guild_emojis_and_stickers": "guild_expressions"}
 INTENTS: dict[str, Intent] = {intent.name.lower(): intent for intent in Intent if intent.name}
+DEFAULT = "default"  # in a list of names: all of `UNPRIVILEGED_NAMES`
 UNPRIVILEGED_NAMES = tuple(name for name, bit in INTENTS.items() if not bit & PRIVILEGED)
+WITH_MESSAGES = Intent.GUILD_MESSAGES  # its messages are empty without MESSAGE_CONTENT
 
 
 def intents_value(names: Iterable[str]) -> int:
-    """The number that IDENTIFY carries. Raises KeyError for a name that is not in `INTENTS`."""
+    """Return the number that IDENTIFY carries. Raises KeyError for a name that is not in `INTENTS`."""
     value = 0
     for name in names:
         value |= INTENTS[name]
@@ -47,6 +54,6 @@ def intents_value(names: Iterable[str]) -> int:
 
 
 def intent_names(value: int) -> tuple[list[str], int]:
-    """The documented names in ``value``, in the order of their bits, and the bits that have none."""
+    """Return the documented names in ``value``, in the order of their bits, and the bits without a name."""
     names = [name for name, bit in INTENTS.items() if value & bit]
     return names, value & ~intents_value(names)

@@ -1,19 +1,17 @@
-"""What ``discorder check-config`` prints: what would run with a configuration, and what in it deserves a second look.
-
-Pure text out of a `Config`; opens nothing, not even the token file.
-"""
+"""Describe a configuration for ``discorder check-config``: what would run, and warnings. Opens no file."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import msgspec
 
-from discorder.config.intents import PRIVILEGED, intent_names
-from discorder.config.schema import TOKEN_VARIABLE, Config, LogLevel, ShardSet, show
+from discorder.config.http import AUTO
+from discorder.config.intents import DEFAULT, PRIVILEGED, WITH_MESSAGES, Intent, intent_names
+from discorder.config.schema import Config, LogLevel, ShardSet, show
 from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
+from discorder.redaction import TOKEN_VARIABLE
+from discorder.transport.address import keeps_token_private
 
 _COMMON_KEYS = frozenset(msgspec.structs.asdict(DeliveryOptions()))
 _WIDTH = 11
@@ -23,16 +21,22 @@ _WHEN_BLOCKED = (
 
 
 def describe(config: Config) -> str:
-    """What would run, one topic a line, then the warnings."""
-    rows: list[tuple[str, str]] = [*_gateway(config), *_log(config), *_session(config), *_publishers(config)]
+    """Return what would run, one topic per line, then the warnings."""
+    rows: list[tuple[str, str]] = [
+        *_gateway(config),
+        *_log(config),
+        *_session(config),
+        *_http(config),
+        *_publishers(config),
+    ]
     lines = [f"{title:<{_WIDTH}} {text}" for title, text in rows]
     notes = warnings(config)
     return "\n".join([*lines, *([""] if notes else []), *(f"warning: {note}" for note in notes)])
 
 
 def warnings(config: Config) -> list[str]:
-    """What is allowed but deserves a second look, each with its reason."""
-    return [*_gateway_warnings(config), *_log_warnings(config), *_publisher_warnings(config)]
+    """Return a warning with its reason for each setting that is allowed but risky."""
+    return [*_gateway_warnings(config), *_log_warnings(config), *_http_warnings(config), *_publisher_warnings(config)]
 
 
 def _gateway(config: Config) -> Iterator[tuple[str, str]]:
@@ -41,8 +45,18 @@ def _gateway(config: Config) -> Iterator[tuple[str, str]]:
     intents = ", ".join([*names, *([f"undocumented bits {unnamed}"] if unnamed else [])]) or "none"
     token = f", else from {show(gateway.token_file)}" if gateway.token_file else ""
     yield "gateway", f"{gateway.api}, over aiohttp, compression {gateway.compress}"
+    if gateway.proxy or gateway.trust_env:
+        yield "proxy", gateway.proxies.describe()
     yield "token", f"from {TOKEN_VARIABLE}{token}"
     yield "intents", f"{gateway.intents_value} = {intents}"
+    if gateway.intents_value & WITH_MESSAGES and not gateway.intents_value & Intent.MESSAGE_CONTENT:
+        yield (
+            "contents",
+            (
+                "of messages in guilds are empty, unless they mention the bot: message_content is not among the intents; "
+                f'write intents = ["{DEFAULT}", "message_content"]'
+            ),
+        )
     yield "shards", _shards(gateway.shards)
     if gateway.fail_on_error:
         yield "failures", "the first one ends the run (fail_on_error)"
@@ -74,6 +88,18 @@ def _session(config: Config) -> Iterator[tuple[str, str]]:
     yield "sessions", f"{place}; at a stop {config.session.drain_timeout:g} s to drain"
 
 
+def _http(config: Config) -> Iterator[tuple[str, str]]:
+    http, address = config.http, config.http.address
+    if address is None:
+        yield "http", "off: no status page, no metrics, no health checks, no operator commands"
+        return
+    readers = "this machine only" if address.is_loopback else "other hosts after a login"
+    taken = "a taken port is an error" if config.http_bind_set else "without it if the port is taken"
+    yield "http", f"{http.scheme}://{address}/, for {readers}; {taken}"
+    where = {AUTO: "beside the session store", "": "none: no operator commands"}
+    yield "operator", f"token {where.get(http.operator_token_file, show(http.operator_token_file))}"
+
+
 def _publishers(config: Config) -> Iterator[tuple[str, str]]:
     tables = config.publisher_tables()
     if not tables:
@@ -101,9 +127,8 @@ def _gateway_warnings(config: Config) -> Iterator[str]:
     _, unnamed = intent_names(gateway.intents_value)
     if unnamed:
         yield f"gateway.intents: bits {unnamed} are not documented; Discord may close with 4013"
-    api = urlsplit(gateway.api)
-    if api.scheme == "http" and not _is_loopback(api.hostname or ""):
-        yield "gateway.api: http sends the token unencrypted to another host; use https"
+    if not keeps_token_private(gateway.api):
+        yield "gateway.api: http sends the token unencrypted to another host, which gateway.insecure_api allows; use https"
     if gateway.fail_on_error:
         yield "gateway.fail_on_error = true: meant for development; nothing is recovered from"
 
@@ -118,6 +143,12 @@ def _log_warnings(config: Config) -> Iterator[str]:
         yield f'log.events = true: events are logged at level info, which log.level = "{log.level}" leaves out'
 
 
+def _http_warnings(config: Config) -> Iterator[str]:
+    address = config.http.address
+    if address is not None and config.http.insecure and not address.is_loopback:
+        yield "http.insecure = true: the operator token and the status cross the network unencrypted"
+
+
 def _publisher_warnings(config: Config) -> Iterator[str]:
     if not config.publishers:
         yield "publishers: there is none; nobody will get an event"
@@ -127,10 +158,3 @@ def _publisher_warnings(config: Config) -> Iterator[str]:
             yield f"{key}: overflow = block: back-pressure can hold up your control plane: {_WHEN_BLOCKED.format(options)}"
         if getattr(options, "insecure", False):
             yield f"{key}: insecure = true: other hosts can read every event, interaction tokens included"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

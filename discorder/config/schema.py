@@ -1,6 +1,6 @@
-"""The shape of the configuration: every key with its type, default and range, and the check of one table against it.
+"""Define every key of the configuration with its type, default and range, and check a table against them.
 
-Key names are a contract. Nothing here reads files, environment or command line; publishers check their own tables.
+Publishers check their own tables.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 from msgspec import Meta
 
-from discorder.config.intents import INTENTS, RENAMED, UNPRIVILEGED_NAMES, intents_value
+from discorder.config.http import FIELD_CHECKS, Http
+from discorder.config.intents import DEFAULT, INTENTS, RENAMED, UNPRIVILEGED_NAMES, intents_value
+from discorder.paths import resolve_path
 from discorder.publishers import registry
 from discorder.publishers.options import DeliveryOptions
 from discorder.publishers.protocol import Publisher
+from discorder.transport.proxies import Proxies, checked_proxy
 
 Table = dict[str, object]
-Report = Callable[[str, str], None]  # dotted key, what is wrong with it
+Report = Callable[[str, str], None]  # dotted key, problem
 
 
 class Compress(StrEnum):
-    """How the gateway's messages are compressed (gateway-protocol.md §11)."""
+    """How the gateway's messages are compressed (docs/protocol.md#compression)."""
 
     AUTO = "auto"
     ZLIB_STREAM = "zlib-stream"
@@ -52,7 +55,7 @@ class LogFormat(StrEnum):
 
 
 class ShardSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Some of a bot's shards: ``ids`` out of ``of``. The others run elsewhere."""
+    """Some of a bot's shards: ``ids`` out of ``of``. Other processes run the rest."""
 
     ids: tuple[int, ...]
     of: int
@@ -71,8 +74,9 @@ class ShardSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         raise ValueError(msg)
 
 
-MAX_SHARDS = 100_000  # no bot has as many; a slip of the finger must not start a million machines
-MAX_INTENTS = 2**53 - 1  # what every JSON reader keeps exact
+MAX_SHARDS = 100_000  # more than any bot has; a typing error must not start a million state machines
+MAX_INTENTS = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+MAX_MODERATION_MS = 50  # more would show in the latency of a heartbeat
 _PATH = "a path as a string, relative to the working directory"
 
 
@@ -84,9 +88,17 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         str,
         Meta(description='an http or https URL without user, query or fragment, such as "https://discord.com/api/v10"'),
     ] = "https://discord.com/api/v10"
+    insecure_api: Annotated[
+        bool, Meta(description="true (the token may cross a network unencrypted) or false (https or this machine only)")
+    ] = False
+    proxy: Annotated[str, Meta(description='an http or https URL such as "http://proxy:3128"; "" = none')] = ""
+    trust_env: Annotated[bool, Meta(description="true (the environment's proxy variables count) or false")] = False
     token_file: Annotated[str, Meta(description=f'{_PATH}; "" = the token comes from DISCORD_BOT_TOKEN')] = ""
     intents: Annotated[
-        tuple[str, ...] | int, Meta(description="a list of intent names, or their sum as a number >= 0")
+        tuple[str, ...] | int,
+        Meta(
+            description='a list of intent names ("default": all that need no approval), or their sum as a number >= 0'
+        ),
     ] = UNPRIVILEGED_NAMES
     shards: Annotated[
         Literal["auto"] | Annotated[int, Meta(ge=1, le=MAX_SHARDS)] | ShardSet,
@@ -96,10 +108,18 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_attempts: Annotated[
         int, Meta(ge=0, description="0 (never give up) or a number of consecutive failures >= 1")
     ] = 0
+    moderation_ms: Annotated[
+        float, Meta(ge=0, le=MAX_MODERATION_MS, description=f"milliseconds, 0 (off) to {MAX_MODERATION_MS}")
+    ] = 2.0
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies of ``proxy`` and ``trust_env``."""
+        return Proxies(self.proxy, self.trust_env)
 
     @property
     def intents_value(self) -> int:
-        """The number that IDENTIFY carries."""
+        """The intents as the number that IDENTIFY carries."""
         return self.intents if isinstance(self.intents, int) else intents_value(self.intents)
 
 
@@ -124,8 +144,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     drain_timeout: Annotated[float, Meta(ge=0, le=60, description="seconds, 0 to 60")] = 0.5
 
 
-TOKEN_VARIABLE = "DISCORD_BOT_TOKEN"  # noqa: S105 - the name of the variable, not a token
-EVENT_LOG = "event_log"  # the publisher that log.events adds; a table of this name takes its place
+EVENT_LOG = "event_log"  # the publisher that log.events adds; a table of this name replaces it
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,24 +153,50 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway = Gateway()
     log: Log = Log()
     session: Session = Session()
+    http: Http = Http()
+    http_bind_set: bool = False  # by the file or a --set: a port that is taken is then an error
     publishers: Mapping[str, Table] = msgspec.field(default_factory=lambda: {"zmq": {}})
 
+    def with_log(self, log: Log) -> Config:
+        """Return this configuration with another ``[log]``."""
+        return msgspec.structs.replace(self, log=log)
+
+    def keys_that_differ(self, other: Config) -> list[str]:
+        """Return the keys with another value in ``other``, with dots; of a publisher that only one of them has, its table."""
+        keys = [
+            f"{section}.{key}"
+            for section, kind in SECTIONS.items()
+            for key in kind.__struct_fields__
+            if getattr(getattr(self, section), key) != getattr(getattr(other, section), key)
+        ]
+        for name in sorted(self.publishers.keys() | other.publishers.keys()):
+            one, two = self.publishers.get(name), other.publishers.get(name)
+            if one is None or two is None:
+                keys.append(f"publishers.{name}")
+            else:
+                keys += [
+                    f"publishers.{name}.{key}"
+                    for key in sorted(one.keys() | two.keys())
+                    if one.get(key) != two.get(key)
+                ]
+        return keys
+
     def publisher_tables(self) -> dict[str, Table]:
-        """``publishers``, and the log publisher that ``log.events`` asks for."""
+        """Return ``publishers``, plus the log publisher if ``log.events`` is set."""
         tables = dict(self.publishers)
         if self.log.events:
             tables.setdefault(EVENT_LOG, {"kind": "log"})
         return tables
 
     def build_publishers(self) -> list[tuple[Publisher, DeliveryOptions]]:
-        """New publishers, not opened, each with how the fan-out shall treat it."""
+        """Create the publishers, not opened, each with its delivery options."""
         return [registry.build(name, table) for name, table in self.publisher_tables().items()]
 
 
-SECTIONS: dict[str, type[msgspec.Struct]] = {"gateway": Gateway, "log": Log, "session": Session}
+SECTIONS: dict[str, type[msgspec.Struct]] = {"gateway": Gateway, "log": Log, "session": Session, "http": Http}
 TOP_LEVEL = (*SECTIONS, "publishers")
 
-_FROM_ELSEWHERE = {  # keys that people bring from the seed or guess; each gets its own sentence
+_FROM_ELSEWHERE = {  # keys of Discorder.jl and likely guesses, each with its own hint
     "token": "the token is never read from a configuration; set DISCORD_BOT_TOKEN, or gateway.token_file to a file that holds it",
     "debug": 'write level = "debug" under [log]',
     "log_heartbeat": "write heartbeat = true under [log]",
@@ -165,7 +210,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def check_section(section: str, cls: type[S], table: object, report: Report) -> S | None:
-    """``table`` as an instance of ``cls``; None after every problem in it has been told to ``report``."""
+    """Convert ``table`` to an instance of ``cls``. Passes each problem to ``report``; returns None if there is one."""
     if not isinstance(table, dict):
         report(section, f"{show(table)} is not a table; write [{section}] and the keys below it")
         return None
@@ -185,7 +230,7 @@ def check_section(section: str, cls: type[S], table: object, report: Report) -> 
 
 
 def unknown_key(key: str, section: str, allowed: Iterable[str]) -> str:
-    """What to say of a key that is not in ``allowed``; ``section`` is "" at the top level."""
+    """Return the message for a key that is not in ``allowed``; ``section`` is "" at the top level."""
     if key.lower() in _FROM_ELSEWHERE:
         return f"unknown key; {_FROM_ELSEWHERE[key.lower()]}"
     prefix = f"{section}." if section else ""
@@ -197,7 +242,7 @@ def unknown_key(key: str, section: str, allowed: Iterable[str]) -> str:
 
 
 def show(value: object, limit: int = 80) -> str:
-    """A value as it would stand in TOML, shortened. Never raises."""
+    """Return a value in TOML notation, shortened. Never raises."""
     if isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(value, str):
@@ -228,7 +273,7 @@ def _has_credentials(value: object) -> bool:
 
 
 def _check_api(url: str) -> str:
-    """The URL without its trailing slash."""
+    """Check the URL and return it without its trailing slash."""
     if not url.isascii() or re.search(r"[\s\x00-\x1f\x7f\\]", url):
         msg = "not a URL: it holds a space, a control character, a backslash or a letter outside ASCII"
         raise ValueError(msg)
@@ -261,11 +306,12 @@ def _check_intents(intents: tuple[str, ...] | int) -> tuple[str, ...] | int:
             msg = "not a sum of intents"
             raise ValueError(msg)
         return intents
-    unknown = list(dict.fromkeys(name for name in intents if name not in INTENTS))
+    unknown = list(dict.fromkeys(name for name in intents if name not in {*INTENTS, DEFAULT}))
     if unknown:
         msg = f"unknown intent {', '.join(_describe_unknown_intent(name) for name in unknown)}"
-        raise ValueError(msg + f"; the names are {', '.join(INTENTS)}")
-    return tuple(dict.fromkeys(intents))
+        raise ValueError(msg + f"; the names are {', '.join([DEFAULT, *INTENTS])}")
+    groups = [UNPRIVILEGED_NAMES if name == DEFAULT else (name,) for name in intents]
+    return tuple(dict.fromkeys(name for group in groups for name in group))
 
 
 def _describe_unknown_intent(name: str) -> str:
@@ -274,17 +320,27 @@ def _describe_unknown_intent(name: str) -> str:
     return f"{show(name)} (did you mean {' or '.join(close)}?)" if close else show(name)
 
 
+def _check_proxy(url: str) -> str:
+    """Check the URL and return it as written."""
+    if url:
+        checked_proxy(url)
+    return url
+
+
 def _check_path(path: str) -> str:
-    if "\0" in path:
-        msg = "a path cannot hold a NUL character"
-        raise ValueError(msg)
+    """Check the path and return it as written."""
+    resolve_path(path)
     return path
 
 
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "gateway.api": _check_api,
     "gateway.intents": _check_intents,
+    "gateway.proxy": _check_proxy,
     "gateway.token_file": _check_path,
     "log.file": _check_path,
     "session.store": _check_path,
+    "http.tls_cert_file": _check_path,
+    "http.tls_key_file": _check_path,
+    **FIELD_CHECKS,
 }

@@ -1,6 +1,6 @@
-"""Where a configuration comes from: one TOML file and ``--set KEY=VALUE`` on top, merged into one tree of tables.
+"""Merge one TOML file and the ``--set KEY=VALUE`` overrides into one tree of tables.
 
-Knows TOML and files, not which keys exist; remembers which key came from where, so that an error can name the place.
+Records where each key was set, so that an error can name the place.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import cast
 import tomli
 
 from discorder.errors import ConfigError
+from discorder.paths import read_small_file
 from discorder.redaction import Redactor
 
-MAX_BYTES = 1 << 20  # of a configuration file; anything longer is not one (and /dev/zero never ends)
+MAX_BYTES = 1 << 20  # of a configuration file; /dev/zero never ends
 _BOM = b"\xef\xbb\xbf"
 _redact = Redactor()
 
@@ -26,14 +27,27 @@ KeyPath = tuple[str, ...]
 
 @dataclass(slots=True)
 class Source:
-    """The merged tables, and for each overridden key the ``--set`` that did it."""
+    """The merged tables, and for each overridden key its ``--set``."""
 
     file: str  # as the user named it; "" without one
     tree: dict[str, object]
     overridden: dict[KeyPath, str] = field(default_factory=dict)
+    defaults: set[KeyPath] = field(default_factory=set)  # the keys with the value of a KEY?=VALUE
+
+    def sets(self, *path: str) -> bool:
+        """Return whether the file or a ``--set`` gives the key a value; a ``KEY?=VALUE`` does not count."""
+        return self._has(path) and path not in self.defaults
+
+    def _has(self, path: KeyPath) -> bool:
+        node: object = self.tree
+        for part in path:
+            if not isinstance(node, dict) or part not in node:
+                return False
+            node = node[part]
+        return True
 
     def place(self, dotted: str) -> str:
-        """Where ``dotted`` was written: the file, the ``--set`` that wrote it, or both if one completed the other."""
+        """Return where ``dotted`` was set: in the file, by a ``--set``, or by both if the ``--set`` completed a table."""
         key = tuple(dotted.split("."))
         file = self.file or "built-in defaults"
         for path, override in reversed(self.overridden.items()):
@@ -45,7 +59,7 @@ class Source:
 
 
 def read_source(path: str | os.PathLike[str] | None, overrides: Sequence[str]) -> Source:
-    """The file, if any, with the overrides applied in order. Raises `ConfigError` naming the file or the ``--set``."""
+    """Read the file, if any, and apply the overrides in order. Raises `ConfigError` naming the file or the ``--set``."""
     source = Source("", {}) if path is None else _read_file(path)
     for override in overrides:
         _apply(override, source)
@@ -55,8 +69,7 @@ def read_source(path: str | os.PathLike[str] | None, overrides: Sequence[str]) -
 def _read_file(path: str | os.PathLike[str]) -> Source:
     name = _redact(os.fspath(path))
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_small_file(Path(path), MAX_BYTES + 1)
     except FileNotFoundError:
         msg = f"{name}: there is no such configuration file; `discorder init` writes one"
         raise ConfigError(msg) from None
@@ -84,13 +97,21 @@ def _parse(content: bytes, name: str) -> dict[str, object]:
 
 
 def _apply(override: str, source: Source) -> None:
-    """Put one ``KEY=VALUE`` into the tree."""
+    """Set one ``KEY=VALUE`` in the tree; a ``KEY?=VALUE``, as in make, only if nothing has set the key."""
     key, equals, value = override.partition("=")
+    is_default = key.endswith("?")
+    key = key.removesuffix("?")
     shown = _without_secret(override)
     if not equals:
         msg = f"--set {shown}: write KEY=VALUE, for example --set log.level=debug"
         raise ConfigError(msg)
     path = _parse_key(key.strip(), shown)
+    if is_default:
+        if source.sets(*path):
+            return
+        source.defaults.add(path)
+    else:
+        source.defaults.discard(path)
     table = source.tree
     for depth, part in enumerate(path[:-1], start=1):
         inner = table.setdefault(part, {})
@@ -99,12 +120,12 @@ def _apply(override: str, source: Source) -> None:
             raise ConfigError(msg)
         table = cast("dict[str, object]", inner)
     table[path[-1]] = parse_value(value)
-    source.overridden.pop(path, None)  # the last one counts as the place
+    source.overridden.pop(path, None)  # the last one is named in errors
     source.overridden[path] = shown
 
 
 def _without_secret(override: str) -> str:
-    """The override as an error may show it: a token, or a URL with a password in it, is left out."""
+    """Return the override for an error message, without a token or a URL with a password."""
     key, equals, value = override.partition("=")
     if key.strip(" \"'").lower().endswith("token") or ("://" in value and "@" in value):
         return f"{key}{equals}…"
@@ -112,7 +133,7 @@ def _without_secret(override: str) -> str:
 
 
 def _parse_key(key: str, shown: str) -> KeyPath:
-    """The parts of a dotted TOML key; quoted parts may hold dots."""
+    """Return the parts of a dotted TOML key; quoted parts may contain dots."""
     try:
         if "\n" in key or "#" in key:
             raise ValueError(key)
@@ -128,7 +149,7 @@ def _parse_key(key: str, shown: str) -> KeyPath:
 
 
 def parse_value(text: str) -> object:
-    """``text`` as a TOML value if it is one, else as the string that it is."""
+    """Parse ``text`` as a TOML value; return it as a string if it is none."""
     try:
         document = tomli.loads(f"value = {text}")
     except (ValueError, RecursionError):

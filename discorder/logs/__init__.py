@@ -1,21 +1,20 @@
-"""The log: a private loguru logger, its console and file, and the bridge from standard-library records.
+"""Write the log: a private loguru logger, its console and file, and the bridge from standard-library records.
 
-How to log. Above this layer (driver, control plane, rest, sessions, cli)::
+How to log above this layer (driver, control plane, rest, sessions, cli)::
 
     from discorder.logs import logger
 
     logger.info("Starting a new control plane", generation=3, mode="resume")
     logger.opt(exception=error).error("Stopped task", name="processor")
 
-The text is a constant without braces, the values are keyword arguments: loguru formats the text with them, so a brace in
-the text would be taken for a place-holder (braces in values are safe; a test reads the sources for this). For fields that
-stay, ``log = logger.bind(shard=0)``. Below this layer, fields are the standard library's ``extra={"publisher": name}``.
+The text is a constant without braces, since loguru formats it with the keyword arguments (a test checks the sources for this;
+braces in values are safe). For permanent fields use ``log = logger.bind(shard=0)``. Below this layer, use the standard
+library's ``extra={"publisher": name}``.
 
-What is written: time with zone, level, text, fields as key=value (as keys in JSON), file and line of the caller. No record
-gets out with a token in it: text, fields and tracebacks pass a `Redactor` before any sink sees them. Tracebacks never
-print local variables. Without `configure_logs` nothing is written. A sink that fails never raises into the caller.
-
-Must not: touch a sink, a handler or a level that belongs to the program that embeds us.
+A record has the time with its zone, level, text, fields as key=value (as keys in JSON), file and line of the caller. A
+`Redactor` removes tokens from text, fields and tracebacks before any sink gets them; tracebacks never print local variables.
+Without `configure_logs` nothing is written. A sink that fails never raises into the caller. The sinks, handlers and levels of
+an embedding program stay untouched.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ import logging
 import sys
 import threading
 from collections.abc import Iterable
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 import loguru
 
 from discorder.errors import UnusableFile
+from discorder.logs.file import RotatedFile
 from discorder.logs.format import JSON_FORMAT, TEXT_FORMAT, prepare_record
+from discorder.paths import resolve_path
 from discorder.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -41,11 +40,11 @@ if TYPE_CHECKING:
 
 EVENTS = "discorder.events"  # the standard-library logger of the log publisher
 
-__all__ = ["LogOptions", "LogSetup", "configure_logs", "logger"]
+__all__ = ["LogOptions", "LogSetup", "configure_logs", "logger", "redact_everywhere"]
 
 
 class LogOptions(Protocol):
-    """What `configure_logs` reads of the ``[log]`` section."""
+    """The values of the ``[log]`` section that `configure_logs` reads."""
 
     @property
     def level(self) -> str: ...
@@ -60,10 +59,10 @@ class LogOptions(Protocol):
 
 
 def _private_logger() -> Logger:
-    """A logger of our own, so that no sink, patcher or `disable` of an embedding program acts on us, nor ours on it.
+    """Create a logger that shares no sink, patcher or `disable` with an embedding program.
 
-    loguru's recipe is to deep-copy its logger. That would copy the program's sinks along, and fail on an open file: so the
-    copy is told to use a fresh core, which has no sinks and is silent.
+    loguru recommends a deep copy, which would copy the program's sinks and fail on an open file. So the copy gets a new core
+    without sinks.
     """
     core = loguru.logger._core  # type: ignore[attr-defined]  # noqa: SLF001 - the stubs hide it; there is no public constructor
     return copy.deepcopy(loguru.logger, {id(core): type(core)()})
@@ -73,38 +72,62 @@ logger: Logger = _private_logger()
 
 
 class LogSetup:
-    """The sinks of one `configure_logs`. A context manager; `close` gives them back and is idempotent."""
+    """The sinks of one `configure_logs`. A context manager; `close` removes them and is idempotent."""
 
-    def __init__(self, level: str, secrets: Iterable[str]) -> None:
-        self.level = level.upper()
+    def __init__(self, log: LogOptions, *, console: bool, secrets: Iterable[str]) -> None:
+        self.level = log.level.upper()
         self.secrets = frozenset(secrets)
+        self._console = console
         self._sinks: list[int] = []
         self._closed = False
+        file = _open_file(log)
+        _active.add(self)
+        self._add_sinks(log, file)
 
     def redact(self, *secrets: str) -> None:
-        """Keep these out of the log too: the token is known only after the log is open."""
+        """Redact these too. The token is known only after the log is open."""
         self.secrets |= set(secrets)
         _active.refresh()
 
-    def add_console(self, level: str, *, events: bool) -> None:
-        """Write to what is ``sys.stderr`` now, coloured if it is a terminal; with ``events`` also what the bot receives."""
-        if sys.stderr is not None:  # None: a process without a console
-            console, wanted = _Console(sys.stderr), None if events else _is_no_event
-            self._sinks.append(
-                logger.add(console, level=level, format=TEXT_FORMAT, filter=wanted, backtrace=False, diagnose=False)
-            )
+    def apply(self, log: LogOptions) -> None:
+        """Write as ``log`` says from now on; open the file again. Raises `UnusableFile`, with everything as it was.
 
-    def add_file(self, file: RotatedFile, template: str) -> None:
-        """Write to ``file``, which is closed with this setup."""
-        self._sinks.append(logger.add(file, level=self.level, format=template, backtrace=False, diagnose=False))
+        Does nothing after `close`.
+        """
+        if self._closed:
+            return
+        file = _open_file(log)
+        before, self._sinks = self._sinks, []
+        self.level = log.level.upper()
+        self._add_sinks(log, file)
+        for sink in before:
+            logger.remove(sink)
+        _active.refresh()
 
     def close(self) -> None:
-        """Remove the sinks, close the file, and give standard-library loggers back when no other setup is open."""
+        """Remove the sinks, close the file, and restore the standard-library loggers when no other setup is open."""
         if not self._closed:
             self._closed = True
             _active.remove(self)
             for sink in self._sinks:
                 logger.remove(sink)
+
+    def _add_sinks(self, log: LogOptions, file: RotatedFile | None) -> None:
+        if file is not None:
+            template = JSON_FORMAT if log.format == "json" else TEXT_FORMAT
+            self._sinks.append(logger.add(file, level=self.level, format=template, backtrace=False, diagnose=False))
+        if self._console and sys.stderr is not None:  # None: a process without a console
+            level = "INFO" if file is not None and self.level == "DEBUG" else self.level
+            self._sinks.append(
+                logger.add(
+                    _Console(sys.stderr),
+                    level=level,
+                    format=TEXT_FORMAT,
+                    filter=None if file is None else _is_no_event,
+                    backtrace=False,
+                    diagnose=False,
+                )
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -114,33 +137,30 @@ class LogSetup:
 
 
 def configure_logs(log: LogOptions, *, console: bool, secrets: Iterable[str] = ()) -> LogSetup:
-    """Open the sinks that ``[log]`` asks for, until the returned setup is closed.
+    """Open the sinks of ``[log]``, until the returned setup is closed.
 
-    With a file, the console shows INFO and above only, and no events: those of a busy bot would bury everything else.
-    Several setups may be open (several control planes in one process): each has its own sinks, each sink gets the records
-    of all, and the secrets of all are kept out of each.
-    Raises `UnusableFile`, with nothing opened, when the file cannot be written.
+    The console is the current ``sys.stderr``, coloured if it is a terminal. With a file, it shows only INFO and above, and no
+    events. Several setups may be open (several control planes in one process): each has its own sinks, and each sink gets the
+    records of all, without the secrets of all. Raises `UnusableFile`, with nothing opened, when the file cannot be written.
     """
-    setup = LogSetup(log.level, secrets)
-    file = _open_file(log) if log.file else None
-    _active.add(setup)
-    if file is not None:
-        setup.add_file(file, JSON_FORMAT if log.format == "json" else TEXT_FORMAT)
-    if console:
-        level = "INFO" if file is not None and setup.level == "DEBUG" else setup.level
-        setup.add_console(level, events=file is None)
-    return setup
+    return LogSetup(log, console=console, secrets=secrets)
+
+
+def redact_everywhere(secret: str) -> None:
+    """Redact ``secret`` in the records of all setups, until the last one is closed: for a secret that is known below them."""
+    _active.redact(secret)
 
 
 def _is_no_event(record: Record) -> bool:
     return record["name"] != EVENTS
 
 
-def _open_file(log: LogOptions) -> RotatedFile:
+def _open_file(log: LogOptions) -> RotatedFile | None:
+    if not log.file:
+        return None
     try:
-        path = Path(log.file).expanduser()
-        return RotatedFile(path, log.rotate_bytes, log.keep)
-    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL in the path; RuntimeError: no home for ~
+        return RotatedFile(resolve_path(log.file), log.rotate_bytes, log.keep, _report)
+    except (OSError, ValueError) as error:  # ValueError: no path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         remedy = "create the directory" if isinstance(error, FileNotFoundError) else "give a file that can be written"
         remedy += ', or set log.file to "" for the console alone'
@@ -148,45 +168,14 @@ def _open_file(log: LogOptions) -> RotatedFile:
         raise UnusableFile(Redactor()(msg)) from None
 
 
-class RotatedFile(RotatingFileHandler):
-    """A log file that is appended to; when full it becomes ``name.1``, and the oldest of ``keep`` goes.
-
-    A write that fails (disk full, directory gone) loses the record, is told once on stderr, and again when it is over.
-    """
-
-    def __init__(self, path: Path, rotate_bytes: int, keep: int) -> None:
-        super().__init__(path, maxBytes=rotate_bytes, backupCount=keep, encoding="utf-8", errors="backslashreplace")
-        self._lost = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        lost = self._lost
-        super().emit(record)
-        if lost and self._lost == lost:
-            self._lost = 0
-            _tell(f"the log file {self.baseFilename} can be written again; {lost} records were lost")
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the standard library's signature
-        self._lost += 1
-        if self._lost == 1:
-            _tell(
-                f"the log file {self.baseFilename} cannot be written: {sys.exc_info()[1]}; records are lost until it can"
-            )
-
-    def close(self) -> None:
-        try:
-            super().close()
-        except OSError as error:
-            _tell(f"the log file {self.baseFilename} could not be closed cleanly: {error}")
-
-
 class _Console:
-    """A stream that swallows its own failure: a closed or broken console leaves nowhere to tell it."""
+    """A stream that ignores its own write errors, since there is no other place to report them."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def isatty(self) -> bool:
-        """Asked by loguru to decide on colours."""
+        """Whether loguru may use colours."""
         return not self._stream.closed and self._stream.isatty()
 
     def write(self, message: str) -> None:
@@ -197,13 +186,13 @@ class _Console:
             return
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     if sys.stderr is not None:
         _Console(sys.stderr).write(f"discorder: {text}\n")
 
 
 class _Bridge(logging.Handler):
-    """Hands standard-library records to `logger`, as coming from where they came from."""
+    """Passes standard-library records to `logger`, with their file and line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -219,17 +208,18 @@ _LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
 
 class _Active:
-    """The setups that are open, and what is shared among them: secrets, and the hold on standard-library loggers."""
+    """The open setups, and what they share: secrets, and the changes to standard-library loggers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._setups: list[LogSetup] = []
+        self._secrets: set[str] = set()  # of no setup in particular
         self._redactor = Redactor()
         self._bridges = {"discorder": _Bridge(), "aiohttp": _Bridge(level=logging.WARNING)}
         self._before = (logging.NOTSET, True)  # level and propagation of the `discorder` logger
 
     def prepare(self, record: Record) -> None:
-        """The patcher of `logger`: every record passes here once, before any sink."""
+        """Prepare a record for all sinks. loguru calls this once per record."""
         prepare_record(record, self._redactor)
 
     def add(self, setup: LogSetup) -> None:
@@ -243,13 +233,20 @@ class _Active:
         with self._lock:
             self._setups.remove(setup)
             if not self._setups:
+                self._secrets.clear()
                 self._restore()
         self.refresh()
 
-    def refresh(self) -> None:
-        """Recompute what follows from the setups: the secrets of all, and the lowest level of all."""
+    def redact(self, secret: str) -> None:
+        """Redact ``secret``, too."""
         with self._lock:
-            self._redactor = Redactor(secret for setup in self._setups for secret in setup.secrets)
+            self._secrets.add(secret)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute the secrets and the lowest level of all setups."""
+        with self._lock:
+            self._redactor = Redactor(self._secrets.union(*(setup.secrets for setup in self._setups)))
             if self._setups:
                 levels = (logging.getLevelNamesMapping()[setup.level] for setup in self._setups)
                 logging.getLogger("discorder").setLevel(min(levels))
@@ -257,8 +254,11 @@ class _Active:
     def _intercept(self) -> None:
         ours = logging.getLogger("discorder")
         self._before = (ours.level, ours.propagate)
-        ours.propagate = False  # else each record would also reach the handlers of the root logger, token and all
-        for name, bridge in self._bridges.items():  # aiohttp's go on to the root too: the program may use it itself
+        ours.propagate = False  # else the handlers of the root logger would get each record unredacted
+        for (
+            name,
+            bridge,
+        ) in self._bridges.items():  # aiohttp's records still reach the root: the program may use aiohttp too
             logging.getLogger(name).addHandler(bridge)
 
     def _restore(self) -> None:

@@ -1,4 +1,4 @@
-"""How one log record looks: its fields made plain and free of secrets, as text and as JSON. Writes nowhere, never raises."""
+"""Format a log record as text and as JSON: convert its fields, redact its secrets. Never raises."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
+from discorder.escapes import escape_controls, escape_controls_but_newlines, escape_controls_in_json, has_controls
+
 if TYPE_CHECKING:
     from loguru import Record
 
@@ -22,19 +24,15 @@ TEXT_FORMAT = (
 )
 JSON_FORMAT = "{extra.json}"
 
-MAX_DEPTH = 6  # of nested lists and tables in a field; what lies deeper is shown by its repr
+MAX_DEPTH = 6  # of nested lists and tables in a field; deeper values are shown as text
 MAX_INT = 2**64  # beyond it an integer is shown as text; str() refuses those of thousands of digits
 _RESERVED = frozenset({"time", "level", "message", "file", "line", "traceback"})
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _BARE = re.compile(r"[^\s\"'=\[\]{}()]+")
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]"
-)  # all but the tab: a record is one line, and no escape code reaches a terminal
-_CONTROL_BUT_NEWLINE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Fields(dict[str, object]):
-    """The fields of one record, plain and redacted, with the notations that the format strings ask for."""
+    """The converted and redacted fields of one record, with the notations that the format strings use."""
 
     __slots__ = ("_record", "_traceback")
 
@@ -50,7 +48,7 @@ class Fields(dict[str, object]):
 
     @property
     def text(self) -> str:
-        """`` key=value`` for each field, quoted where it needs to be."""
+        """`` key=value`` for each field, quoted where necessary."""
         return "".join(f" {key}={_quoted(value)}" for key, value in self.items())
 
     @property
@@ -60,7 +58,7 @@ class Fields(dict[str, object]):
 
     @property
     def json(self) -> str:
-        """The record as one line of JSON; a field that is named like one of the record's own keys gets a ``_``."""
+        """The record as one line of JSON. A field with the name of a record's own key gets a ``_``."""
         document: dict[str, object] = {
             "time": self._record["time"].isoformat(timespec="milliseconds"),
             "level": self._record["level"].name,
@@ -71,27 +69,27 @@ class Fields(dict[str, object]):
         document |= {f"{key}_" if key in _RESERVED else key: value for key, value in self.items()}
         if self._traceback:
             document["traceback"] = self._traceback
-        return json.dumps(document, ensure_ascii=False)
+        return escape_controls_in_json(json.dumps(document, ensure_ascii=False))
 
 
 def prepare_record(record: Record, redact: Redact) -> None:
-    """Make ``record`` fit to be written: plain fields, no secret, its exception as text, its origin the real one."""
+    """Convert and redact the fields of ``record``, format its exception, and set its original file and line."""
     fields = dict(record["extra"])
     origin = fields.pop("origin", None)
     if isinstance(origin, logging.LogRecord):
         fields |= _adopt(record, origin)
     elif origin is not None:
         fields["origin"] = origin
-    record["message"] = _CONTROL.sub(_escape, redact(record["message"]))
+    record["message"] = escape_controls(redact(record["message"]))
     exception = record["exception"]
     trace = "" if exception is None else "".join(traceback.format_exception(*exception)).rstrip()
     record["exception"] = None  # else loguru would print it, unredacted
     plain = {key: _plain(value, redact) for key, value in fields.items()}
-    record["extra"] = Fields(record, plain, _CONTROL_BUT_NEWLINE.sub(_escape, redact(trace)))
+    record["extra"] = Fields(record, plain, escape_controls_but_newlines(redact(trace)))
 
 
 def _adopt(record: Record, origin: logging.LogRecord) -> dict[str, object]:
-    """Let ``record`` say where the standard library's record came from; returns that record's own fields."""
+    """Copy file, line and name of the standard-library record to ``record``, and return its extra fields."""
     record["file"].name = origin.filename
     record["file"].path = origin.pathname
     record["line"] = origin.lineno
@@ -101,7 +99,7 @@ def _adopt(record: Record, origin: logging.LogRecord) -> dict[str, object]:
 
 
 def _plain(value: object, redact: Redact, depth: int = 0) -> object:
-    """``value`` in terms of JSON. Whatever JSON has no word for becomes its text."""
+    """Convert ``value`` to JSON types. A value without a JSON type becomes its text."""
     if isinstance(value, Enum):
         value = value.value
     if value is None or (isinstance(value, int) and abs(value) < MAX_INT):
@@ -127,11 +125,7 @@ def _text(value: object) -> str:
 
 
 def _quoted(value: object) -> str:
-    """A plain value as the text log shows it: bare where it is one word, else as JSON."""
-    if isinstance(value, str) and _BARE.fullmatch(value) and not _CONTROL.search(value):
+    """Return a value for the text log: bare if it is one word, else as JSON."""
+    if isinstance(value, str) and _BARE.fullmatch(value) and not has_controls(value):
         return value
-    return _CONTROL.sub(_escape, json.dumps(value, ensure_ascii=False))
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match.group().encode("unicode_escape").decode("ascii")
+    return escape_controls(json.dumps(value, ensure_ascii=False))

@@ -1,7 +1,6 @@
-"""The members of a guild, asked for and collected: op 8 out, GUILD_MEMBERS_CHUNK and RATE_LIMITED in (gateway-protocol.md §13.1).
+"""Request the members of a guild and collect the chunks (docs/protocol.md#request-guild-members).
 
-The chunks are events like any other and reach the publishers untouched. Nothing is looked at here unless a request is open, and
-then only events of these two types.
+Chunks are published like every event. Events are inspected here only while a request is open.
 """
 
 from __future__ import annotations
@@ -11,25 +10,30 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from discorder.clock import Clock, within
 from discorder.errors import CommandRateLimited, CommandUnanswered, ShardNotReady
 from discorder.logs import logger
+from discorder.outbound.checks import as_snowflake, snowflake
 from discorder.outbound.outbox import Outbox
 from discorder.statemachine.send_window import Quota
-from discorder.wire import Event, Op, command_frame
+from discorder.wire import Event, Op, command_frame, decode_leniently, default_members_limit
 
 Watcher = Callable[[Event], None]
+
+LONGEST_RETRY = 3_600.0  # seconds; Discord's are some 30, a larger number is replaced by this one
+MAX_CHUNKS = 1_000_000  # of 1,000 members each: more than any guild has
 
 
 @dataclass(frozen=True, slots=True)
 class GuildMembers:
-    """What one request brought: Discord's member objects in the order of the chunks.
+    """The result of one request: Discord's member objects in the order of the chunks.
 
-    ``not_found``: ids that were asked for and are no members. ``presences``: empty unless asked for and allowed.
+    ``not_found``: requested ids that are not members. ``presences``: empty unless requested and allowed.
     """
 
     guild_id: int
@@ -46,26 +50,21 @@ class _Nonce(msgspec.Struct):
     nonce: str = ""
 
 
-class _Chunk(msgspec.Struct):
-    chunk_index: int
-    chunk_count: int
+class _MembersChunk(msgspec.Struct):
+    chunk_index: Annotated[int, Meta(ge=0, lt=MAX_CHUNKS)]
+    chunk_count: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)]
     members: list[dict[str, Any]]
-    not_found: list[int | str] = []  # an id that is not of a snowflake's size comes back as an integer
+    not_found: list[int | str] = []  # Discord returns an id beyond a snowflake's size as an integer
     presences: list[dict[str, Any]] = []
 
 
-class _Limited(msgspec.Struct):
+class _RateLimitNotice(msgspec.Struct):
     retry_after: float
     opcode: int = 0
     meta: _Nonce = msgspec.field(default_factory=_Nonce)
 
 
-_decode_nonce = msgspec.json.Decoder(_Nonce).decode
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_decode_limited = msgspec.json.Decoder(_Limited).decode
-
-
-class _News(Enum):
+class _Update(Enum):
     CHUNK = auto()
     COMPLETE = auto()
     LIMITED = auto()
@@ -74,31 +73,31 @@ class _News(Enum):
 
 
 @dataclass(slots=True)
-class _Request:
-    """One open request and what has come for it. ``news`` is for whoever waits."""
+class _MembersRequest:
+    """One open request and its chunks so far. The caller of the request reads ``updates``."""
 
     guild_id: int
-    chunks: dict[int, _Chunk] = field(default_factory=dict)
+    chunks: dict[int, _MembersChunk] = field(default_factory=dict)
     retry_after: float = 0.0
-    news: asyncio.Queue[_News] = field(default_factory=asyncio.Queue)
+    updates: asyncio.Queue[_Update] = field(default_factory=asyncio.Queue)
 
-    def take(self, chunk: _Chunk) -> None:
-        self.chunks[chunk.chunk_index] = chunk  # a chunk that is replayed takes its own place
+    def take(self, chunk: _MembersChunk) -> None:
+        self.chunks[chunk.chunk_index] = chunk  # a replayed chunk replaces itself
         complete = len(self.chunks) >= chunk.chunk_count
-        self.news.put_nowait(_News.COMPLETE if complete else _News.CHUNK)
+        self.updates.put_nowait(_Update.COMPLETE if complete else _Update.CHUNK)
 
     def result(self) -> GuildMembers:
         chunks = [self.chunks[index] for index in sorted(self.chunks)]
         return GuildMembers(
             self.guild_id,
             tuple(member for chunk in chunks for member in chunk.members),
-            tuple(int(user_id) for chunk in chunks for user_id in chunk.not_found),
+            tuple(number for chunk in chunks for one in chunk.not_found if (number := as_snowflake(one)) is not None),
             tuple(presence for chunk in chunks for presence in chunk.presences),
         )
 
 
 class MemberRequests:
-    """The open requests of one shard. ``watch`` turns the looking at events on and off."""
+    """The open requests of one shard. ``watch`` sets the function that inspects events, or None."""
 
     def __init__(
         self,
@@ -112,27 +111,27 @@ class MemberRequests:
         self._clock = clock
         self._rng = rng
         self._watch = watch
-        self._open: dict[str, _Request] = {}
+        self._open: dict[str, _MembersRequest] = {}
 
     async def request(
-        self, guild_id: int, wanted: dict[str, Any], quota: Quota, *, timeout: float, wait: bool
+        self, guild_id: int, body: dict[str, Any], quota: Quota, *, timeout: float, wait: bool
     ) -> GuildMembers:
-        """Send ``wanted`` (op 8's ``d`` without a nonce) and return once every chunk has come.
+        """Send ``body`` (op 8's ``d`` without a nonce) and return once all chunks have arrived.
 
-        ``timeout``: seconds of silence, while the shard is Ready, after which `CommandUnanswered` is raised. Without ``wait``,
-        `CommandRateLimited` or `ShardNotReady` is raised where the request would have to wait, for Discord's limit included.
+        ``timeout``: seconds without a chunk, while the shard is Ready, after which `CommandUnanswered` is raised. Without
+        ``wait``, raise `CommandRateLimited` or `ShardNotReady` where the request would have to wait, also after RATE_LIMITED.
         """
         nonce = f"{self._rng.getrandbits(64):016x}"
-        request = self._open[nonce] = _Request(guild_id)
+        request = self._open[nonce] = _MembersRequest(guild_id)
         self._watch(self._take)
-        frame = command_frame(Op.REQUEST_GUILD_MEMBERS, {**wanted, "nonce": nonce})
+        frame = command_frame(Op.REQUEST_GUILD_MEMBERS, {**body, "nonce": nonce})
         try:
             while True:
                 await self._outbox.send(frame, quota, timeout=None if wait else 0.0)
-                if await self._collect(request, timeout) is _News.COMPLETE:
+                if await self._collect(request, timeout) is _Update.COMPLETE:
                     return request.result()
                 if not wait and request.retry_after:
-                    msg = f"Discord wants no request for all members of guild {guild_id} yet"
+                    msg = f"Discord allows no further request for all members of guild {guild_id} yet"
                     raise CommandRateLimited(msg, request.retry_after)
         finally:
             del self._open[nonce]
@@ -140,65 +139,68 @@ class MemberRequests:
                 self._watch(None)
 
     def session_lost(self) -> None:
-        """A new session has begun: what the old one still owed does not come any more, and is asked for again."""
+        """Repeat the open requests in a new session, because the missing chunks of the old one do not come any more."""
         for request in self._open.values():
-            request.news.put_nowait(_News.SESSION_LOST)
+            request.updates.put_nowait(_Update.SESSION_LOST)
 
     def close(self) -> None:
-        """The shard has ended: nothing comes any more."""
+        """End the open requests, because the shard has ended."""
         for request in self._open.values():
-            request.news.put_nowait(_News.ENDED)
+            request.updates.put_nowait(_Update.ENDED)
 
-    async def _collect(self, request: _Request, timeout: float) -> _News:
-        """Wait for the last chunk, or for what makes it necessary to ask again."""
+    async def _collect(self, request: _MembersRequest, timeout: float) -> _Update:
+        """Wait for the last chunk, or for an update that requires another request."""
         while True:
-            news = await self._next_news(request, timeout)
-            if news is _News.ENDED:
-                msg = f"the control plane ended before the members of guild {request.guild_id} had come"
+            update = await self._next_update(request, timeout)
+            if update is _Update.ENDED:
+                msg = f"the control plane ended before all members of guild {request.guild_id} had arrived"
                 raise ShardNotReady(msg)
-            if news is not _News.CHUNK:
-                if news is _News.SESSION_LOST:
+            if update is not _Update.CHUNK:
+                if update is _Update.SESSION_LOST:
                     request.chunks.clear()
-                return news
+                return update
 
-    async def _next_news(self, request: _Request, timeout: float) -> _News:
+    async def _next_update(self, request: _MembersRequest, timeout: float) -> _Update:
         while True:
             try:
-                return await within(self._clock, timeout, request.news.get())
+                return await within(self._clock, timeout, request.updates.get())
             except TimeoutError:
                 if self._outbox.is_open:
                     got = len(request.chunks)
-                    msg = f"the members of guild {request.guild_id} did not come: {got} chunks, then {timeout:g} s of silence"
+                    msg = f"the members of guild {request.guild_id} are incomplete: {got} chunks, then none for {timeout:g} s"
                     raise CommandUnanswered(msg) from None
 
-    # ---------------------------------------------------------------- told by the reception
+    # ---------------------------------------------------------------- called for each event while a request is open
 
     def _take(self, event: Event) -> None:
-        """An event came while a request is open. What cannot be read is left to the silence."""
+        """Store a chunk or a RATE_LIMITED. An event that cannot be parsed is logged; the request then ends by its timeout."""
         try:
             if event.type == "GUILD_MEMBERS_CHUNK":
-                request = self._open.get(_decode_nonce(event.data).nonce)
+                request = self._open.get(decode_leniently(event.data, _Nonce).nonce)
                 if request is not None:
-                    request.take(_decode_chunk(event.data))
+                    request.take(decode_leniently(event.data, _MembersChunk))
             elif event.type == "RATE_LIMITED":
-                self._limited(_decode_limited(event.data))
+                self._rate_limited(decode_leniently(event.data, _RateLimitNotice))
         except ValueError as error:
             logger.warning("An answer to a request for members cannot be read", type=event.type, error=str(error))
 
-    def _limited(self, limited: _Limited) -> None:
+    def _rate_limited(self, limited: _RateLimitNotice) -> None:
         request = self._open.get(limited.meta.nonce)
         if limited.opcode != Op.REQUEST_GUILD_MEMBERS or request is None:
             return
-        self._outbox.hold_guild(request.guild_id, limited.retry_after)
-        request.retry_after = limited.retry_after
-        request.news.put_nowait(_News.LIMITED)
+        request.retry_after = min(max(limited.retry_after, 0.0), LONGEST_RETRY)
+        self._outbox.hold_guild(request.guild_id, request.retry_after)
+        request.updates.put_nowait(_Update.LIMITED)
 
 
 def members_request(
-    guild_id: int | str, *, query: str, limit: int, user_ids: Sequence[int | str] | None, presences: bool
+    guild_id: int | str, *, query: str, limit: int | None, user_ids: Sequence[int | str] | None, presences: bool
 ) -> dict[str, Any]:
-    """Op 8's ``d`` without a nonce. ``user_ids`` take the place of ``query`` and ``limit``."""
-    wanted: dict[str, Any] = {"guild_id": str(guild_id), "presences": presences}
+    """Return op 8's ``d`` without a nonce; `check_command` refuses contradictions. Raises `InvalidCommand`."""
+    body: dict[str, Any] = {"guild_id": str(snowflake(guild_id)), "presences": presences}
+    if limit is None:
+        limit = default_members_limit(query)
     if user_ids is None:
-        return {**wanted, "query": query, "limit": limit}
-    return {**wanted, "user_ids": [str(user_id) for user_id in user_ids]}
+        return {**body, "query": query, "limit": limit}
+    both = {"query": query, "limit": limit} if query else {}
+    return {**body, **both, "user_ids": [str(snowflake(user_id)) for user_id in user_ids]}

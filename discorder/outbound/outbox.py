@@ -1,6 +1,6 @@
-"""The commands of one shard on their way out: they wait here, in order, for a session and for room in the send window.
+"""Queue the commands of one shard, in order, until there is a session and the send window has room.
 
-It outlives connections. It knows frames and their quotas, not what they say; heartbeats, IDENTIFY and RESUME do not come here.
+Heartbeats, IDENTIFY and RESUME do not pass through this queue; they are only counted.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from discorder.clock import Clock, within
 from discorder.errors import Closed, CommandRateLimited, CommandRefused, CommandTooLarge, ShardNotReady
 from discorder.runtime.alarm import Alarm
-from discorder.statemachine.send_window import PRESENCE, Kind, Quota, SendWindow
+from discorder.statemachine.send_window import PRESENCE, CommandLimit, Quota, SendWindow
 from discorder.stats import GatewayStats
 from discorder.wire import MAX_SEND_BYTES
 
-WRITE_SECONDS = 1.0  # for the write of a command that may not wait
-QUEUE_LIMIT = 1000  # commands that may wait: some nine minutes of sending as fast as Discord allows
+WRITE_SECONDS = 1.0  # for the write of a command with timeout 0
+QUEUE_LIMIT = 1000  # commands that may wait: some nine minutes at the highest rate that Discord allows
 
 Write = Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _QueuedCommand:
     frame: bytes
     quota: Quota
-    done: asyncio.Future[None] | None  # None: nobody waits for it
+    done: asyncio.Future[None] | None  # None: no caller waits for it
 
     def settle(self, error: CommandRefused | None = None) -> None:
         if self.done is None or self.done.done():
@@ -38,21 +38,24 @@ class _Waiting:
 
 
 class Outbox:
-    """Sends each command once it may go. Two commands under the same quota keep their order, whatever happens in between.
+    """Sends each command as soon as its quota allows. Commands of the same quota keep their order, across reconnects too.
 
-    When Ready is lost, what waits goes on waiting and is sent on the next session, in its place. A command that was being written
-    at that moment is written again: Discord may see it twice, which changes nothing for any of its commands. One that was written
-    before is sent; whether Discord read it nobody can tell. A session that begins anew has no presence, so the last one that was
-    sent is sent again.
+    When the shard leaves Ready, the waiting commands stay queued for the next session. A command that was being written is
+    written again: receiving it twice has no effect on Discord. A command that was written before may be lost. A new session has
+    no presence, so the last presence is sent again.
     """
 
-    def __init__(self, shard_id: int, clock: Clock, stats: GatewayStats) -> None:
+    def __init__(
+        self, shard_id: int, clock: Clock, stats: GatewayStats, *, pause_reason: Callable[[], str | None]
+    ) -> None:
+        """``pause_reason`` returns why the shard is paused and what ends it, None while it is not."""
         self._shard_id = shard_id
+        self._pause_reason = pause_reason
         self._clock = clock
         self._stats = stats
         self._window = SendWindow()
-        self._queue: list[_Waiting] = []  # no deque: there is one of these per shard, and nearly all are empty
-        self._alarm: Alarm | None = None  # that of the pump
+        self._queue: list[_QueuedCommand] = []  # a list: nearly all are empty, and a deque takes more memory
+        self._alarm: Alarm | None = None  # wakes the pump
         self._write: Write | None = None
         self._failed: Callable[[BaseException], None] | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -62,10 +65,10 @@ class Outbox:
     # ---------------------------------------------------------------- for callers
 
     async def send(self, frame: bytes, quota: Quota, *, timeout: float | None = None) -> None:
-        """Return once ``frame`` is written to the socket of a session.
+        """Queue ``frame`` and return once it is written to the socket of a session.
 
-        ``timeout``: seconds that it may wait for its turn and for a session; None: as long as it takes, 0: only if it may go at
-        once. Being cancelled takes it out of the queue. Raises `CommandTooLarge`, `CommandRateLimited`, `ShardNotReady`.
+        ``timeout``: the seconds that it may wait; None: without a limit, 0: send at once or raise. Cancelling removes it from the
+        queue. Raises `CommandTooLarge`, `CommandRateLimited`, `ShardNotReady`.
         """
         try:
             await self._send(frame, quota, timeout)
@@ -74,27 +77,38 @@ class Outbox:
             raise
 
     async def _send(self, frame: bytes, quota: Quota, timeout: float | None) -> None:
-        if len(frame) > MAX_SEND_BYTES:
-            raise CommandTooLarge(len(frame), MAX_SEND_BYTES)
-        if self._closed:
-            raise self._ended()
-        if len(self._queue) >= QUEUE_LIMIT:
-            msg = f"{len(self._queue):,} commands wait for shard {self._shard_id} already"
-            raise CommandRateLimited(msg, max(self._wait(quota), 1.0))
-        if timeout is not None and timeout <= 0:
-            if not self._may_go(quota):
-                raise self._too_late(quota)
+        self._check_room(frame, quota)
+        now = timeout is not None and timeout <= 0
+        if now:
             timeout = WRITE_SECONDS
+            if not self._may_send(quota):
+                raise self._refusal(quota, "try again later")
+        remedy = "try again later" if now else "try again later, or use a longer timeout"
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(frame, quota, done)
+        waiting = _QueuedCommand(frame, quota, done)
         self._queue.append(waiting)
-        self._stir()
+        self._wake_pump()
         try:
             await (done if timeout is None else within(self._clock, timeout, done))
         except TimeoutError:
-            raise self._too_late(quota) from None
+            raise self._refusal(quota, remedy) from None
         finally:
-            self._withdraw(waiting)
+            self._remove(waiting)
+
+    async def show_presence(self, frame: bytes) -> float:
+        """Send a presence, or queue it until Discord's limit allows one more, instead of one that is queued already.
+
+        Returns 0 once it is written, or at once the seconds until it will be sent. Raises as `send` does.
+        """
+        if self._write is None or self._may_send(PRESENCE):
+            await self.send(frame, PRESENCE, timeout=0.0)
+            return 0.0
+        self._check_room(frame, PRESENCE)
+        for replaced in [one for one in self._queue if one.quota is PRESENCE and one.done is None]:
+            self._remove(replaced)
+        self._queue.append(_QueuedCommand(frame, PRESENCE, None))
+        self._wake_pump()
+        return max(0.0, self._wait(PRESENCE))
 
     @property
     def is_open(self) -> bool:
@@ -102,39 +116,39 @@ class Outbox:
         return self._write is not None
 
     def hold_guild(self, guild_id: int, seconds: float) -> None:
-        """Discord wants no request for all members of ``guild_id`` within ``seconds``."""
+        """Delay requests for all members of ``guild_id`` by ``seconds``, as Discord's RATE_LIMITED demands."""
         self._window.hold_guild(guild_id, self._clock.monotonic(), seconds)
 
-    # ---------------------------------------------------------------- told by the driver and its generation
+    # ---------------------------------------------------------------- called by the driver and its connection
 
     def hello(self, interval: float) -> None:
-        """A new connection that beats every ``interval`` seconds: Discord counts anew."""
+        """Reset the send window for a new connection with heartbeats every ``interval`` seconds."""
         self._window.connection_opened(interval)
 
     def control_sent(self) -> None:
-        """A heartbeat, an IDENTIFY or a RESUME is being written; it waits for nothing and is counted."""
+        """Count a heartbeat, an IDENTIFY or a RESUME in the send window."""
         self._window.control_sent(self._clock.monotonic())
 
     def open(self, write: Write, failed: Callable[[BaseException], None], *, new_session: bool) -> None:
-        """The shard is Ready: commands may go, by ``write``. ``failed`` hears of what breaks beside a closed socket."""
+        """Start sending with ``write``. ``failed`` is called for every write error except a closed socket."""
         self._write, self._failed = write, failed
         if new_session and self._presence is not None and not self._holds_presence():
-            self._queue.insert(0, _Waiting(self._presence, PRESENCE, None))
-        self._stir()
+            self._queue.insert(0, _QueuedCommand(self._presence, PRESENCE, None))
+        self._wake_pump()
 
     def shut(self) -> None:
-        """The shard is not Ready any more: what is not written waits for the next session."""
+        """Stop sending, because the shard is not Ready any more. The queue is kept."""
         self._write = None
         if self._pump is not None:
             self._pump.cancel()
             self._pump = self._alarm = None
 
     def slow_down(self, seconds: float) -> None:
-        """Half as many commands for ``seconds``."""
+        """Halve the rate of commands for ``seconds``."""
         self._window.slow_down(self._clock.monotonic() + seconds)
 
     def close(self) -> None:
-        """The shard has ended: nothing goes out any more, and who waits is told."""
+        """Refuse all waiting and later commands, because the shard has ended."""
         self._closed = True
         self.shut()
         while self._queue:
@@ -142,11 +156,12 @@ class Outbox:
 
     # ---------------------------------------------------------------- the pump
 
-    def _stir(self) -> None:
-        """There may be something to send. The pump is a task only while something waits and a session is there."""
+    def _wake_pump(self) -> None:
+        """Start or wake the pump if a command waits and there is a session."""
         if self._write is None or not self._queue:
             return
-        if self._pump is not None and self._alarm is not None and not self._pump.done():  # a done one hears no alarm
+        is_running = self._pump is not None and not self._pump.done()
+        if is_running and self._alarm is not None:
             self._alarm.ring()
             return
         alarm = self._alarm = Alarm(self._clock)
@@ -161,15 +176,15 @@ class Outbox:
                 await alarm.sleep_until(due)
                 continue
             await write(waiting.frame)
-            if asyncio.current_task() is not self._pump:  # a write that ignored its cancellation went to an old socket
+            if asyncio.current_task() is not self._pump:  # the write ignored its cancellation and used an old socket
                 return
             self._written(waiting)
 
-    def _next(self) -> tuple[_Waiting, float]:
-        """The first command that may go now, else the one that may go first, and when. A spent quota holds up no other."""
+    def _next(self) -> tuple[_QueuedCommand, float]:
+        """Return the first command that may be sent, else the earliest, and its time. A spent quota delays no other."""
         now = self._clock.monotonic()
         dues: dict[Quota, float] = {}
-        best: tuple[_Waiting, float] | None = None
+        best: tuple[_QueuedCommand, float] | None = None
         for waiting in self._queue:
             if waiting.quota in dues:
                 continue
@@ -181,12 +196,12 @@ class Outbox:
         assert best is not None  # noqa: S101  # the queue is not empty
         return best
 
-    def _written(self, waiting: _Waiting) -> None:
-        self._window.sent(waiting.quota, self._clock.monotonic())  # after the write: one that hung arrives late
+    def _written(self, waiting: _QueuedCommand) -> None:
+        self._window.sent(waiting.quota, self._clock.monotonic())  # after the write, which may have taken long
         self._stats.command_sent_count += 1
-        if waiting.quota.kind is Kind.PRESENCE:
+        if waiting.quota.kind is CommandLimit.PRESENCE:
             self._presence = waiting.frame
-        self._withdraw(waiting)
+        self._remove(waiting)
         waiting.settle()
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
@@ -194,19 +209,28 @@ class Outbox:
             self._pump = self._alarm = None
         if pump.cancelled() or (error := pump.exception()) is None:
             return
-        if not isinstance(error, Closed) and self._failed is not None:  # a closed socket is the processor's to report
+        if not isinstance(error, Closed) and self._failed is not None:  # the processor task reports a closed socket
             self._failed(error)
 
     # ---------------------------------------------------------------- inside
 
-    def _withdraw(self, waiting: _Waiting) -> None:
+    def _check_room(self, frame: bytes, quota: Quota) -> None:
+        if len(frame) > MAX_SEND_BYTES:
+            raise CommandTooLarge(len(frame), MAX_SEND_BYTES)
+        if self._closed:
+            raise self._ended()
+        if len(self._queue) >= QUEUE_LIMIT:
+            msg = f"{len(self._queue):,} commands already wait for shard {self._shard_id}"
+            raise CommandRateLimited(msg, max(self._wait(quota), 1.0))
+
+    def _remove(self, waiting: _QueuedCommand) -> None:
         if waiting in self._queue:
             self._queue.remove(waiting)
 
     def _holds_presence(self) -> bool:
-        return any(waiting.quota.kind is Kind.PRESENCE for waiting in self._queue)
+        return any(waiting.quota.kind is CommandLimit.PRESENCE for waiting in self._queue)
 
-    def _may_go(self, quota: Quota) -> bool:
+    def _may_send(self, quota: Quota) -> bool:
         queued = any(waiting.quota == quota for waiting in self._queue)
         return self._write is not None and not queued and self._wait(quota) <= 0
 
@@ -214,11 +238,13 @@ class Outbox:
         now = self._clock.monotonic()
         return self._window.due(quota, now) - now
 
-    def _too_late(self, quota: Quota) -> CommandRefused:
+    def _refusal(self, quota: Quota, remedy: str) -> CommandRefused:
         if self._write is None:
-            return ShardNotReady(f"shard {self._shard_id} has no session right now; wait for it, or give it more time")
-        what = "updates of the presence" if quota.kind is Kind.PRESENCE else "commands"
-        if quota.kind is Kind.WHOLE_GUILD:
+            paused = self._pause_reason()
+            why = f"is {paused}" if paused is not None else f"has no session now; {remedy}"
+            return ShardNotReady(f"shard {self._shard_id} {why}")
+        what = "presence updates" if quota.kind is CommandLimit.PRESENCE else "commands"
+        if quota.kind is CommandLimit.WHOLE_GUILD:
             what = f"requests for all members of guild {quota.guild_id}"
         return CommandRateLimited(
             f"shard {self._shard_id} has sent as many {what} as Discord allows", self._wait(quota)

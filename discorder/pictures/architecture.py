@@ -1,4 +1,4 @@
-"""The parts of the package and who imports whom, as DOT text; what follows from other arrows is left out."""
+"""Draw the components of the package and their imports as DOT text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 import textwrap
 from html import escape
 
-from discorder.pictures.imports import Part, read_parts, reduced
+from discorder.pictures.graph_model import Tone
+from discorder.pictures.imports import Component, read_components, reduced
 from discorder.pictures.palette import (
     BORDER,
     BOX,
@@ -20,20 +21,21 @@ from discorder.pictures.palette import (
     TONE_INKS,
     Ink,
 )
-from discorder.pictures.scene import Tone
 
 FONT = "Helvetica"
-WIDTH = 24  # characters of a box: seven beside each other must be legible in a README
+WIDTH = 24  # characters in a box, so that a README can show seven boxes in a row
 
-_DECIDES = "statemachine"
-_SEAMS = {"transport", "publishers"}
+_CORE = "statemachine"
+_INTERFACES = {"transport", "publishers"}
 
 
 def architecture_dot() -> str:
-    """Every part, those that import on top."""
-    parts = read_parts()
-    nodes = "\n".join(_node(part) for part in parts.values())
-    edges = "\n".join(f"  {name} -> {other}" for name, others in reduced(parts).items() for other in sorted(others))
+    """Return the DOT text. A component is drawn above the components that it imports."""
+    components = read_components()
+    nodes = "\n".join(_node(component) for component in components.values())
+    edges = "\n".join(
+        f"  {name} -> {other}" for name, others in reduced(components).items() for other in sorted(others)
+    )
     return f"""\
 digraph architecture {{
   graph [rankdir=TB, bgcolor="{CARD.light}", pad=0.25, nodesep=0.2, ranksep=0.4, fontname="{FONT}", fontsize=12,
@@ -46,12 +48,10 @@ digraph architecture {{
 """
 
 
-def _node(part: Part) -> str:
-    fill, border = _inks(part)
-    name = f"{part.name}/" if part.is_package else part.name
-    said = textwrap.wrap(
-        re.split("[:;,]", part.says.replace("`", ""))[0], WIDTH
-    )  # what it is, not what it does in detail
+def _node(component: Component) -> str:
+    fill, border = _inks(component)
+    name = f"{component.name}/" if component.is_package else component.name
+    said = textwrap.wrap(re.split("[:;,]", component.summary.replace("`", ""))[0], WIDTH)  # without the details
     lines = "".join(
         f'<tr><td><font point-size="12" color="{MUTED.light}">{escape(line)}</font></td></tr>' for line in said
     )
@@ -59,24 +59,25 @@ def _node(part: Part) -> str:
         f'<table border="0" cellborder="0" cellspacing="0" cellpadding="0">'
         f'<tr><td><font point-size="16"><b>{name}</b></font></td></tr>{lines}</table>'
     )
-    return f'  {part.name} [id="part-{part.name}", fillcolor="{fill.light}", color="{border.light}", label=<{table}>]'
+    colours = f'fillcolor="{fill.light}", color="{border.light}"'
+    return f'  {component.name} [id="component-{component.name}", {colours}, label=<{table}>]'
 
 
-def _inks(part: Part) -> tuple[Ink, Ink]:
-    if part.name == _DECIDES:
+def _inks(component: Component) -> tuple[Ink, Ink]:
+    if component.name == _CORE:
         return READY_BOX, TONE_INKS[Tone.HAPPY]
-    if part.name in _SEAMS:
+    if component.name in _INTERFACES:
         return RESTARTING_BOX, TONE_INKS[Tone.RECOVERY]
-    if not part.imports:
+    if not component.imports:
         return LIVE_BOX, LIVE_BORDER
     return BOX, BORDER
 
 
 def _legend() -> str:
     entries = (
-        (TONE_INKS[Tone.HAPPY], "decides, and imports nothing of ours"),
-        (TONE_INKS[Tone.RECOVERY], "seams to the outside"),
-        (MUTED, "an arrow: imports (what follows from other arrows is left out)"),
+        (TONE_INKS[Tone.HAPPY], "decides; imports no other component"),
+        (TONE_INKS[Tone.RECOVERY], "interfaces to other programs"),
+        (MUTED, "an arrow: imports (an import that follows from other arrows is left out)"),
     )
     cells = "".join(f'<td><font color="{ink.light}">{said}</font></td>' for ink, said in entries)
     return f'<table border="0" cellborder="0" cellspacing="12"><tr>{cells}</tr></table>'

@@ -1,26 +1,27 @@
-"""The state x trigger grid as a picture: where each pair leads, or that it means nothing there. One table in one node."""
+"""Draw the state x trigger grid as DOT text: the target of each pair, or that it is ignored, rejected or a breach."""
 
 from __future__ import annotations
 
 from html import escape
 
+from discorder.pictures.graph_model import TONES, Tone, tone_of
 from discorder.pictures.palette import BOX, CARD, MUTED, RULE, TEXT, TONE_INKS, state_inks
-from discorder.pictures.scene import TONES, Tone, tone_of
 from discorder.statemachine.table import CELLS, Name, State, rows_for
 from discorder.statemachine.terms import Kind
 
 FONT = "Helvetica"
 CELL_WIDTH = 88  # points
 
-_SIGNS = {Kind.IGNORE: "\N{MIDDLE DOT}", Kind.REJECT: "\N{MULTIPLICATION SIGN}"}
+_SIGNS = {Kind.IGNORE: "\N{MIDDLE DOT}", Kind.REJECT: "\N{MULTIPLICATION SIGN}", Kind.BREACH: "!"}
 _LEGEND = (
-    f"{_SIGNS[Kind.IGNORE]} ignore: means nothing here, and is counted     "
-    f"{_SIGNS[Kind.REJECT]} reject: the peer broke the protocol, or we have a bug"
+    f"{_SIGNS[Kind.IGNORE]} ignore: has no effect, and is counted     "
+    f"{_SIGNS[Kind.REJECT]} reject: Discorder has a bug     "
+    f"{_SIGNS[Kind.BREACH]} breach: the peer broke the protocol, and the trigger breach follows"
 )
 
 
 def grid_dot() -> str:
-    """Every pair of the table, in the colours of the state diagram."""
+    """Return the DOT text, in the colours of the state diagram."""
     head = "".join(_state_cell(state) for state in State)
     rows = "".join(_row(trigger) for trigger in Name)
     tones = "     ".join(f'<font color="{TONE_INKS[tone].light}"><b>{said}</b></font>' for tone, said in TONES.items())
@@ -55,7 +56,7 @@ def _cell(state: State, trigger: Name) -> str:
         return f'<td><font color="{ink.light}">{_SIGNS[cell.kind]}</font></td>'
     lines = dict.fromkeys(
         (str(row.target or "stays"), tone_of(state, row)) for row in rows_for(state, trigger)
-    )  # in the order of the table, each once
+    )  # in the order of the table, without duplicates
     said = "<br/>".join(
         f'<font color="{(MUTED if target == "stays" else TONE_INKS[tone]).light}">{escape(target)}</font>'
         for target, tone in lines

@@ -1,20 +1,18 @@
-"""The table as Markdown: the rows with their reasons, and the full state x trigger grid.
-
-Every pair is in the grid: what it leads to, or why it means nothing (ignore) or must not happen (reject).
-"""
+"""Write the transition table as Markdown: the rows with their reasons, and the state x trigger grid."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from discorder.pictures.scene import words
-from discorder.statemachine.table import CELLS, DEADLINES, ROWS, Name, Row, State, rows_for
+from discorder.pictures.graph_model import words
+from discorder.statemachine.table import CELLS, DEADLINES, ENTRY, EXIT, ROWS, STABLE_AFTER, Name, Row, State, rows_for
 from discorder.statemachine.terms import GUARD_MEANINGS, Kind
 
+_STATE_COLUMNS = ("state", "means", "deadline", "stable after", "on entry", "on exit")
 _HEAD = """\
 # The life cycle of a shard
 
-Generated from `statemachine/table.py`; do not edit. `make diagrams` draws it anew.
+Generated from `statemachine/table.py` by `make diagrams`. Do not edit.
 
 ![state diagram](life-cycle.svg)
 
@@ -24,17 +22,34 @@ The same as a grid: [every state and trigger](grid.svg). Runs of the machine: [s
 
 
 def markdown() -> str:
-    """The whole page."""
+    """Return the page."""
     sections = (_HEAD, _states(), _transitions(), _guards(), _grid())
     return "\n".join(sections)
 
 
 def _states() -> str:
     rows = (
-        (f"**{state.value}**", state.meaning, f"{DEADLINES[state].seconds:g} s" if state in DEADLINES else "")
+        (
+            f"**{state.value}**",
+            state.meaning,
+            _deadline(state),
+            _stable(state),
+            *(", ".join(_code(action) for action in actions.get(state, ())) for actions in (ENTRY, EXIT)),
+        )
         for state in State
     )
-    return f"## States\n\n{_table(('state', 'means', 'deadline'), rows)}"
+    return f"## States\n\n{_table(_STATE_COLUMNS, rows)}"
+
+
+def _deadline(state: State) -> str:
+    if state not in DEADLINES:
+        return ""
+    seconds = f"{DEADLINES[state].seconds:g} s"
+    return f"{seconds} after the last event" if DEADLINES[state].extended_by_dispatch else seconds
+
+
+def _stable(state: State) -> str:
+    return f"{STABLE_AFTER[state]:g} s" if state in STABLE_AFTER else ""
 
 
 def _transitions() -> str:
@@ -63,7 +78,7 @@ def _guards() -> str:
 
 def _grid() -> str:
     notes: dict[str, int] = {}
-    for state in State:  # numbered in reading order, so that the text is the same each time
+    for state in State:  # in reading order, so that the numbers are the same each time
         for trigger in Name:
             cell = CELLS.get((state, trigger))
             if cell is not None:
@@ -72,9 +87,10 @@ def _grid() -> str:
     table = _table(("trigger", *(state.value for state in State)), rows)
     explained = "\n".join(f"{number}. {why}" for why, number in notes.items())
     legend = (
-        "A state: the transition leads there. *stays*: something is done, the state is kept. "
-        "ignore: means nothing here, and is counted. **reject**: the peer broke the protocol, or we have a bug. "
-        "The numbers are the reasons below."
+        "A state: the target of the transition. *stays*: the actions are done, the state does not change. "
+        "ignore: has no effect, and is counted. **reject**: Discorder has a bug. "
+        "**breach**: the peer broke the protocol, and the trigger `breach` follows. "
+        "The numbers refer to the reasons below."
     )
     return f"## Every state x trigger pair\n\n{legend}\n\n{table}\n{explained}\n"
 
@@ -82,7 +98,7 @@ def _grid() -> str:
 def _grid_cell(state: State, trigger: Name, notes: dict[str, int]) -> str:
     cell = CELLS.get((state, trigger))
     if cell is not None:
-        kind = f"**{cell.kind}**" if cell.kind is Kind.REJECT else cell.kind.value
+        kind = cell.kind.value if cell.kind is Kind.IGNORE else f"**{cell.kind}**"
         return f"{kind} {notes[cell.why]}"
     targets = ["*stays*" if row.target is None else row.target.value for row in rows_for(state, trigger)]
     return " or ".join(dict.fromkeys(targets))

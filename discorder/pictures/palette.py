@@ -1,8 +1,7 @@
-"""The colours of the pictures, each in a light and a dark version, and the style sheet that changes between them.
+"""Define the colours of the pictures, each in a light and a dark version, and the style sheet that switches between them.
 
-The SVG names the light ones; the style sheet in it maps them to the dark ones where the reader's system is dark. That works
-in a page, and in the sandbox in which code hosts show a picture. The picture carries its own background, so that it is
-legible whatever the page around it looks like.
+The SVG uses the light colours; its style sheet replaces them if the reader's system is dark. Each picture has a background
+of its own, so that it is legible on any page.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from discorder.pictures.scene import Tone
+from discorder.pictures.graph_model import Tone
 from discorder.statemachine.table import LIVE, State
 
-SVG_CLASS = "discorder-picture"  # every rule of the sheet is below it: inlined in a page it touches nothing else
+SVG_CLASS = "discorder-picture"  # the scope of every CSS rule, so that an inlined picture does not affect its page
 
 
 @dataclass(frozen=True, slots=True)
 class Ink:
-    """One colour: ``light`` is for a light background."""
+    """One colour, for a light and for a dark background."""
 
     light: str
     dark: str
@@ -61,14 +60,14 @@ _INKS = (
 
 
 def state_inks(state: State) -> tuple[Ink, Ink]:
-    """Fill and border of a state's box."""
+    """Return the fill and the border of a state's box."""
     if state in _SPECIAL:
         return _SPECIAL[state]
     return (LIVE_STATE if state in LIVE else BOX, BORDER)
 
 
 def style_sheet() -> str:
-    """CSS for the SVG: the dark colours, and how the current state looks (``class="current"`` on its box)."""
+    """Return the CSS of the SVG: the dark colours, and the style of the current state (``class="current"`` on its box)."""
     current = f".{SVG_CLASS} .state.current > path"
     dark = "\n".join(
         f".{SVG_CLASS} [{attribute}='{ink.light}'] {{ {attribute}: {ink.dark}; }}"

@@ -1,7 +1,6 @@
-"""The command that draws DOT text as SVG and PNG, and the finish of its SVG.
+"""Draw DOT text as SVG and PNG with the command ``graphviz-pure`` of the wheel of that name.
 
-It is ``graphviz-pure`` of the wheel of that name: its font metrics are its own, so that the bytes are the same on every machine
-and CI can compare them. Nothing here knows what a picture shows.
+The wheel brings its own font metrics, so the output is the same on every machine and CI can compare it.
 """
 
 from __future__ import annotations
@@ -24,21 +23,26 @@ PNG_DPI = 144  # sharp on a dense screen at README width
 
 
 def draw_svg(dot: str, title: str) -> bytes:
-    """``dot`` as an SVG that carries its own background and style sheet. Raises `PictureError`."""
-    return _finished_svg(_draw(dot, "-Tsvg").decode(), title).encode()
+    """Draw ``dot`` as an SVG with a background and a style sheet of its own. Raises `PictureError`."""
+    return _finished_svg(draw_plain_svg(dot), title).encode()
+
+
+def draw_plain_svg(dot: str) -> str:
+    """Draw ``dot`` as the renderer's own SVG. Raises `PictureError`."""
+    return _draw(dot, "-Tsvg").decode()
 
 
 def draw_png(dot: str) -> bytes:
-    """``dot`` as a PNG. Raises `PictureError`."""
+    """Draw ``dot`` as a PNG. Raises `PictureError`."""
     return _draw(dot, "-Tpng", f"-Gdpi={PNG_DPI}")
 
 
 def _draw(dot: str, *options: str) -> bytes:
     command = [find_renderer(), *options]
     if "layout=neato" in dot:
-        command.append("-n2")  # every place is given: move nothing, and draw the edges as they are
+        command.append("-n2")  # the text gives every position: do not lay out again
     try:
-        done = subprocess.run(  # noqa: S603  # our own text, into a command of an installed wheel
+        done = subprocess.run(  # noqa: S603  # the command of an installed wheel; the text is ours
             command, input=dot.encode(), capture_output=True, check=False, timeout=RENDER_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -52,7 +56,7 @@ def _draw(dot: str, *options: str) -> bytes:
 
 
 def find_renderer() -> str:
-    """The path of the renderer: beside the running Python, in its scripts folder, then on PATH."""
+    """Return the path of the renderer: beside the running Python, in its scripts folder, or on PATH."""
     for folder in _script_folders():
         if (found := shutil.which(RENDERER, path=folder)) is not None:
             return found
@@ -60,7 +64,7 @@ def find_renderer() -> str:
         return found
     msg = (
         f"the command {RENDERER}, which draws SVG and PNG, was not found; install it with: "
-        f"{sys.executable} -m pip install {RENDERER} (mermaid, dot and markdown work without it)"
+        f"{sys.executable} -m pip install 'discorder[diagrams]' (mermaid, dot and markdown work without it)"
     )
     raise PictureError(msg)
 
@@ -74,14 +78,14 @@ def _script_folders() -> Iterator[str]:
 # -------------------------------------------------------------------------------------------------- the SVG
 
 
-_HEAD = re.compile(r"\A.*?(?=<svg )", re.DOTALL)  # XML declaration and DOCTYPE: in the way where the picture is inlined
-_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)  # among them the renderer's version
-_TOOLTIP = re.compile(r"<title>.*?</title>\n", re.DOTALL)  # "Ready&#45;&gt;Unhealthy" at the mouse helps nobody
+_HEAD = re.compile(r"\A.*?(?=<svg )", re.DOTALL)  # XML declaration and DOCTYPE, which an inlined picture must not have
+_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)  # one of them states the renderer's version
+_TOOLTIP = re.compile(r"<title>.*?</title>\n", re.DOTALL)  # tooltips such as "Ready&#45;&gt;Unhealthy"
 _BACKGROUND = re.compile(r'<polygon fill="[^"]*" stroke="none" points="[^"]*"/>\n')  # the first one is the page
 
 
 def _finished_svg(svg: str, title: str) -> str:
-    """The renderer's SVG as a card with a style sheet, free of what only the renderer needs."""
+    """Return the renderer's SVG with a background and a style sheet, without the renderer's own additions."""
     body = _TOOLTIP.sub("", _COMMENT.sub("", _HEAD.sub("", svg))).replace("&#45;", "-")
     body = _BACKGROUND.sub("", body, count=1)
     opening, rest = body.split(">", 1)

@@ -1,6 +1,6 @@
-"""A story as a sequence diagram: DOT text with every place given, for the layout engine that moves nothing, or Mermaid text.
+"""Write a scenario as a sequence diagram: DOT text with fixed positions, or Mermaid text.
 
-Participants stand side by side, time runs down. Places are in points, from the top left; DOT counts from the bottom.
+Positions are in points from the top left; DOT counts from the bottom.
 """
 
 from __future__ import annotations
@@ -9,16 +9,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from discorder.pictures.cast import Entered, Message, Part, Stroke, messages
+from discorder.pictures.graph_model import Tone
 from discorder.pictures.palette import BORDER, BOX, CARD, MUTED, TEXT, TONE_INKS, state_inks
-from discorder.pictures.scene import Tone
-from discorder.pictures.stories import STORIES, run
+from discorder.pictures.participants import Entered, Message, Participant, Stroke, messages
+from discorder.pictures.scenarios import SCENARIOS, run
 
 FONT = "Helvetica"
-GAPS = {Part.STORE: 104, Part.GATE: 112, Part.MACHINE: 118, Part.DRIVER: 218, Part.COROUTINES: 172, Part.DISCORD: 116}
-"""Points between a lifeline and the one to its left: as narrow as what is said there allows, for the width of a README."""
-ARROW = 30  # points down for an arrow
-STATE = 40  # points down for a box of a state
+SPACING = {
+    Participant.STORE: 104,
+    Participant.GATE: 112,
+    Participant.MACHINE: 118,
+    Participant.DRIVER: 218,
+    Participant.COROUTINES: 172,
+    Participant.DISCORD: 116,
+}
+"""Points between a participant and the one to its left: as narrow as the texts allow, for the width of a README."""
+ARROW = 30  # points of height of an arrow
+STATE = 40  # points of height of the box of a state
 HEADER = 46
 LABEL_ABOVE = 10  # points from an arrow's line to the middle of its text
 
@@ -27,58 +34,62 @@ _MERMAID_ARROWS = {Stroke.TRIGGER: "->>", Stroke.COMMAND: "-)", Stroke.TASKS: "-
 _LEGEND = (
     (Stroke.TRIGGER, "a trigger, with the guards that decided"),
     (Stroke.COMMAND, "a command of the machine"),
-    (Stroke.TASKS, "tasks as RUNS[state] asks"),
+    (Stroke.TASKS, "tasks, by RUNS[state]"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Something to draw, ``y`` points below the top."""
+    """An arrow or a box, ``y`` points below the top."""
 
     what: Message | Entered
     y: int
 
 
-def sequence_dot(story: str) -> str:
-    """The story of that name in `STORIES` as DOT text."""
-    shown = list(messages(run(STORIES[story])))
-    parts = _participants(shown)
-    columns = _columns(parts)
+def sequence_dot(scenario: str) -> str:
+    """Return the scenario of that name in `SCENARIOS` as DOT text."""
+    shown = list(messages(run(SCENARIOS[scenario])))
+    participants = _participants(shown)
+    columns = _columns(participants)
     placed, bottom = _placed(shown)
     lines = [
-        _head(STORIES[story].title),
-        *(_participant(part, x, bottom) for part, x in columns.items()),
+        _head(SCENARIOS[scenario].title),
+        *(_participant(participant, x, bottom) for participant, x in columns.items()),
         *(line for number, one in enumerate(placed) for line in _drawn(number, one, columns)),
         *_legend(columns, bottom),
     ]
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def sequence_mermaid(story: str) -> str:
-    """The same story as Mermaid text, which code hosts draw inline."""
-    shown = list(messages(run(STORIES[story])))
-    lines = ["sequenceDiagram", f"  title {STORIES[story].title}"]
-    lines += [f"  participant {part.name.lower()} as {part.value}" for part in _participants(shown)]
+def sequence_mermaid(scenario: str) -> str:
+    """Return the scenario as Mermaid text, which code hosts draw inline."""
+    shown = list(messages(run(SCENARIOS[scenario])))
+    lines = ["sequenceDiagram", f"  title {SCENARIOS[scenario].title}"]
+    lines += [
+        f"  participant {participant.name.lower()} as {participant.value}" for participant in _participants(shown)
+    ]
     for one in shown:
         if isinstance(one, Entered):
-            lines.append(f"  Note over {Part.MACHINE.name.lower()}: {one.state}")
+            lines.append(f"  Note over {Participant.MACHINE.name.lower()}: {one.state}")
         else:
             arrow = _MERMAID_ARROWS[one.stroke]
             lines.append(f"  {one.sender.name.lower()}{arrow}{one.receiver.name.lower()}: {one.text}")
     return "\n".join(lines) + "\n"
 
 
-def _participants(shown: list[Message | Entered]) -> list[Part]:
-    taking_part = {part for one in shown if isinstance(one, Message) for part in (one.sender, one.receiver)}
-    return [part for part in Part if part in taking_part]
+def _participants(shown: list[Message | Entered]) -> list[Participant]:
+    taking_part = {
+        participant for one in shown if isinstance(one, Message) for participant in (one.sender, one.receiver)
+    }
+    return [participant for participant in Participant if participant in taking_part]
 
 
-def _columns(parts: list[Part]) -> dict[Part, int]:
+def _columns(participants: list[Participant]) -> dict[Participant, int]:
     x = 0
     columns = {}
-    for place, part in enumerate(parts):
-        x += GAPS[part] if place else 0
-        columns[part] = x
+    for place, participant in enumerate(participants):
+        x += SPACING[participant] if place else 0
+        columns[participant] = x
     return columns
 
 
@@ -88,7 +99,7 @@ def _placed(shown: list[Message | Entered]) -> tuple[list[Placed], int]:
     for one in shown:
         height = STATE if isinstance(one, Entered) else ARROW
         if isinstance(one, Message) and one.stroke is Stroke.TRIGGER:
-            y += 8  # a step begins
+            y += 8  # separates the steps
         elif placed and isinstance(placed[-1].what, Entered):
             y += 6  # room for the text above the first arrow
         placed.append(Placed(one, y + height // 2))
@@ -105,25 +116,26 @@ digraph sequence {{
   edge [fontname="{FONT}", arrowsize=0.7]"""
 
 
-def _participant(part: Part, x: int, bottom: int) -> str:
-    key = part.name.lower()
+def _participant(participant: Participant, x: int, bottom: int) -> str:
+    key = participant.name.lower()
     box = _attributes(
         shape="box", style="rounded,filled", fillcolor=BOX.light, color=BORDER.light, fontsize="13", margin="0.12,0.06"
     )
     return (
-        f"  {key} [{_at(x, 14)}, {box}, label=<<b>{part.value}</b>>]\n  {key}_end [{_at(x, bottom)}, shape=point, "
+        f"  {key} [{_at(x, 14)}, {box}, label=<<b>{participant.value}</b>>]\n  {key}_end [{_at(x, bottom)}, shape=point, "
         f'width=0.02, color="{BORDER.light}"]\n'
         f'  {key} -> {key}_end [dir=none, style=dotted, color="{BORDER.light}"]'
     )
 
 
-def _drawn(number: int, one: Placed, columns: dict[Part, int]) -> Iterator[str]:
+def _drawn(number: int, one: Placed, columns: dict[Participant, int]) -> Iterator[str]:
     if isinstance(one.what, Entered):
         fill, border = state_inks(one.what.state)
         box = _attributes(
             shape="box", style="rounded,filled", fillcolor=fill.light, color=border.light, fontsize="14", penwidth="1.6"
         )
-        yield f'  s{number} [{_at(columns[Part.MACHINE], one.y)}, {box}, margin="0.14,0.05", label=<<b>{one.what.state}</b>>]'
+        position = _at(columns[Participant.MACHINE], one.y)
+        yield f'  s{number} [{position}, {box}, margin="0.14,0.05", label=<<b>{one.what.state}</b>>]'
         return
     message = one.what
     sender, receiver, ink = columns[message.sender], columns[message.receiver], _INKS[message.stroke].light
@@ -138,11 +150,11 @@ def _drawn(number: int, one: Placed, columns: dict[Part, int]) -> Iterator[str]:
     )
 
 
-def _text_at(message: Message, columns: dict[Part, int]) -> int:
-    """Over the first gap beside the machine, or beside the driver for what is the driver's own."""
+def _text_at(message: Message, columns: dict[Participant, int]) -> int:
+    """Return the x of a message's text: in the space beside the machine, or beside the driver for the driver's own messages."""
     order = list(columns)
     here, there = sorted((order.index(message.sender), order.index(message.receiver)))
-    machine = columns[Part.MACHINE]
+    machine = columns[Participant.MACHINE]
     if columns[message.sender] > machine or columns[message.receiver] > machine:
         return (columns[order[here]] + columns[order[here + 1]]) // 2
     return (columns[order[there - 1]] + columns[order[there]]) // 2
@@ -156,7 +168,7 @@ def _said(message: Message, ink: str) -> str:
     return f'<font color="{ink}">{text}</font>'
 
 
-def _legend(columns: dict[Part, int], bottom: int) -> Iterator[str]:
+def _legend(columns: dict[Participant, int], bottom: int) -> Iterator[str]:
     cells = "".join(f'<td><font color="{_INKS[stroke].light}">{said}</font></td>' for stroke, said in _LEGEND)
     middle = max(columns.values()) // 2
     table = f'<table border="0" cellborder="0" cellspacing="12"><tr>{cells}</tr></table>'

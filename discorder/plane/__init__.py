@@ -1,6 +1,6 @@
-"""The control plane of one bot: the shards and publishers together, what outlives them, and how all of it starts and ends."""
+"""The control plane of one bot: its shards and publishers together, and what outlives them."""
 
-from discorder.plane.assembly import Surroundings
 from discorder.plane.plane import ControlPlane
+from discorder.plane.shard_factory import PlaneDependencies
 
-__all__ = ["ControlPlane", "Surroundings"]
+__all__ = ["ControlPlane", "PlaneDependencies"]

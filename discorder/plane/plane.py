@@ -1,37 +1,52 @@
-"""The control plane as an object: the shards of one bot, the publishers they share, and how all of it starts and ends.
-
-It supervises; how a shard is put together stands in assembly.py, and what a shard does is its driver's affair.
-"""
+"""The control plane of one bot as an object: open store and publishers, run the shards, drain, close."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from discorder.config import Config
-from discorder.errors import ConfigError, DiscorderError
+from discorder.config import Config, Log
+from discorder.errors import ConfigError, NotRunning
+from discorder.http.server import HttpServer
 from discorder.logs import logger
 from discorder.outbound.outbound import Outbound
-from discorder.plane.assembly import Assembly, Surroundings, configured_layout, make_trackers
-from discorder.plane.desk import PlaneDesk
-from discorder.plane.keeping import NO_CLAIM, Claim, Sessions
-from discorder.plane.lifeline import Lifeline, finish_gracefully
-from discorder.publishers.fanout import FanOut
-from discorder.rest import BotClient, GatewayInfo, look_up
-from discorder.runtime.ticker import Ticker
+from discorder.plane.event_log import follow_events
+from discorder.plane.main_host import MainHost
+from discorder.plane.run_handle import RunHandle, finish_gracefully
+from discorder.plane.session_persistence import NO_CLAIM, Claim, Sessions
+from discorder.plane.shard_factory import PlaneDependencies, ShardFactory, configured_layout, make_trackers
+from discorder.plane.supervisor import Supervisor
+from discorder.publishers.delivery.fanout import FanOut
+from discorder.rest import BotClient
+from discorder.rest.hosts import check_api
 from discorder.runtime.watchdog import LoopLag, Watchdog
-from discorder.sessions import Budget, Health, OtherUse, StoredSession, bot_key, open_store, token_key
-from discorder.shard.driver import ShardDriver
+from discorder.sessions import (
+    Budget,
+    Health,
+    IdentifyQueue,
+    OtherUse,
+    SavedSessions,
+    Seal,
+    bot_key,
+    open_store,
+    token_key,
+)
 from discorder.statemachine import Task
-from discorder.tracking.shard_tracker import ShardTracker
-from discorder.tracking.startup import Progress, StartUp
+from discorder.statemachine.triggers import Verb
+from discorder.tracking.shard_tracker import ShardTracker, Transition
+from discorder.tracking.startup import StartProgress, StartUp
 from discorder.tracking.tracker import GatewayTracker
 from discorder.transport import Compression, choose_compression
+from discorder.transport.inflate import library_of
+from discorder.wire import Event
 
-__all__ = ["ControlPlane", "Surroundings"]
+__all__ = ["ControlPlane", "PlaneDependencies"]
 
-LOOK_UP_TRIES_UNDER_FAIL_ON_ERROR = 5
+AT_ONCE = 0.0  # seconds that a bot's command may wait: it gets a refusal instead, and can wait by itself
 
 
 class ControlPlane:
@@ -44,30 +59,37 @@ class ControlPlane:
         self,
         config: Config,
         client: BotClient,
-        surroundings: Surroundings | None = None,
+        dependencies: PlaneDependencies | None = None,
         *,
         claim: Claim = NO_CLAIM,
     ) -> None:
         self._config = config
         self._client = client
-        self._around = surroundings or Surroundings()
+        self._around = dependencies or PlaneDependencies()
         self._claim = claim
-        self._layout = configured_layout(config)  # None until the look-up tells
+        check_api(client.base_url, insecure=config.gateway.insecure_api)
+        self._layout = configured_layout(config)  # None until the look-up has answered
         self._compression = choose_compression(config.gateway.compress)
-        logger.info("Transport compression", chosen=self._compression.value, asked=config.gateway.compress.value)
         self.outbound = Outbound(config.gateway.intents_value, self._around.clock)
-        self._fan_out = FanOut(self._around.clock, PlaneDesk(self.outbound, self._shards))
+        self._fan_out = FanOut(self._around.clock, PlaneBusApi(self.outbound, self._shards))
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
-        self._drivers: dict[int, ShardDriver] = {}
-        self._ticker = Ticker(self._around.clock, jumped=self._probe, act=self._checkpoint)
+        self._supervisor: Supervisor | None = None
         self._watchdog = Watchdog()
-        self._lifeline = Lifeline()
-        self._gateway: asyncio.Future[GatewayInfo] = self.loop.create_future()
+        self._handle = RunHandle()
+        self._main_host = MainHost(
+            config,
+            client,
+            self._around.clock,
+            asked=self._around.look_up,
+            judged=self._around.dial is None,
+            shards=self._shards,
+        )
         self._stop_asked: bool | None = None  # the value is ``goodbye``
         self._hurried = False
         self._draining: asyncio.Task[None] | None = None
         self._tracker: GatewayTracker | None = None
+        self._http: HttpServer | None = None
 
     # ---------------------------------------------------------------- life
 
@@ -81,23 +103,44 @@ class ControlPlane:
         try:
             await finish_gracefully(work, lambda: self.stop(goodbye=False), self.hurry)
         finally:
-            if self._gateway.done() and not self._gateway.cancelled():
-                self._gateway.exception()  # seen: whoever waited for it has reported it
+            self._main_host.close()
             self.outbound.close()
-            self._lifeline.ended.set()
+            self._handle.ended.set()
 
     async def _work(self, filled: Callable[[GatewayTracker], None] | None) -> None:
+        served = True  # also if it was stopped before it could
         try:
             sessions = await self._open_sessions()
             try:
                 hold = sessions.hold(self._layout, self._claim)
-                await self._lifeline.unless_stopped(asyncio.create_task(hold, name="hold-shards"))
+                await self._handle.unless_stopped(asyncio.create_task(hold, name="hold-shards"))
                 if self._stop_asked is None:
+                    self._log_choices()
                     await self._serve(sessions, filled)
             finally:
                 await sessions.close()
+        except Exception as error:
+            served = self._handle.opened.is_set()
+            if not served:
+                logger.error("This start failed, and the process served nothing", pid=os.getpid(), error=str(error))
+            raise
         finally:
-            logger.info("Shut down completely")
+            if (
+                served
+            ):  # the log file may be that of the process that holds the shards, and must not say that it stopped
+                logger.info("Shut down completely")
+
+    def _log_choices(self) -> None:
+        """Log what a process uses that holds its shards; one whose start is refused uses nothing."""
+        gateway = self._config.gateway
+        logger.info(
+            "Transport compression",
+            chosen=self._compression.value,
+            asked=gateway.compress.value,
+            library=library_of(self._compression),
+        )
+        if gateway.proxy or gateway.trust_env:
+            logger.info("Proxy", chosen=gateway.proxies.describe())
 
     async def _open_sessions(self) -> Sessions:
         around, config, token = self._around, self._config, self._client.token
@@ -107,39 +150,65 @@ class ControlPlane:
                 'set [session] store (it is ""), or start without --take-over and --wait'
             )
             raise ConfigError(msg)
-        bot = bot_key(token.reveal())  # no frame keeps the token itself in a variable: error reporters show them
+        bot = bot_key(token.reveal())  # the token is in no variable of a frame: error reporters show them
         return Sessions(
-            around.store or await open_store(config.session.store, bot=bot, clock=around.clock),
-            look_up=around.look_up or self._client.gateway_bot,
+            around.store
+            or await open_store(config.session.store, bot=bot, clock=around.clock, seal=Seal.of(token.reveal())),
+            look_up=around.look_up or partial(self._client.gateway_bot, waits=False),
             intents=config.gateway.intents_value,
             token=token_key(token.reveal()),
             clock=around.clock,
         )
 
     async def _serve(self, sessions: Sessions, filled: Callable[[GatewayTracker], None] | None) -> None:
-        """With the shards held: from open publishers to drained ones."""
-        ids, count = self._layout or (range(1), 1)  # one shard, until the look-up says otherwise
+        """Serve the status page while the shards, which are held, run."""
+        ids, count = self._layout or (range(1), 1)  # one shard, until the look-up gives the number
         trackers = make_trackers(ids, count, self._around.clock)
+        if self._layout is not None:
+            sessions.apply_pauses(trackers)
         tracker = self._tracker = GatewayTracker(self, self._config, self._fan_out, trackers)
         self._sessions = sessions
         self._start_up = StartUp(self._around.clock, lambda: tracker.shards, sessions.seconds_to_identify)
-        self._assembly = Assembly(
+        factory = ShardFactory(
             self._config,
             self._client.token,
             self._around,
             compression=self._compression,
             fan_out=self._fan_out,
             sessions=sessions,
-            gateway=lambda: asyncio.shield(self._gateway),
+            main_host=self._main_host,
             changed=self._shard_changed,
+            log_heartbeats=lambda: self._config.log.heartbeat,
         )
-        await self._fan_out.open()
+        self._supervisor = Supervisor(
+            tracker,
+            self._layout,
+            self._around.clock,
+            sessions=sessions,
+            main_host=self._main_host,
+            factory=factory,
+            outbound=self.outbound,
+            start_up=self._start_up,
+            stopping=self._handle.stopping,
+            stop=lambda: self._stop(goodbye=False),
+        )
+        http = self._http = HttpServer(self._config, tracker, self._around.clock)
+        await http.start()
+        try:
+            await self._run_shards(self._supervisor, sessions, lambda: filled(tracker) if filled is not None else None)
+        finally:
+            await http.close()
+
+    async def _run_shards(self, supervisor: Supervisor, sessions: Sessions, filled: Callable[[], None]) -> None:
+        """Open the publishers, run the shards, and drain. ``filled`` is called before the first dial."""
+        opening = asyncio.create_task(self._fan_out.open(), name="open-publishers")
+        await self._handle.unless_stopped(opening)  # a stop must not wait for a broker that does not answer
         if self._around.watchdog:
             self._watchdog.start()
         try:
-            if filled is not None:
-                filled(tracker)
-            await self._supervise(tracker)
+            self._handle.opened.set()
+            filled()
+            await supervisor.run()
             if self._stop_asked:
                 await sessions.forget_what_never_began(self._layout)
         finally:
@@ -150,116 +219,68 @@ class ControlPlane:
             self._watchdog.stop()
 
     async def _drain(self) -> None:
-        """Give the publishers `session.drain_timeout` for what they have not sent; `hurry` cuts it short, at any time."""
+        """Give the publishers `session.drain_timeout` for what they have not sent; `hurry` ends it at any time."""
         seconds = 0.0 if self._hurried else self._config.session.drain_timeout
         self._draining = asyncio.create_task(self._fan_out.drain(seconds), name="drain")
         await asyncio.wait([self._draining])
         if not self._draining.cancelled():
             self._draining.result()
 
-    async def _supervise(self, tracker: GatewayTracker) -> None:
-        """Run the look-up and the shards; the first error ends all of them, and is raised when they have ended."""
-        stored = await self._sessions.load(self._layout)
-        look_up = asyncio.create_task(self._look_up(), name="look-up")
-        ticker = asyncio.create_task(self._ticker.run(), name="ticker")
-        beside: set[asyncio.Task[Any]] = {asyncio.create_task(self._lifeline.stopping.wait(), name="stopping"), ticker}
-        tasks = {look_up, *self._start([shard for shard in tracker.shards if shard.shard_id in stored], stored)}
-        error: BaseException | None = None
-        try:
-            while tasks:
-                done, _ = await asyncio.wait({*tasks, *beside}, return_when=asyncio.FIRST_COMPLETED)
-                for task in done & {*tasks, ticker}:
-                    tasks.discard(task)
-                    beside.discard(task)
-                    error = error or _failure_of(task)
-                if error is not None:
-                    self._stop(goodbye=False)
-                elif look_up in done and self._stop_asked is None:
-                    tasks |= await self._start_the_rest(tracker)
-                if self._stop_asked is not None:
-                    look_up.cancel()
-                    tasks.discard(look_up)
-                    beside = {task for task in beside if not task.done()}
-        finally:
-            for task in (look_up, *tasks, *beside):
-                task.cancel()
-            await asyncio.gather(look_up, *tasks, *beside, return_exceptions=True)
-        if error is not None:
-            raise error
-
-    def _checkpoint(self) -> None:
-        self._sessions.checkpoint()
-
-    def _probe(self) -> None:
-        for driver in self._drivers.values():
-            driver.probe()
-
-    # ---------------------------------------------------------------- look-up and layout
-
-    async def _look_up(self) -> None:
-        around, gateway = self._around, self._config.gateway
-        if around.look_up is not None:
-            info = await around.look_up()
-        else:
-            tries = LOOK_UP_TRIES_UNDER_FAIL_ON_ERROR if gateway.fail_on_error else None
-            info = await look_up(self._client, tries=tries, clock=around.clock)
-        self._gateway.set_result(info)
-
-    async def _start_the_rest(self, tracker: GatewayTracker) -> set[asyncio.Task[None]]:
-        """The look-up has answered: the layout is known, and IDENTIFYs can be paid for."""
-        info = self._gateway.result()
-        if self._layout is None:
-            layout = range(info.shards), info.shards
-            tracker.shards = tuple(make_trackers(*layout, self._around.clock))
-            stored = await self._sessions.load(layout)
-        else:
-            stored = {}
-        self._sessions.set_limits(info, tracker.shards[0].shard_count)
-        tasks = self._start([shard for shard in tracker.shards if shard.shard_id not in self._drivers], stored)
-        self._start_up.announce()
-        return tasks
-
-    def _start(self, shards: Sequence[ShardTracker], stored: Mapping[int, StoredSession]) -> set[asyncio.Task[None]]:
-        tasks: set[asyncio.Task[None]] = set()
-        if self._stop_asked is not None:  # it came while the publishers were opened or the store was read
-            return tasks
-        for shard in shards:
-            driver = self._drivers[shard.shard_id] = self._assembly.driver(shard, stored.get(shard.shard_id))
-            self.outbound.add((shard.shard_id, shard.shard_count), driver.sender)
-            tasks.add(asyncio.create_task(driver.run(), name=f"shard-{shard.shard_id}"))
-        return tasks
-
-    # ---------------------------------------------------------------- asked by the tracker (tracker.Plane)
+    # ---------------------------------------------------------------- for the tracker (tracker.Plane)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that `run` runs on."""
-        return self._lifeline.loop
+        """Return the loop that `run` runs on."""
+        return self._handle.loop
 
     @property
     def compression(self) -> Compression:
-        """How the gateway is asked to compress."""
+        """Return the compression that the gateway is asked for."""
         return self._compression
 
     @property
-    def progress(self) -> Progress:
-        """How many shards have been Ready."""
+    def progress(self) -> StartProgress:
+        """Return how many shards have been Ready."""
         return self._start_up.progress
 
     @property
     def store_health(self) -> Health:
-        """How the session store does."""
+        """Return the health of the session store."""
         return self._sessions.health
 
     @property
     def budget(self) -> Budget | None:
-        """What the identify ledger says now; None before the look-up."""
+        """Return the identify budget by the ledger; None before the look-up."""
         return self._sessions.budget
 
     @property
     def other_use(self) -> OtherUse | None:
-        """IDENTIFYs of this bot that nobody with this store has paid for."""
+        """Return the IDENTIFYs of this bot that no process with this store has paid for."""
         return self._sessions.other_use
+
+    @property
+    def look_up_trouble(self) -> str | None:
+        """Return why the look-up has no answer; None before its first failure and after its answer."""
+        return self._main_host.trouble
+
+    @property
+    def identify_queue(self) -> IdentifyQueue:
+        """Return the shards that wait for an IDENTIFY."""
+        return self._sessions.identify_queue
+
+    @property
+    def saved_sessions(self) -> SavedSessions:
+        """Return how many sessions are stored, and when the last one was written."""
+        return self._sessions.saved
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` without the token."""
+        return self._client.token.redact(text)
+
+    @property
+    def status_url(self) -> str | None:
+        """See `GatewayTracker.status_url`."""
+        return None if self._http is None else self._http.url
 
     @property
     def loop_lag(self) -> LoopLag:
@@ -276,51 +297,126 @@ class ControlPlane:
 
     def throw_to(self, shard: int, task: Task, error: BaseException) -> None:
         """See `GatewayTracker.throw_to`."""
-        self.on_loop(lambda: self._drivers[shard].throw_to(task, error))
+        supervisor = self._supervisor
+        if supervisor is not None:
+            self.on_loop(lambda: supervisor.throw_to(shard, task, error))
+
+    def request(self, shard: int, what: Verb) -> None:
+        """Take an operator's verb for one shard. Thread-safe. Raises `VerbRefused` and `NotRunning`."""
+        supervisor = self._supervisor
+        if supervisor is None:
+            msg = "the control plane is starting"
+            raise NotRunning(msg)
+
+        def take() -> None:
+            supervisor.request(shard, what)
+            self._look_whether_ready()
+
+        self._handle.call(take)
 
     def on_loop(self, act: Callable[[], None]) -> None:
-        """See `Lifeline.on_loop`."""
-        self._lifeline.on_loop(act)
+        """See `RunHandle.on_loop`."""
+        self._handle.on_loop(act)
 
     async def wait_ready(self) -> None:
-        """See `Lifeline.wait_ready`."""
-        await self._lifeline.wait_ready()
+        """See `RunHandle.wait_ready`."""
+        await self._handle.wait_ready()
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the shards run: publishers are open, and no stop was requested."""
+        return self._handle.opened.is_set() and not self._handle.stopping.is_set()
+
+    async def wait_open(self) -> GatewayTracker:
+        """Wait until publishers are open and the shards run, and return the tracker. Waits for ever if the run ends before."""
+        await self._handle.opened.wait()
+        assert self._tracker is not None  # noqa: S101  # made before
+        return self._tracker
+
+    @property
+    def ends_sessions(self) -> bool:
+        """Return whether a stop was requested that ends the sessions."""
+        return self._stop_asked is True
+
+    async def wait_stopping(self) -> None:
+        """Wait until a stop is requested."""
+        await self._handle.stopping.wait()
+
+    async def wait_stored(self) -> None:
+        """See `GatewayTracker.wait_stored`."""
+        await self._sessions.flush()
 
     async def wait_ended(self) -> None:
         """Wait until `run` has ended, for whatever reason."""
-        await self._lifeline.ended.wait()
+        await self._handle.ended.wait()
 
     # ---------------------------------------------------------------- on the loop
+
+    def use_log(self, log: Log) -> None:
+        """Follow a change of ``[log]``: the lines of heartbeats, and the publisher of events."""
+        before, self._config = self._config, self._config.with_log(log)
+        if self._tracker is not None:
+            self._tracker.config = self._config
+        follow_events(self._fan_out, before, self._config)
 
     def _stop(self, *, goodbye: bool) -> None:
         if self._stop_asked is not None:
             return
         self._stop_asked = goodbye
-        self._lifeline.stopping.set()
+        self._handle.stopping.set()
         tracker = self._tracker
         if tracker is not None:
             for shard in tracker.shards:
                 shard.terminate_flag = True
-        for driver in self._drivers.values():
-            driver.stop(goodbye=goodbye)
+        if self._supervisor is not None:
+            self._supervisor.stop(goodbye=goodbye)
 
     def _hurry(self) -> None:
         self._hurried = True
         self._stop(goodbye=False)
-        for driver in self._drivers.values():
-            driver.abort()
+        if self._supervisor is not None:
+            self._supervisor.abort()
         if self._draining is not None:
             self._draining.cancel()
 
-    def _shard_changed(self) -> None:
-        if not self._lifeline.ready.is_set() and self._start_up.changed():
-            self._lifeline.ready.set()
+    def _shard_changed(self, shard: ShardTracker, step: Transition) -> None:
+        self._look_whether_ready()
+        if self._tracker is not None:
+            self._tracker.transitioned(shard, step)
+
+    def _look_whether_ready(self) -> None:
+        if not self._handle.ready.is_set() and self._start_up.changed():
+            self._handle.ready.set()
 
     def _shards(self) -> Sequence[ShardTracker]:
         return () if self._tracker is None else self._tracker.shards
 
 
-def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
-    if task.cancelled():
-        return DiscorderError(f"{task.get_name()} was cancelled by somebody other than the control plane")
-    return task.exception()
+class PlaneBusApi:
+    """Answers what bots on the bus request: their commands, and the last READY. ``shards`` returns the present ones."""
+
+    def __init__(self, outbound: Outbound, shards: Callable[[], Sequence[ShardTracker]]) -> None:
+        self._outbound = outbound
+        self._shards = shards
+
+    async def command(
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+    ) -> Mapping[str, object]:
+        """See `BusApi`.
+
+        A request for members is answered with its nonce, which every chunk carries. A presence that Discord's limit of five in
+        20 s delays is answered with ``deferred``, in seconds: a newer one takes its place, so that the last of a burst is shown.
+        """
+        if name == "presence":
+            deferred = await self._outbound.show_presence(d, shard=shard)
+            return {"deferred": round(deferred, 3)} if deferred else {}
+        fields = {}
+        if name == "members" and isinstance(d, Mapping):
+            fields["nonce"] = d.get("nonce") or secrets.token_hex(8)
+            d = {**d, **fields}
+        await self._outbound.command(name, d, shard=shard, guild_id=guild_id, timeout=AT_ONCE)
+        return fields
+
+    def last_ready(self, shard: int) -> Event | None:
+        """See `BusApi`."""
+        return next((one.ready for one in self._shards() if one.shard_id == shard), None)

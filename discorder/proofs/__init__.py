@@ -1,4 +1,4 @@
-"""Proofs about the table: a small world around the machine, searched, model-checked, and held against what really happened.
+"""Proofs about the table: build a model of the machine and its environment, search it, and check recorded runs.
 
-`docs/proofs.md` tells what is proved and how to change the table. Nothing that runs a session imports this package.
+`docs/proofs.md` lists what is proved and explains how to change the table.
 """

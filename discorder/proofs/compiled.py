@@ -1,7 +1,7 @@
-"""The small world as Python: one function that gives the successors of a state. Made by writing its source, for speed.
+"""Compile the model to Python: generate the source of a function that returns the successors of a state.
 
-A state is ``bytes``, one for each variable in the order of the world. The search and the check of traces live on this; the
-other reader of the same data is `promela.py`.
+A state is ``bytes`` with one byte per variable, in the order of the model. The search and the trace check use this module;
+`promela.py` translates the same data for spin.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import cast
 
-from discorder.proofs.facts import PLACES, STATE
-from discorder.proofs.language import (
+from discorder.proofs.model import SmallWorld
+from discorder.proofs.model_dsl import (
     FALSE,
     TRUE,
     All,
@@ -27,16 +27,15 @@ from discorder.proofs.language import (
     When,
     given,
 )
-from discorder.proofs.small_world import SmallWorld
+from discorder.proofs.variables import PLACES, STATE
 
 _KEYS = (STATE, PLACES[0])
 
 
 class Compiled:
-    """A world that can be walked.
+    """Compute the successors of the states of a model.
 
-    What is possible depends on little most of the time: for each value of `_KEYS` the conditions are simplified once, and
-    the function for them is kept.
+    For each combination of values of `_KEYS`, simplify the conditions once and cache the generated function.
     """
 
     def __init__(self, world: SmallWorld) -> None:
@@ -47,7 +46,7 @@ class Compiled:
         self._looks: dict[tuple[int, int], Callable[[bytes], tuple[list[tuple[int, bytes]], int]]] = {}
 
     def look(self, state: bytes) -> tuple[list[tuple[int, bytes]], int]:
-        """The number of each step that is possible and where it leads; the number of an invariant that is broken, or -1."""
+        """Return (number of the step, next state) for each possible step, and the number of a violated invariant or -1."""
         key = (state[self._first], state[self._second])
         look = self._looks.get(key)
         if look is None:
@@ -57,15 +56,15 @@ class Compiled:
         return look(state)
 
     def beginnings(self) -> Iterator[bytes]:
-        """The states in which the world can begin."""
+        """Yield the initial states."""
         for values in product(*(variable.beginnings for variable in self.world.variables)):
             yield bytes(v.index(value) for v, value in zip(self.world.variables, values, strict=True))
 
     def reachable(self) -> list[bytes]:
-        """Every state that the world can come into."""
+        """Return every reachable state."""
         found = list(self.beginnings())
         seen = set(found)
-        for state in found:  # grows meanwhile
+        for state in found:  # the loop appends to the list
             for _, after in self.look(state)[0]:
                 if after not in seen:
                     seen.add(after)
@@ -73,23 +72,23 @@ class Compiled:
         return found
 
     def value(self, state: bytes, variable: Variable) -> str:
-        """The value of ``variable`` in ``state``."""
+        """Return the value of ``variable`` in ``state``."""
         return variable.values[state[self._place[variable]]]
 
     def test(self, condition: Condition) -> Callable[[bytes], bool]:
-        """``condition`` as a test of states."""
+        """Compile ``condition`` to a test of states."""
         source = ["def holds(state):", f" ({_names(self.world)}) = state", f" return {python(condition)}"]
         return cast("Callable[[bytes], bool]", _execute(source)["holds"])
 
 
 def _execute(source: Iterable[str], scope: Mapping[str, object] | None = None) -> dict[str, object]:
     result = dict(scope or {})
-    exec(compile("\n".join(source), "<the small world>", "exec"), result)  # noqa: S102  # the text is written here
+    exec(compile("\n".join(source), "<the small world>", "exec"), result)  # noqa: S102  # the source is generated here
     return result
 
 
 def python(condition: Condition) -> str:
-    """``condition`` as an expression."""
+    """Return ``condition`` as a Python expression."""
     match condition:
         case Is(variable, values):
             if len(values) == 1:

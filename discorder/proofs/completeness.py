@@ -1,13 +1,13 @@
-"""Is the small world as large as the table? What the table has and the world does not know is named here, with its place."""
+"""Check that the model covers the table. Each finding names what is missing and the file to extend."""
 
 from __future__ import annotations
 
 from discorder.proofs.actions import ACTIONS, GUARDS
-from discorder.proofs.facts import ARRIVALS, PLACES, STOPS
-from discorder.proofs.language import Assign, Effects, When
+from discorder.proofs.environment import environment_steps
+from discorder.proofs.model import THE_TABLE, SmallWorld, Table
+from discorder.proofs.model_dsl import Assign, Effects, When
 from discorder.proofs.search import Found
-from discorder.proofs.small_world import THE_TABLE, SmallWorld, Table
-from discorder.proofs.surroundings import surroundings
+from discorder.proofs.variables import ARRIVALS, AT_ONCE, PLACES
 from discorder.statemachine.table import Name, Row, State
 from discorder.statemachine.terms import Action, Guard
 
@@ -15,7 +15,7 @@ _ROOM = "discorder/proofs/"
 
 
 def check_meanings() -> list[str]:
-    """Every action and guard of the table means something in the world."""
+    """Check that every action and guard of the table has a meaning in the model."""
     findings = [
         f"action {action} means nothing in the small world; say what it does in {_ROOM}actions.py"
         for action in Action
@@ -29,17 +29,17 @@ def check_meanings() -> list[str]:
 
 
 def check_origins(table: Table = THE_TABLE) -> list[str]:
-    """Every trigger is posted by somebody in the world."""
-    posted = {place.beginnings[0] for place in PLACES} | {stop.value for stop in STOPS}
-    for step in surroundings(table.deadlines, table.runs):
+    """Check that some step or action of the model posts each trigger."""
+    posted = {place.beginnings[0] for place in PLACES} | {requested.value for requested in AT_ONCE}
+    for step in environment_steps(table.deadlines, table.runs, table.stable_after, table.closings):
         posted |= _posted(step.effects)
     for meaning in ACTIONS.values():
         for arrival in ARRIVALS:
             posted |= _posted(meaning(arrival) if callable(meaning) else meaning)
-    names = {arrival.trigger for arrival in (*ARRIVALS, *STOPS) if arrival.value in posted}
+    names = {arrival.trigger for arrival in (*ARRIVALS, *AT_ONCE) if arrival.value in posted}
     return [
-        f"trigger {name} is posted by nobody in the small world; add the step that does it to {_ROOM}surroundings.py"
-        f" (and the trigger to WITHOUT_A_GENERATION in {_ROOM}facts.py, if it is no report of a connection)"
+        f"trigger {name} is posted by nobody in the small world; add the step that does it to {_ROOM}environment.py"
+        f" (and the trigger to WITHOUT_A_GENERATION in {_ROOM}variables.py, if it is no report of a connection)"
         for name in Name
         if name not in names
     ]
@@ -56,7 +56,7 @@ def _posted(effects: Effects) -> set[str]:
 
 
 def dead_rows(world: SmallWorld, found: Found) -> list[str]:
-    """The rows, source by source, that are never enabled in any state of the world."""
+    """Return a finding for each row and source state that is never enabled in the model."""
     alive: set[tuple[State, Row]] = set()
     written: dict[tuple[State, Row], None] = {}
     for number, move in enumerate(world.moves):

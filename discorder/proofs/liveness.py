@@ -1,22 +1,23 @@
-"""What is to happen some day: properties of whole runs, under weak fairness. Checked by spin (`promela.py`, `spin.py`).
+"""Define the liveness properties: properties of whole runs, under weak fairness. spin checks them (`promela.py`, `spin.py`).
 
-Fair means: whoever of the machine, the doctor, the timers, the gate and the publishers can act without end, does so one day; so
-does the gateway on a connection that was opened in good weather. Faults and the operator owe nothing.
+Weak fairness: an actor that can act without interruption acts eventually. This holds for the machine, the doctor, the timers,
+the gate and the publishers, and for the gateway on a connection that was opened on a good network. It does not hold for faults
+and the operator.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from discorder.proofs.facts import CAUSE, FAIL_ON_ERROR, WEATHER, in_state
-from discorder.proofs.language import YES, Condition, all_of
+from discorder.proofs.model_dsl import YES, Condition, all_of
 from discorder.proofs.properties import STOPPED, WRONG, Property
-from discorder.statemachine.table import DEADLINES, State
+from discorder.proofs.variables import CAUSE, FAIL_ON_ERROR, PAUSED, WEATHER, in_state
+from discorder.statemachine.table import DEADLINES, LIVE, State
 
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """``formula`` is LTL over the names of ``atoms``. ``weather``: the network may become good in this check."""
+    """Describe one property. ``formula`` is LTL over the names of ``atoms``. ``weather``: the network may become good."""
 
     name: str
     says: str
@@ -26,14 +27,12 @@ class Liveness:
 
     @property
     def safety(self) -> bool:
-        """No fairness is needed: a violation shows in finitely many steps."""
+        """Return whether a finite run can violate the property. Such a check needs no fairness."""
         return "<>" not in self.formula and " U " not in self.formula
 
 
 _EXITED = ("exited", in_state(State.EXITED))
-_PASSING = tuple(
-    state for state in State if state in DEADLINES or state is State.RESTARTING
-)  # its back-off is its deadline
+_PAUSED = ("paused", PAUSED.is_(YES))
 
 
 def _left(state: State) -> Liveness:
@@ -52,12 +51,18 @@ LIVENESS: tuple[Liveness, ...] = (
         "[] !two_sockets",
         (("two_sockets", WRONG.is_(Property.ONE_SOCKET.name)),),
     ),
-    *(_left(state) for state in _PASSING),
+    *(_left(state) for state in State if state in DEADLINES),
+    Liveness(
+        "dials",
+        "Disconnected, Unhealthy and Restarting end by a dial or by Exited, unless the shard is paused",
+        "[] (!paused -> <> (live || paused || exited))",
+        (_PAUSED, ("live", in_state(*LIVE)), _EXITED),
+    ),
     Liveness(
         "recovery",
-        "once the network stays good, Ready is reached, or Exited",
-        "[] (good -> <> (ready || exited))",
-        (("good", WEATHER.is_("good")), ("ready", in_state(State.READY)), _EXITED),
+        "once the network stays good and the operator only unpauses, Ready is reached, or Exited, unless the shard is paused",
+        "[] (good -> <> (ready || exited || paused))",
+        (("good", WEATHER.is_("good")), ("ready", in_state(State.READY)), _EXITED, _PAUSED),
         weather=True,
     ),
     Liveness(

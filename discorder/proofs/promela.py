@@ -1,7 +1,7 @@
-"""The small world as Promela, for spin: the other reader of the data that `compiled.py` reads.
+"""Translate the model to Promela for spin. `compiled.py` translates the same data to Python.
 
-Each actor that owes something is a process, so that weak fairness is fair to each; what merely may happen is one process more,
-which may also do nothing. Every step prints its number, so that a trail can be translated back (`spin.py`).
+Each actor with fair steps is a process, so that weak fairness applies to each. One more process takes the optional steps and
+may also do nothing. Every step prints its number, so that `spin.py` can translate a trail back into steps.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from discorder.proofs.language import (
+from discorder.proofs.liveness import Liveness
+from discorder.proofs.model import SmallWorld
+from discorder.proofs.model_dsl import (
     All,
     Assign,
     Condition,
@@ -24,14 +26,12 @@ from discorder.proofs.language import (
     Variable,
     When,
 )
-from discorder.proofs.liveness import Liveness
-from discorder.proofs.small_world import SmallWorld
 
 STEP_MARK = "@"
 
 
 def promela(world: SmallWorld, check: Liveness) -> str:
-    """The model with one LTL formula."""
+    """Return the Promela source of ``world`` with the LTL formula of ``check``."""
     return "\n".join([*_declarations(world), *_processes(world), *_formula(check)]) + "\n"
 
 
@@ -46,7 +46,7 @@ def _declarations(world: SmallWorld) -> Iterator[str]:
 
 
 def _processes(world: SmallWorld) -> Iterator[str]:
-    """`init` chooses the beginning and starts the others in the same breath."""
+    """Yield the processes. `init` chooses the initial state and starts the others in one atomic step."""
     numbered = list(enumerate(world.steps))
     owed = [(number, step) for number, step in numbered if step.duty is Duty.MUST]
     actors = sorted({step.actor for _, step in owed})

@@ -1,4 +1,4 @@
-"""What the proofs say, line by line as they come: for `discorder verify`."""
+"""Run the proofs and yield their results line by line, for `discorder verify`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.completeness import check_meanings, check_origins, dead_rows
 from discorder.proofs.liveness import LIVENESS
+from discorder.proofs.model import THE_TABLE, SmallWorld, Table, small_world
 from discorder.proofs.search import Found, search
-from discorder.proofs.small_world import THE_TABLE, SmallWorld, Table, small_world
 from discorder.proofs.spin import Verified, missing_tools, verify
 from discorder.proofs.traces import read_traces
 from discorder.proofs.transcript import setting, transcript
@@ -20,20 +20,24 @@ from discorder.statemachine.check import check_table
 from discorder.statemachine.table import Name, State
 
 _ROOM = "discorder/proofs/"
-SPINS_AT_ONCE = 2  # each takes a core and a few hundred MiB
+SPINS_AT_ONCE = 2  # each uses one core and a few hundred MiB
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """``sound`` False: what it tells must not be."""
+    """Hold one line of a report. ``sound`` False: the line reports a violation."""
 
     text: str
     sound: bool = True
 
 
 def proofs(table: Table = THE_TABLE, *, liveness: bool) -> Iterator[Line]:
-    """The static check, the search, and with ``liveness`` spin. What comes later is left out where an earlier one fails."""
-    findings = [*check_table(table.rows, table.cells, table.deadlines), *check_meanings(), *check_origins(table)]
+    """Run the static check, the search, and spin if ``liveness`` is set. Skip the later checks after a failure."""
+    findings = [
+        *check_table(table.rows, table.cells, table.deadlines, table.stable_after, (table.entry, table.exit)),
+        *check_meanings(),
+        *check_origins(table),
+    ]
     yield from _findings("static", findings)
     if findings:
         return
@@ -49,7 +53,7 @@ def proofs(table: Table = THE_TABLE, *, liveness: bool) -> Iterator[Line]:
 
 
 def traces(paths: Sequence[Path]) -> Iterator[Line]:
-    """Each run in ``paths``: possible, or the first step that is not. Raises `UnusableFile`."""
+    """Check each run in ``paths`` and yield the result: possible, or the first impossible step. Raises `UnusableFile`."""
     for path in paths:
         for trace in read_traces(path):
             broken = trace_checker().check(trace)

@@ -1,6 +1,6 @@
-"""Breadth-first search: every state that the small world can come into, and the shortest way to one that must not be.
+"""Search every reachable state of the model breadth-first, and return the shortest run to a violation.
 
-One search for each configuration of the shard (`fail_on_error`, `max_attempts`), since it never changes.
+Each configuration of the shard (`fail_on_error`, `max_attempts`) is searched separately, since it never changes in a run.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from discorder.proofs.compiled import Compiled
-from discorder.proofs.facts import FAIL_ON_ERROR, MAX_ATTEMPTS, in_state
-from discorder.proofs.language import Duty
+from discorder.proofs.model import SmallWorld
+from discorder.proofs.model_dsl import Duty
 from discorder.proofs.properties import WRONG, Property
-from discorder.proofs.small_world import SmallWorld
+from discorder.proofs.variables import FAIL_ON_ERROR, MAX_ATTEMPTS, in_state
 from discorder.statemachine.table import State
 
-_NOTHING = 2**32 - 1  # in place of the number of the state before
+_NOTHING = 2**32 - 1  # marks a state without a predecessor
 
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """A shortest run that ends in a violation of ``broken``: the state it begins in, then (number of the step, state after)."""
+    """Hold a shortest run to a violation of ``broken``: the initial state, then (number of the step, next state) per step."""
 
     broken: Property
     beginning: bytes
@@ -32,8 +32,8 @@ class Counterexample:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search saw; ``depth`` is the length of the longest shortest way, ``taken`` the numbers of the steps that were ever
-    possible. ``counterexample`` None: every property holds in every state."""
+    """Hold the result of a search. ``depth``: the length of the longest of the shortest paths. ``taken``: the numbers of the
+    steps that were ever possible. ``counterexample`` None: every property holds in every state."""
 
     states: int
     steps: int
@@ -44,7 +44,7 @@ class Found:
 
 
 def search(world: SmallWorld) -> Found:
-    """Search the whole world, or until the first violation."""
+    """Search the whole model, or stop at the first violation."""
     began = time.perf_counter()
     compiled = Compiled(world)
     states = steps = depth = 0
@@ -70,7 +70,7 @@ def _configurations(compiled: Compiled) -> Iterator[list[bytes]]:
 
 
 class _Search:
-    """States are numbered in the order in which they are found; ``before`` and ``by`` are the tree of shortest ways."""
+    """Search one configuration. States are numbered as they are found; ``_before`` and ``_by`` hold the shortest paths."""
 
     def __init__(self, compiled: Compiled, beginnings: list[bytes]) -> None:
         self.order = list(beginnings)
@@ -80,16 +80,14 @@ class _Search:
         self._number = {state: n for n, state in enumerate(beginnings)}
         self._before = array("L", [_NOTHING] * len(beginnings))
         self._by = array("H", [0] * len(beginnings))
-        self._targets = array(
-            "L"
-        )  # the states that follow on each state, one after the other, without the desperate ones
-        self._ends = array("L")  # where those of each state end
+        self._targets = array("L")  # the successors of each state in turn, without steps that end the shard
+        self._ends = array("L")  # for each state, the end of its successors in _targets
         self._desperate = {n for n, step in enumerate(compiled.world.steps) if step.duty is Duty.MAY_END}
         self._wrong = compiled.world.variables.index(WRONG)
         self._is_good = compiled.test(in_state(State.READY, State.EXITED))
 
     def run(self) -> tuple[Property, int] | None:
-        """The first violation and the number of the state; None once everything has been seen and nothing is wrong."""
+        """Return the first violation and the number of its state, or None if all states satisfy all properties."""
         wrong = self._wrong
         while (n := len(self._ends)) < len(self.order):
             state = self.order[n]
@@ -102,7 +100,7 @@ class _Search:
         return None if dead_end is None else (Property.NO_DEAD_END, dead_end)
 
     def grow(self) -> int:
-        """Look at the next state: the number of an invariant that it breaks, or -1."""
+        """Expand the next state. Return the number of an invariant that it violates, or -1."""
         n = len(self._ends)
         followers, broken = self._look(self.order[n])
         order, number, targets, taken = self.order, self._number, self._targets, self.taken
@@ -121,7 +119,7 @@ class _Search:
         return broken
 
     def way_to(self, n: int) -> tuple[bytes, tuple[tuple[int, bytes], ...]]:
-        """The shortest way to state ``n``: where it begins, then each step and the state after it."""
+        """Return the shortest path to state ``n``: the initial state, then each step and the state after it."""
         steps = []
         while self._before[n] != _NOTHING:
             steps.append((self._by[n], self.order[n]))
@@ -129,9 +127,10 @@ class _Search:
         return self.order[n], tuple(reversed(steps))
 
     def _dead_end(self) -> int | None:
-        """The first state from which neither Ready nor Exited can be reached by anything but a step that ends the shard.
+        """Return the first state that cannot reach Ready or Exited without a step that ends the shard, or None.
 
-        What can reach them is marked backwards: states follow mostly on earlier ones, so that a few sweeps are enough.
+        The states that can reach them are marked in sweeps from the last state to the first. Most successors have higher
+        numbers, so a few sweeps are enough.
         """
         good = bytearray(map(self._is_good, self.order))
         open_ = [n for n in range(len(self.order)) if not good[n]]

@@ -1,6 +1,6 @@
-"""spin, as a program beside us: write the model, build the verifier, run it, and translate a trail back into steps.
+"""Run spin as a subprocess: write the model, build and run the verifier, and translate a trail back into steps.
 
-Needs `spin` and `gcc` (`apt-get install spin gcc`). Knows nothing of the world but that its steps are numbered.
+Needs `spin` and `gcc` (`apt-get install spin gcc`).
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Final
 
 from discorder.errors import UnusableFile
 from discorder.proofs.compiled import Compiled
-from discorder.proofs.language import variables_in
+from discorder.proofs.environment import GOOD_WEATHER
 from discorder.proofs.liveness import Liveness
+from discorder.proofs.model import SmallWorld, with_steps, without_properties
+from discorder.proofs.model_dsl import variables_in
 from discorder.proofs.promela import STEP_MARK, promela
-from discorder.proofs.small_world import SmallWorld, with_steps, without_properties
-from discorder.proofs.surroundings import GOOD_WEATHER
 
 MEMORY_MIB: Final = 1500
-DEPTH: Final = 1_000_000  # steps of one run; a run this deep is reported as not checked, never passed over
-_OPTIONS = ("-O0", "-w", "-DNFAIR=3", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MIB}")  # -O0: gcc takes longer than pan saves
+DEPTH: Final = 1_000_000  # steps of one run; a deeper run raises UnusableFile, it is never ignored
+# -O0: optimising takes gcc longer than it saves in the verifier.
+_OPTIONS = ("-O0", "-w", "-DNFAIR=3", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MIB}")
 _CYCLE = "<<<<<START OF CYCLE>>>>>"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A counterexample: ``steps`` from ``beginning``; those from number ``cycle`` on repeat for ever, None in a finite one."""
+class SpinTrace:
+    """Hold a counterexample: ``steps`` from ``beginning``. Steps from index ``cycle`` on repeat forever; None = a finite run."""
 
     beginning: bytes
     steps: tuple[tuple[int, bytes], ...]
@@ -39,23 +40,23 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What spin said. ``run`` None: the property holds in every run of ``world``, the one that was checked."""
+    """Hold the result of spin. ``run`` None: the property holds in every run of ``world``, the checked model."""
 
     check: Liveness
     world: SmallWorld
     states: int
     memory_mib: float
     seconds: float
-    run: Run | None = None
+    run: SpinTrace | None = None
 
 
 def missing_tools() -> list[str]:
-    """Which of the programs are not installed."""
+    """Return the required programs that are not installed."""
     return [name for name in ("spin", "gcc") if shutil.which(name) is None]
 
 
 def verify(world: SmallWorld, check: Liveness) -> Verified:
-    """Check one property. Raises `UnusableFile` where spin itself fails."""
+    """Check one property with spin. Raises `UnusableFile` if spin or gcc fails."""
     began = time.perf_counter()
     checked = _world_of(world, check)
     with tempfile.TemporaryDirectory(prefix="discorder-spin-") as name:
@@ -97,8 +98,8 @@ def _number(pattern: str, output: str) -> float:
     return 0.0 if found is None else float(found.group(1))
 
 
-def _translated(world: SmallWorld, trail: str) -> Run:
-    """The steps that the trail printed, taken once more in the world."""
+def _translated(world: SmallWorld, trail: str) -> SpinTrace:
+    """Replay the steps of the trail in the model and return the run."""
     compiled = Compiled(world)
     beginning = b""
     steps: list[tuple[int, bytes]] = []
@@ -112,4 +113,4 @@ def _translated(world: SmallWorld, trail: str) -> Run:
             number = int(line.removeprefix(STEP_MARK))
             state = steps[-1][1] if steps else beginning
             steps.append((number, dict(compiled.look(state)[0])[number]))
-    return Run(beginning, tuple(steps), cycle)
+    return SpinTrace(beginning, tuple(steps), cycle)

@@ -1,6 +1,6 @@
-"""What a control plane left of its transitions: the runs in a log or in a file of DISCORDER_STATE documents. Judges nothing.
+"""Read the transitions of a control plane from a log or from a file of DISCORDER_STATE documents, without checking them.
 
-Three kinds of lines are understood, mixed or not; all others are passed over:
+Three kinds of lines are read, in any mixture; all other lines are ignored:
 
 - a JSON log line with the message "Transition" (`log.format = "json"`, `log.level = "debug"`),
 - the same in the text log,
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 from discorder.errors import UnusableFile
 from discorder.statemachine.table import INITIAL, Name, State
@@ -25,22 +25,9 @@ _TEXT = re.compile(rf" {_MESSAGE}(?= source=)(?P<fields>.*)")
 _FIELD = re.compile(r' (?P<key>\w+)=(?P<value>"(?:[^"\\]|\\.)*"|\S+)')
 
 
-class Recorded(Protocol):
-    """A transition as the ring of a tracker holds it."""
-
-    @property
-    def source(self) -> State: ...
-    @property
-    def trigger(self) -> Name: ...
-    @property
-    def target(self) -> State: ...
-    @property
-    def generation(self) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """One transition; ``where`` says where it was read, for a message."""
+    """Hold one transition. ``where`` is the file and line for messages."""
 
     source: State
     trigger: Name
@@ -54,30 +41,19 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One run of one shard, or what is left of it."""
+    """Hold one run of one shard, complete or not."""
 
     name: str
     steps: tuple[TraceStep, ...]
 
 
-def trace_of(name: str, ring: Iterable[Recorded]) -> Trace:
-    """A tracker's ring."""
-    return Trace(
-        name,
-        tuple(
-            TraceStep(one.source, one.trigger, one.target, one.generation, f"transition {count}")
-            for count, one in enumerate(ring, 1)
-        ),
-    )
-
-
 def read_traces(path: Path) -> list[Trace]:
-    """`read_runs`, each run with a name."""
+    """Return the runs of `read_runs`, each with a name."""
     return [Trace(name, tuple(steps)) for name, steps in _named(read_runs(path))]
 
 
 def read_runs(path: Path) -> dict[int, list[list[TraceStep]]]:
-    """Every run in the file, by shard; a step out of Disconnected begins a new one.
+    """Return every run in the file, by shard. A step out of Disconnected starts a new run.
 
     Raises `UnusableFile` for a file that cannot be read, holds no transitions, or names a state or trigger that the table
     does not know.
@@ -111,7 +87,7 @@ def _named(runs: Mapping[int, list[list[TraceStep]]]) -> Iterator[tuple[str, lis
 
 
 def _fields(line: str) -> Mapping[str, object] | None:
-    """The fields of a transition, with the shard's number; None for any other line."""
+    """Return the fields of a transition, including the shard number, or None for any other line."""
     if line.startswith("{"):
         return _from_json(line)
     found = _TEXT.search(line)
@@ -124,7 +100,7 @@ def _from_json(line: str) -> Mapping[str, object] | None:
     try:
         document = json.loads(line)
     except ValueError:
-        return None  # a torn line, or no JSON after all
+        return None  # a truncated line, or not JSON
     if document.get("message") == _MESSAGE:
         return cast("Mapping[str, object]", document)
     if document.get("type") == _TOPIC:

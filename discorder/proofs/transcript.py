@@ -1,21 +1,21 @@
-"""A run of the small world in the project's own words: who did what, and what was different afterwards."""
+"""Format a run of the model as text: which actor took which step, and what changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from discorder.proofs.compiled import Compiled
-from discorder.proofs.facts import EMPTY, FAIL_ON_ERROR, MAX_ATTEMPTS, PLACES, SESSION, STATE
-from discorder.proofs.language import Variable
+from discorder.proofs.model_dsl import Variable
+from discorder.proofs.variables import EMPTY, FAIL_ON_ERROR, MAX_ATTEMPTS, PLACES, SESSION, STATE
 
-_TOLD_APART = {STATE, *PLACES}  # told in words of their own
+_TOLD_APART = {STATE, *PLACES}  # printed in a format of their own
 _AT_THE_BEGINNING = (FAIL_ON_ERROR, MAX_ATTEMPTS, SESSION)
 
 
 def transcript(
     compiled: Compiled, beginning: bytes, steps: Iterable[tuple[int, bytes]], *, first: int = 1
 ) -> Iterator[str]:
-    """One line for each of ``steps`` (number of the step, state after it), with what it changed."""
+    """Yield one line for each of ``steps`` (number of the step, state after it), with its changes."""
     before = beginning
     for count, (number, after) in enumerate(steps, first):
         step = compiled.world.steps[number]
@@ -25,12 +25,12 @@ def transcript(
 
 
 def setting(compiled: Compiled, beginning: bytes) -> str:
-    """What is given at the beginning."""
+    """Return the configuration and the session in the initial state."""
     return ", ".join(f"{v.name} = {compiled.value(beginning, v)}" for v in _AT_THE_BEGINNING)
 
 
 def described(compiled: Compiled, state: bytes) -> str:
-    """The facts of a state that are not as they are at rest."""
+    """Return the variables that differ from their first value, with the state and the inbox."""
     facts = (f"{v.name} = {compiled.value(state, v)}" for v in compiled.world.variables if _is_told(compiled, state, v))
     return ", ".join((compiled.value(state, STATE), *facts, f"inbox = [{', '.join(_inbox(compiled, state))}]"))
 

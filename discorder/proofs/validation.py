@@ -1,31 +1,30 @@
-"""Is there a run of the small world whose visible steps are this trace? (The method of CCF's "smart casual verification".)
+"""Check whether a run of the model has the same visible steps as a trace (the method of CCF's "smart casual verification").
 
-After each step of the trace we keep every state in which the world can be; the next step must be possible in at least one of
-them, with anything that leaves no trace in between. What was found once is kept: many traces begin alike.
+After each step of the trace, compute every state in which the model can be. The next step must be possible in at least one of
+them, with any number of invisible steps between. The results are cached, because many traces begin alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 from discorder.proofs.compiled import Compiled
-from discorder.proofs.facts import STATE
-from discorder.proofs.small_world import THE_TABLE, Move, Table, small_world, with_steps, without_properties
-from discorder.proofs.surroundings import ONLY_IN_TRACES
+from discorder.proofs.environment import ONLY_IN_TRACES
+from discorder.proofs.model import THE_TABLE, Move, Table, small_world, with_steps, without_properties
 from discorder.proofs.traces import Trace, TraceStep
 from discorder.proofs.transcript import described
+from discorder.proofs.variables import STATE
 from discorder.statemachine.table import INITIAL, Row
 
-_SHOWN_BEFORE = 5  # steps of the trace before the broken one
+_SHOWN_BEFORE = 5  # steps shown before the impossible one
 
 Belief = frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The first step of a trace that cannot have happened. ``possible``: what could have, instead; ``why`` in a sentence."""
+    """Describe the first impossible step of a trace. ``why``: a sentence. ``possible``: the transitions that were possible."""
 
     trace: Trace
     number: int
@@ -50,7 +49,7 @@ class Broken:
 
 
 class TraceChecker:
-    """Checks traces against one table in its small world."""
+    """Check traces against the model of one table."""
 
     def __init__(self, table: Table = THE_TABLE) -> None:
         self._table = table
@@ -61,13 +60,13 @@ class TraceChecker:
         self._everything: list[bytes] = []
 
     def check(self, trace: Trace) -> Broken | None:
-        """The first impossible step, or None. A trace that does not begin in Disconnected may begin anywhere."""
+        """Return the first impossible step, or None. A trace may begin outside Disconnected, in any reachable state."""
         generation = 0
         belief = self._beginning
         for number, step in enumerate(trace.steps):
             if number == 0 and step.source is not INITIAL:
                 belief = self._anywhere(step)
-                generation = step.generation  # whatever it was before
+                generation = step.generation  # the number before the trace is unknown
             moves = self._moves(belief)
             fitting = [move for move in moves if _is(move, step)]
             if number == 0 and step.source is not INITIAL:
@@ -80,7 +79,7 @@ class TraceChecker:
         return None
 
     def learn(self) -> None:
-        """Search the whole world now (seconds), which the first trace that begins anywhere would do."""
+        """Search the whole model now (takes seconds). Otherwise the first trace that begins outside Disconnected does it."""
         if not self._everything:
             self._everything = self._compiled.reachable()
 
@@ -89,13 +88,13 @@ class TraceChecker:
         return frozenset(state for state in self._everything if self._compiled.value(state, STATE) == step.source)
 
     def _moves(self, belief: Belief) -> dict[Move, Belief]:
-        """Every visible step that is possible from ``belief``, after any number of invisible ones, and where it leads."""
+        """Return every visible step possible from ``belief`` after any number of invisible steps, with the next states."""
         known = self._known.get(belief)
         if known is not None:
             return known
         moves: dict[Move, set[bytes]] = {}
         seen, todo = set(belief), list(belief)
-        for state in todo:  # grows meanwhile
+        for state in todo:  # the loop appends to the list
             for number, after in self._compiled.look(state)[0]:
                 move = self._world.moves[number]
                 if move is not None:
@@ -139,12 +138,5 @@ def _leads(row: Row, step: TraceStep) -> bool:
 
 @cache
 def trace_checker() -> TraceChecker:
-    """The checker for the table as it is; one for the whole process, since it learns."""
+    """Return the checker for the current table. The process shares one checker, because it caches results."""
     return TraceChecker()
-
-
-def check_traces(traces: list[Trace]) -> Iterator[Broken]:
-    """The broken ones."""
-    for trace in traces:
-        if (broken := trace_checker().check(trace)) is not None:
-            yield broken

@@ -1,8 +1,4 @@
-"""BotClient: Discord's REST API with the bot's token, its rate limits, and retries.
-
-Must not: know the gateway's sessions. Requests go through `limiter`, answers are judged here; the token leaves this file only
-in the Authorization header.
-"""
+"""BotClient: call Discord's REST API with the bot's token, within its rate limits, with retries."""
 
 from __future__ import annotations
 
@@ -11,65 +7,56 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import version
 from types import TracebackType
 from typing import Any, NoReturn, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-import aiohttp
-import msgspec
 from yarl import URL
 
 from discorder.clock import Clock, SystemClock, within
-from discorder.errors import AuthenticationFailed, ConfigError, HTTPError, NoAnswer, RateLimited, RestError
-from discorder.rest.answer import Answer
+from discorder.errors import AuthenticationFailed, ConfigError, HTTPError, NoAnswer, RestError
+from discorder.redaction import Redactor
+from discorder.rest.body import MAX_BODY
+from discorder.rest.encoding import FileLike, Param, encode_body, encode_query
 from discorder.rest.gateway import GatewayInfo, decode_gateway_info
+from discorder.rest.http import HttpConnection, RequestFailed, open_connection
 from discorder.rest.limiter import RateLimiter
+from discorder.rest.rate_limit_queue import RateLimitMode, rate_limited
+from discorder.rest.response import Response
 from discorder.rest.retries import is_transient, make_retrying
 from discorder.rest.route import Route, make_route
 from discorder.rest.token import Token
-from discorder.rest.turnstile import RateLimitMode
-from discorder.transport import DaemonResolver
+from discorder.transport.proxies import Proxies
 
-DEFAULT_API = "https://discord.com/api/v10"  # without a version Discord serves v6 (gateway-protocol.md §15)
-PROJECT_URL = "https://github.com/discorder/discorder"
+DEFAULT_API = "https://discord.com/api/v10"  # without a version Discord serves v6 (docs/protocol.md#rest)
 TRIES = 5  # of one request, for 5xx and connection faults
 LONGEST_WAIT = 30.0  # seconds between two of them
-CONNECT_TIMEOUT = 10.0  # seconds for DNS, TCP and TLS
-INVALID_WEBHOOK_TOKEN = 50027  # a 401 about the webhook's or interaction's token, not the bot's
+PROOFS = {("GET", "/gateway/bot"), ("GET", "/users/@me")}  # their 401 is about the bot token
 
 _log = logging.getLogger(__name__)
 
-Param = str | int | float | bool | None
-
 
 @dataclass(frozen=True, slots=True)
-class _Connection:
-    """The HTTP session of one event loop, and whether `close` was called."""
-
-    session: aiohttp.ClientSession
-    loop: asyncio.AbstractEventLoop
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One request, the same through all its tries."""
+class _PreparedRequest:
+    """One request. It stays the same through all its tries."""
 
     number: int
     route: Route
     url: URL = field(repr=False)
     body: bytes | None = field(repr=False)
+    content_type: str
     reason: str | None
+    waits: bool  # for the end of a 429, in mode WAIT
 
 
 class BotClient:
-    """A bot's access to Discord's REST API; safe to make before there is an event loop, and to use again after `close`.
+    """Calls Discord's REST API. May be created before an event loop runs, and used again after `close`.
 
     ``token``: None reads ``DISCORD_BOT_TOKEN``; a leading ``Bot`` is dropped. ``api``: the base URL with its version, None =
-    Discord's (and `serve` then fills in ``gateway.api``). ``timeout``: seconds of real time for one try. ``mode``: wait for
-    rate limits, or raise RateLimited. Raises TokenMissing, and ConfigError for a token or URL that cannot be one.
+    Discord's (and `serve` then fills in ``gateway.api``). ``timeout``: seconds of real time for one try, and more for a large
+    body. ``mode``: wait for rate limits, or raise RateLimited. ``proxy``: the URL of a proxy; ``trust_env``: without one, use
+    the environment's (with neither, `serve` fills in the configuration's). Raises TokenMissing, and ConfigError for a token or
+    URL that cannot be one.
     """
 
     def __init__(
@@ -80,6 +67,8 @@ class BotClient:
         mode: RateLimitMode = RateLimitMode.WAIT,
         clock: Clock | None = None,
         timeout: float = 30.0,
+        proxy: str = "",
+        trust_env: bool = False,
     ) -> None:
         if token is None:
             token = Token.from_environment()
@@ -87,13 +76,14 @@ class BotClient:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._timeout = timeout
         self._limiter = RateLimiter(self._clock, mode)
-        self._connection: _Connection | None = None
+        self._connection: HttpConnection | None = None
         self._refused: str | None = None
         self.api = api
+        self.proxies = Proxies(proxy, trust_env)
 
     @property
     def api(self) -> str | None:
-        """The base URL that was asked for; None while it was left open. Setting it raises ConfigError for what is none."""
+        """The base URL that was set, None for the default. Setting it raises ConfigError for an invalid one."""
         return self._api
 
     @api.setter
@@ -107,7 +97,7 @@ class BotClient:
 
     @property
     def token(self) -> Token:
-        """The token, hidden; `Token.reveal` is for those who send it."""
+        """The token; its repr and str hide it."""
         return self._token
 
     async def request(
@@ -116,6 +106,7 @@ class BotClient:
         path_template: str,
         *,
         json: object = None,
+        files: Sequence[FileLike] = (),
         params: Mapping[str, Param | Sequence[Param]] | None = None,
         reason: str | None = None,
         **path_params: str | int,
@@ -125,21 +116,29 @@ class BotClient:
         ``path_template`` is filled with ``path_params``, each quoted: ``request("GET", "/channels/{channel_id}", channel_id=1)``.
         ``reason`` goes to the guild's audit log. In ``params`` None is left out, a sequence repeats the key.
 
-        5xx and connection faults are tried up to five times, so a POST whose answer was lost may be carried out twice (for
-        messages Discord offers ``nonce`` with ``enforce_nonce``). Raises HTTPError, AuthenticationFailed (401; every later
-        request then fails at once), NoAnswer, RateLimited (mode RAISE), TooManyInvalidRequests, RestError; TypeError and
-        ValueError for a path, parameters or body that cannot be sent.
-        """
-        return await self._request(
-            make_route(method, path_template, path_params), json=json, params=params, reason=reason, tries=TRIES
-        )
+        ``files`` are sent as a multipart form, with ``json`` as its ``payload_json``: each is a `File` or ``(name, bytes)``. In
+        ``json``, ``{"attachments": [{"id": 0, "description": "…"}]}`` describes the first of them. All of it is kept in memory
+        until the answer has come, since a further try sends it again.
 
-    async def gateway_bot(self, *, tries: int = TRIES) -> GatewayInfo:
-        """``GET /gateway/bot``. Raises like `request`, and RestError for an answer that is malformed."""
-        return decode_gateway_info(await self._request(make_route("GET", "/gateway/bot", {}), tries=tries))
+        5xx and connection faults are tried up to five times, so a POST whose answer was lost may be carried out twice (for
+        messages Discord offers ``nonce`` with ``enforce_nonce``). Raises HTTPError, AuthenticationFailed (Discord's 401 to
+        ``GET /users/@me`` or ``/gateway/bot``; every later request then fails at once), NoAnswer, RateLimited (mode RAISE),
+        TooManyInvalidRequests, and RestError, also for an answer of more than 16 MiB; TypeError and ValueError for a path,
+        parameters or body that cannot be sent.
+        """
+        fields = [*(json if isinstance(json, dict) else ()), *(("files",) if files else ())]
+        route = make_route(method, path_template, path_params, fields=fields, now=self._clock.now().timestamp())
+        return await self._request(route, json=json, files=files, params=params, reason=reason, tries=TRIES)
+
+    async def gateway_bot(self, *, tries: int = TRIES, waits: bool = True) -> GatewayInfo:
+        """``GET /gateway/bot``. Raises like `request`, and RestError for an answer that is malformed.
+
+        ``waits`` False: raises RateLimited for a 429, and AddressBanned while Discord refuses this address, whatever the mode.
+        """
+        return decode_gateway_info(await self._request(make_route("GET", "/gateway/bot", {}), tries=tries, waits=waits))
 
     async def close(self) -> None:
-        """Close every connection; requests that wait or are under way raise RestError. Idempotent."""
+        """Close every connection. Waiting and running requests raise RestError. Idempotent."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -167,16 +166,21 @@ class BotClient:
         route: Route,
         *,
         tries: int,
+        waits: bool = True,
         json: object = None,
+        files: Sequence[FileLike] = (),
         params: Mapping[str, Param | Sequence[Param]] | None = None,
         reason: str | None = None,
     ) -> Any:
-        call = _Call(
+        body, content_type = encode_body(route.method, json, files)
+        call = _PreparedRequest(
             number=self._limiter.next_number(),
             route=route,
-            url=URL(self.base_url + route.path + _query(params), encoded=True),
-            body=None if json is None else msgspec.json.encode(json),
+            url=URL(self.base_url + route.path + encode_query(params), encoded=True),
+            body=body,
+            content_type=content_type,
             reason=reason,
+            waits=waits,
         )
         connection = self._connect()
 
@@ -190,67 +194,61 @@ class BotClient:
         retrying = make_retrying(tries=tries, longest=LONGEST_WAIT, sleep=sleep, retry_on=is_transient, on_retry=report)
         return await retrying(self._try, connection, call)
 
-    async def _try(self, connection: _Connection, call: _Call) -> Any:
-        """One try; a 429 does not count, the limiter makes it wait."""
+    async def _try(self, connection: HttpConnection, call: _PreparedRequest) -> Any:
+        """Try once. A 429 does not count as a try: the limiter delays the next request."""
         route = call.route
         while True:
             self._refuse(connection, route)
-            async with self._limiter.slot(call.number, route) as slot:
-                self._refuse(connection, route)  # either may have come true while it waited
-                slot.sent = True
-                slot.answer = answer = await self._send(connection, call)
+            async with self._limiter.permit(call.number, route, waits_for_ban=call.waits) as permit:
+                self._refuse(connection, route)  # again: either may have happened during the wait
+                permit.sent = True
+                permit.answer = answer = await self._send(connection, call)
                 self._note_refusal(answer, route)
-            refusal = answer.refusal()
-            if refusal is None:
-                return self._judge(route, answer)
-            _log.warning(
-                "%s %s: rate limited (%s), retry after %.3f s",
-                route.method,
-                route.shown,
-                refusal.scope,
-                refusal.retry_after,
-            )
-            if self._limiter.mode is RateLimitMode.RAISE:
-                raise RateLimited(
-                    retry_after=refusal.retry_after, scope=refusal.scope, method=route.method, path=route.shown
+            limited = answer.rate_limit()
+            if limited is None:
+                return self._decode(route, answer)
+            if not limited.address:  # the limiter logs the block of an address, once
+                _log.warning(
+                    "%s %s: rate limited (%s), retry after %.3f s",
+                    route.method,
+                    route.shown,
+                    limited.scope,
+                    limited.retry_after,
                 )
+            if self._limiter.mode is RateLimitMode.RAISE or not call.waits:
+                seconds = self._limiter.banned_for() if limited.address else limited.retry_after
+                raise rate_limited(route, seconds, limited.scope, banned=limited.address)
 
-    async def _send(self, connection: _Connection, call: _Call) -> Answer:
+    async def _send(self, connection: HttpConnection, call: _PreparedRequest) -> Response:
         route = call.route
         started = self._clock.monotonic()
         try:
-            async with connection.session.request(
-                route.method, call.url, data=call.body, headers=self._headers(call), allow_redirects=False
-            ) as response:
-                body = await response.read()
-                answer = Answer(response.status, response.reason or "", response.headers, body)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            fault = NoAnswer(method=route.method, path=route.shown, reason=self._redact(reason, route))
+            answer = await connection.send(route.method, call.url, self._headers(call), call.body, self._timeout)
+        except RequestFailed as error:
+            fault = NoAnswer(method=route.method, path=route.shown, reason=self._redactor(route)(str(error)))
         else:
             elapsed = 1000 * (self._clock.monotonic() - started)
             _log.debug("%s %s: %d in %.0f ms", route.method, route.shown, answer.status, elapsed)
             return answer
-        # Raised here and not in the handler: the frames of the HTTP library hold the Authorization header in their local
-        # variables, and a traceback that prints those must not come to them.
-        raise fault
+        raise fault  # not in the handler: RequestFailed is not redacted, and would be shown as the context
 
-    def _headers(self, call: _Call) -> dict[str, str]:
-        headers = {"Authorization": f"Bot {self._token.reveal()}", "User-Agent": _user_agent()}
-        if call.body is not None:
-            headers["Content-Type"] = (
-                "application/json"  # required with a body, else error 50035 (gateway-protocol.md §15)
-            )
+    def _headers(self, call: _PreparedRequest) -> dict[str, str]:
+        headers = {"Authorization": f"Bot {self._token.reveal()}"}
+        if call.body is not None:  # without a type Discord answers error 50035 (docs/protocol.md#rest)
+            headers["Content-Type"] = call.content_type
         if call.reason is not None:
             headers["X-Audit-Log-Reason"] = quote(call.reason)
         return headers
 
-    def _judge(self, route: Route, answer: Answer) -> Any:
+    def _decode(self, route: Route, answer: Response) -> Any:
         if not answer.succeeded:
             code, message = self._explain(answer, route)
-            if self._concerns_bot_token(answer.status, code):
+            if self._refused is not None and _proves_refusal(route, answer):
                 raise AuthenticationFailed(self._refused)
             raise HTTPError(status=answer.status, code=code, message=message, method=route.method, path=route.shown)
+        if answer.cut:
+            msg = f"{route.method} {route.shown}: {answer.status}, but the answer has more than {MAX_BODY:,} bytes"
+            raise RestError(msg)
         if not answer.body:
             return None
         try:
@@ -259,36 +257,30 @@ class BotClient:
             msg = f"{route.method} {route.shown}: {answer.status}, but the answer is not JSON: {error}"
             raise RestError(msg) from error
 
-    def _note_refusal(self, answer: Answer, route: Route) -> None:
-        if answer.status != 401 or self._refused is not None:
-            return
-        code, message = self._explain(answer, route)
-        if self._concerns_bot_token(answer.status, code):
+    def _note_refusal(self, answer: Response, route: Route) -> None:
+        if self._refused is None and _proves_refusal(route, answer):
+            _, message = self._explain(answer, route)
             self._refused = (
                 f"Discord refused the bot token ({route.method} {route.shown}: 401, {message}); "
                 "it was reset or mistyped: set the token of the developer portal (Bot → Token)"
             )
 
-    def _concerns_bot_token(self, status: int, code: int) -> bool:
-        return status == 401 and code != INVALID_WEBHOOK_TOKEN
+    def _explain(self, answer: Response, route: Route) -> tuple[int, str]:
+        """Return Discord's code and message, redacted, since either may echo a token."""
+        return answer.error(self._redactor(route))
 
-    def _explain(self, answer: Answer, route: Route) -> tuple[int, str]:
-        """Discord's code and message, without a token that it may have echoed."""
-        code, message = answer.error()
-        return code, self._redact(message, route)
-
-    def _refuse(self, connection: _Connection, route: Route) -> None:
+    def _refuse(self, connection: HttpConnection, route: Route) -> None:
         if self._refused is not None:
             raise AuthenticationFailed(self._refused)
         if connection.closing.is_set():
             msg = f"{route.method} {route.shown}: the client was closed"
             raise RestError(msg)
 
-    def _redact(self, text: str, route: Route) -> str:
-        return route.redact(self._token.redact(text))
+    def _redactor(self, route: Route) -> Redactor:
+        return Redactor((self._token.reveal(), *route.secrets))
 
-    def _connect(self) -> _Connection:
-        """The session of the running loop, made at first use."""
+    def _connect(self) -> HttpConnection:
+        """Return the connection of the running loop, created at first use."""
         loop = asyncio.get_running_loop()
         current = self._connection
         if current is not None and current.loop is loop:
@@ -298,18 +290,16 @@ class BotClient:
                 msg = "this client is in use in another event loop; close it there first"
                 raise RestError(msg)
             self._limiter.abandon()
-        session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=CONNECT_TIMEOUT),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(resolver=DaemonResolver()),  # a look-up that hangs must not delay our exit
-        )
-        self._connection = _Connection(session, loop)
+        self._connection = open_connection(self.proxies)
         return self._connection
 
 
-@cache
-def _user_agent() -> str:
-    return f"DiscordBot ({PROJECT_URL}, {version('discorder')})"
+def _proves_refusal(route: Route, answer: Response) -> bool:
+    """Whether ``answer`` shows that Discord refuses the bot token.
+
+    A 401 of another endpoint does not: OAuth endpoints return it to every bot, webhooks for a wrong webhook token.
+    """
+    return route.key in PROOFS and answer.refuses_credential
 
 
 def _checked_api(text: str) -> str:
@@ -321,22 +311,3 @@ def _checked_api(text: str) -> str:
         msg = f"api {text!r}: it must be an http or https URL such as {DEFAULT_API}, without query and user"
         raise ConfigError(msg)
     return text.rstrip("/")
-
-
-def _query(params: Mapping[str, Param | Sequence[Param]] | None) -> str:
-    pairs: list[tuple[str, str]] = []
-    for name, value in (params or {}).items():
-        values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        pairs.extend((name, _param(name, each)) for each in values if each is not None)
-    return f"?{urlencode(pairs)}" if pairs else ""
-
-
-def _param(name: str, value: Param) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str() | int() | float():
-            return str(value)
-        case _:
-            msg = f"query parameter {name}: str, int, float or bool, not {type(value).__name__}"
-            raise TypeError(msg)

@@ -1,61 +1,74 @@
-"""The rate limiter: which request may go when. Three gates in a row: the bucket, the global limit, the count of invalid requests.
+"""Delay each REST request until Discord's rate limits allow it (docs/protocol.md#rest).
 
-The arithmetic is in `budget`, the queues in `turnstile`; this file knows which route belongs to which bucket. Must not: send.
-Source of the rules: gateway-protocol.md §15.
+A request passes in order: a sub-limit, if a 429 has shown one; its route's buckets; the block of the address and the global
+limit. Too many invalid requests stop all requests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from discorder.clock import Clock
 from discorder.errors import TooManyInvalidRequests
-from discorder.rest.answer import Answer, Refusal
-from discorder.rest.budget import (
+from discorder.rest.limits import (
     GLOBAL_LIMIT,
     GLOBAL_PERIOD,
     INVALID_PERIOD,
     INVALID_STOP,
+    AddressBlock,
     Bucket,
-    Knowledge,
+    GlobalRule,
+    SlidingWindow,
+    SubLimit,
     Unbounded,
-    Window,
 )
+from discorder.rest.rate_limit_queue import RateLimitMode, RateLimitQueue, rate_limited
+from discorder.rest.response import RateLimitResponse, Response
 from discorder.rest.route import Route
-from discorder.rest.turnstile import RateLimitMode, Turnstile
+from discorder.rest.route_buckets import Admission, RouteBuckets, RouteKey, RouteRule
+from discorder.rest.sub_limits import SubLimits
 
-SWEEP_EVERY = 60.0  # seconds between two looks for idle buckets
-MAX_ROUTES = 1_000  # remembered route → bucket hash; the oldest is forgotten and learned again
-SHOWN_BUCKETS = 8
+SWEEP_EVERY = 60.0  # seconds between two searches for idle buckets
 
-Lane = Turnstile[Bucket]
-LaneKey = tuple[str, str]  # (Discord's bucket hash, or method and path while that is unknown; major parameter)
+_log = logging.getLogger(__name__)
+
+RouteQueue = RateLimitQueue[RouteRule]
 
 
 @dataclass(slots=True)
-class Slot:
-    """Leave to send one request. Set ``sent`` before sending and ``answer`` after; leaving the context settles the account."""
+class Permit:
+    """Permission to send one request. Set ``sent`` before sending and ``answer`` after; the context manager then books both."""
 
-    lane: Lane
+    queue: RouteQueue | None = None
+    sub_limit: RateLimitQueue[SubLimit] | None = None
+    admission: Admission | None = None
+    is_probe: bool = False
+    sent_at: float = 0.0  # monotonic
     sent: bool = False
-    answer: Answer | None = None
+    answer: Response | None = None
 
 
 class RateLimiter:
-    """The limits of one bot. One at a time per unknown bucket, then as the headers allow; 50 per second over all."""
+    """Apply the limits of one bot: one request at a time per unknown bucket, then as the headers allow; 50 per second in all."""
 
     def __init__(self, clock: Clock, mode: RateLimitMode = RateLimitMode.WAIT) -> None:
         self._clock = clock
         self._mode = mode
         self._numbers = itertools.count()
-        self._hashes: dict[tuple[str, str], str] = {}
-        self._lanes: dict[LaneKey, Lane] = {}
-        self._global = Turnstile(Window(GLOBAL_LIMIT, GLOBAL_PERIOD), clock, mode)
-        self._exempt = Turnstile[Window](Unbounded(), clock, mode)
-        self._invalid = Window(INVALID_STOP, INVALID_PERIOD)
+        self._buckets = RouteBuckets()
+        self._route_queues: dict[
+            str, dict[RouteKey, RouteQueue]
+        ] = {}  # by major parameter: only queues with the same one share buckets
+        self._sub_limits = SubLimits(clock, mode)
+        self._block = AddressBlock()
+        self._global = RateLimitQueue(GlobalRule(self._block, SlidingWindow(GLOBAL_LIMIT, GLOBAL_PERIOD)), clock, mode)
+        self._exempt = RateLimitQueue(GlobalRule(self._block, Unbounded()), clock, mode)
+        self._invalid = SlidingWindow(INVALID_STOP, INVALID_PERIOD)
         self._swept_at = clock.monotonic()
 
     @property
@@ -63,133 +76,182 @@ class RateLimiter:
         return self._mode
 
     def next_number(self) -> int:
-        """A place in the queues; one request keeps it through all its tries."""
+        """Return a position in the queues. A request keeps its number through all its tries."""
         return next(self._numbers)
 
     @contextlib.asynccontextmanager
-    async def slot(self, number: int, route: Route) -> AsyncIterator[Slot]:
+    async def permit(self, number: int, route: Route, *, waits_for_ban: bool = True) -> AsyncIterator[Permit]:
         """Wait until a request to ``route`` may be sent.
 
-        Raises RateLimited (mode RAISE), TooManyInvalidRequests, and RestError when the client is closed meanwhile.
+        Raises RateLimited (mode RAISE), TooManyInvalidRequests, and RestError when the client is closed meanwhile. A request that
+        does not ``waits_for_ban`` raises AddressBanned as soon as the address is refused, wherever it waits.
         """
-        self._refuse_if_banned(route)
+        self._refuse_if_too_many_invalid(route)
+        if not waits_for_ban and (left := self.banned_for()) > 0:
+            raise rate_limited(route, left, "global", banned=True)
         self._sweep()
-        slot = Slot(await self._lane(route).enter(number, route))
+        permit = Permit()
         try:
-            await self._gate(route).enter(number, route)
-            self._refuse_if_banned(route)
-            yield slot
+            while not await self._admit(permit, number, route, waits_for_ban=waits_for_ban):
+                self._settle(permit, route)
+                permit = Permit()
+            self._refuse_if_too_many_invalid(route)
+            permit.sent_at = self._clock.monotonic()
+            yield permit
         finally:
-            self._settle(slot, route)
+            self._settle(permit, route)
+
+    def banned_for(self) -> float:
+        """Return the seconds until a request is tried again from an address that Discord refuses; 0 for any other address."""
+        return max(0.0, self._block.hold.until - self._clock.monotonic())
 
     def close(self, reason: str) -> None:
-        """Everybody who waits gets a RestError; what was learned stays."""
-        for lane in self._lanes.values():
-            lane.close(reason)
-        self._global.close(reason)
-        self._exempt.close(reason)
+        """Raise RestError in every waiting request. The limits learned so far are kept."""
+        for queue in self._all_queues():
+            queue.close(reason)
 
     def abandon(self) -> None:
-        """Forget every queue: the loop in which they waited is gone."""
-        self._lanes.clear()
+        """Drop every queue, because the event loop of their requests is closed."""
+        self._buckets = RouteBuckets()
+        self._route_queues.clear()
+        self._sub_limits = SubLimits(self._clock, self._mode)
+        self._block.is_probing = False
         self._global.dismiss()
         self._exempt.dismiss()
 
     def __repr__(self) -> str:
-        shown = [_describe(key, lane.rule) for key, lane in itertools.islice(self._lanes.items(), SHOWN_BUCKETS)]
-        if len(self._lanes) > SHOWN_BUCKETS:
-            shown.append(f"… {len(self._lanes) - SHOWN_BUCKETS} more")
-        return f"RateLimiter(buckets={{{', '.join(shown)}}}, {self._mode.name})"
+        return f"RateLimiter(buckets={self._buckets!r}, {self._mode.name})"
 
-    def _refuse_if_banned(self, route: Route) -> None:
+    async def _admit(self, permit: Permit, number: int, route: Route, *, waits_for_ban: bool) -> bool:
+        """Pass every queue and store in ``permit`` what was taken.
+
+        Returns False if a sub-limit has appeared meanwhile: the request has to pass it first.
+        """
+        sub_limit = self._sub_limits.find(route)
+        if sub_limit is not None:
+            await sub_limit.enter(number, route, waits_for_ban=waits_for_ban)
+            permit.sub_limit = sub_limit
+        queue = self._route_queue(route)
+        await queue.enter(number, route, waits_for_ban=waits_for_ban)
+        permit.queue, permit.admission = queue, queue.rule.last
+        if self._sub_limits.find(route) is not sub_limit:
+            return False
+        await self._global_queue(route).enter(number, route, waits_for_ban=waits_for_ban)
+        permit.is_probe = self._block.probe()
+        return True
+
+    def _refuse_if_too_many_invalid(self, route: Route) -> None:
         wait = self._invalid.wait(self._clock.monotonic())
         if wait > 0:
             raise TooManyInvalidRequests(count=INVALID_STOP, retry_after=wait, method=route.method, path=route.shown)
 
-    def _gate(self, route: Route) -> Turnstile[Window]:
+    def _global_queue(self, route: Route) -> RateLimitQueue[GlobalRule]:
         return self._exempt if route.exempt else self._global
 
-    def _lane(self, route: Route) -> Lane:
-        """The lane of the route's own key while that exists (nothing answered yet), else that of its bucket."""
-        own = _own_key(route)
-        if own in self._lanes or route.key not in self._hashes:
-            return self._lane_at(own)
-        return self._lane_at((self._hashes[route.key], route.major))
+    def _route_queue(self, route: Route) -> RouteQueue:
+        queues = self._route_queues.setdefault(route.major, {})
+        if route.key not in queues:
+            queues[route.key] = RateLimitQueue(
+                RouteRule(self._buckets, route.key, route.major), self._clock, self._mode
+            )
+        return queues[route.key]
 
-    def _lane_at(self, key: LaneKey) -> Lane:
-        if key not in self._lanes:
-            self._lanes[key] = Turnstile(Bucket(), self._clock, self._mode)
-        return self._lanes[key]
+    def _all_queues(self) -> list[RateLimitQueue[Any]]:
+        of_routes = [queue for queues in self._route_queues.values() for queue in queues.values()]
+        return [*self._sub_limits.queues(), *of_routes, self._global, self._exempt]
 
-    def _settle(self, slot: Slot, route: Route) -> None:
-        """Book what one request has shown, and wake who may go now."""
-        now = self._clock.monotonic()
-        answer = slot.answer
-        bucket = slot.lane.rule
-        bucket.give_back(unanswered=slot.sent and answer is None)
-        lane = slot.lane
-        if answer is not None:
-            lane = self._learn(slot.lane, route, answer, now)
-            if answer.is_invalid:
-                self._invalid.take(now)
-            refusal = answer.refusal()
-            if refusal is not None:
-                self._hold(lane, route, refusal, now)
-        slot.lane.wake()
-        lane.wake()
+    def _settle(self, permit: Permit, route: Route) -> None:
+        """Apply the result of one request, and wake the requests that may be sent now."""
+        answer = permit.answer
+        if permit.sub_limit is not None:
+            permit.sub_limit.rule.in_flight -= 1
+        if permit.is_probe:
+            self._block.is_probing = False
+        if permit.queue is not None and permit.admission is not None:
+            lost = permit.sent and answer is None
+            permit.queue.rule.give_back(permit.admission, answered=answer is not None, unanswered=lost)
+            if answer is not None:
+                self._book(permit, self._learn(permit.queue.rule, permit.admission, answer), route, answer)
+        self._wake(permit, route)
 
-    def _learn(self, lane: Lane, route: Route, answer: Answer, now: float) -> Lane:
+    def _wake(self, permit: Permit, route: Route) -> None:
+        if permit.sub_limit is not None:
+            permit.sub_limit.wake()
+        waiting = [queue for queue in self._route_queues.get(route.major, {}).values() if not queue.is_empty]
+        for queue in sorted(waiting, key=lambda queue: queue.head or 0):
+            queue.wake()
+        if permit.is_probe:
+            self._global.wake()
+            self._exempt.wake()
+
+    def _learn(self, rule: RouteRule, admission: Admission, answer: Response) -> list[Bucket]:
+        """Apply the limits in the answer's headers, and return the buckets that they concern."""
         limits = answer.limits()
-        if limits is None:
-            if answer.succeeded:
-                lane.rule.learn_nothing()
-            return lane
-        if limits.bucket is not None:
-            lane = self._assign(lane, route, limits.bucket)
-        lane.rule.learn(now, limits)
-        return lane
+        if limits is not None:
+            return [rule.learn(self._clock.monotonic(), limits, admission)]
+        if answer.succeeded:
+            for bucket in admission.buckets:
+                bucket.learn_nothing()
+        return admission.buckets
 
-    def _assign(self, lane: Lane, route: Route, name: str) -> Lane:
-        """The answer named the route's bucket: remember it, and merge the route's own lane into the bucket's."""
-        self._hashes.pop(route.key, None)
-        self._hashes[route.key] = name
-        if len(self._hashes) > MAX_ROUTES:
-            del self._hashes[next(iter(self._hashes))]
-        target = self._lane_at((name, route.major))
-        if self._lanes.get(_own_key(route)) is lane and lane is not target:
-            del self._lanes[_own_key(route)]
-            target.adopt(lane)
-        return target
-
-    def _hold(self, lane: Lane, route: Route, refusal: Refusal, now: float) -> None:
-        if refusal.by_edge:  # the address is blocked: nothing gets through, interactions included
-            for gate in (self._global, self._exempt):
-                gate.rule.hold(now, refusal.retry_after)
-                gate.wake()
-        elif refusal.scope == "global":
-            self._gate(route).rule.hold(now, refusal.retry_after)
-            self._gate(route).wake()
+    def _book(self, permit: Permit, concerned: list[Bucket], route: Route, answer: Response) -> None:
+        now = self._clock.monotonic()
+        if answer.is_invalid:
+            self._invalid.take(now)
+        limited = answer.rate_limit()
+        if limited is not None:
+            self._hold(permit, concerned, route, limited, now)
         else:
-            lane.rule.hold(now, refusal.retry_after, refusal.scope)
+            self._global_queue(route).rule.hold.clear(permit.sent_at)
+            for bucket in concerned:
+                bucket.hold.clear(permit.sent_at)
+            if permit.sub_limit is not None:
+                permit.sub_limit.rule.hold.clear(permit.sent_at)
+        if self._block.hold.refusals and not (limited is not None and limited.address):
+            self._block.hold.clear(permit.sent_at)
+            if not self._block.hold.refusals:
+                _log.warning("Discord answers this address again; requests go on")
+
+    def _hold(
+        self, permit: Permit, concerned: list[Bucket], route: Route, limited: RateLimitResponse, now: float
+    ) -> None:
+        stated = limited.retry_after if limited.is_stated else None
+        if limited.address:  # no request passes, interactions included
+            self._hold_address(permit, stated, now)
+        elif limited.scope == "global":
+            self._global_queue(route).rule.hold.extend(now, permit.sent_at, stated, "global")
+            self._global_queue(route).wake()
+        elif limited.sub_limit:
+            self._sub_limits.hold(route, now, permit.sent_at, stated)
+        else:
+            for bucket in concerned:
+                bucket.hold.extend(now, permit.sent_at, stated, limited.scope)
+
+    def _hold_address(self, permit: Permit, stated: float | None, now: float) -> None:
+        known = self._block.hold.refusals
+        self._block.hold.extend(now, permit.sent_at, stated, "global")
+        if self._block.hold.refusals != known:
+            _log.error(
+                "Discord refuses every request from this address (429 without a rate limit, %d in a row): nothing is sent for "
+                "%.0f s, then one request is tried. Find what sends too many requests from this address; a ban ends by itself",
+                self._block.hold.refusals,
+                self.banned_for(),
+            )
+        for queue in self._all_queues():
+            queue.expel(self.banned_for())
+        self._global.wake()
+        self._exempt.wake()
 
     def _sweep(self) -> None:
-        """Forget idle buckets, so that memory follows what is used and not what was ever used."""
+        """Drop idle queues and buckets, so that memory use stays bounded."""
         now = self._clock.monotonic()
-        if now - self._swept_at >= SWEEP_EVERY:
-            self._swept_at = now
-            self._lanes = {k: lane for k, lane in self._lanes.items() if not (lane.is_empty and lane.rule.is_idle(now))}
-
-
-def _own_key(route: Route) -> LaneKey:
-    return f"{route.method} {route.template}", route.major
-
-
-def _describe(key: LaneKey, bucket: Bucket) -> str:
-    name = " / ".join(part for part in key if part)
-    match bucket.knowledge:
-        case Knowledge.LIMITED:
-            return f"{name}: {bucket.remaining} of {bucket.limit}"
-        case Knowledge.UNLIMITED:
-            return f"{name}: unlimited"
-        case Knowledge.UNKNOWN:
-            return f"{name}: unknown"
+        if now - self._swept_at < SWEEP_EVERY:
+            return
+        self._swept_at = now
+        for major, queues in list(self._route_queues.items()):
+            kept = {key: queue for key, queue in queues.items() if not (queue.is_empty and queue.rule.is_idle(now))}
+            self._route_queues[major] = kept
+            if not kept:
+                del self._route_queues[major]
+        self._buckets.sweep(now)
+        self._sub_limits.sweep(now)

@@ -1,7 +1,4 @@
-"""When a request is worth another try, and how long to wait before it.
-
-Must not: send, or sleep on anything but what it is given.
-"""
+"""Decide whether a failed request is tried again, and how long to wait before it."""
 
 from __future__ import annotations
 
@@ -19,27 +16,27 @@ from tenacity import (
 from discorder.errors import HTTPError, NoAnswer, RateLimited, TooManyInvalidRequests
 
 Sleep = Callable[[float], Awaitable[None]]
-OnRetry = Callable[[int, float, BaseException], object]  # tries so far, seconds until the next, what went wrong
+OnRetry = Callable[[int, float, BaseException], object]  # tries so far, seconds until the next, the error
 
 SHORTEST_WAIT = 0.25  # seconds; full jitter alone would allow none
 
 
 def is_transient(error: BaseException) -> bool:
-    """A server's fault or the network's: the same request may succeed later."""
+    """Whether the server or the network failed, so that the same request may succeed later."""
     return isinstance(error, NoAnswer) or (isinstance(error, HTTPError) and error.status >= 500)
 
 
 def is_worth_waiting(error: BaseException) -> bool:
-    """Transient, or a limit that says when it ends."""
+    """Whether the error is transient, or a limit that states its end."""
     return is_transient(error) or isinstance(error, RateLimited | TooManyInvalidRequests)
 
 
 def make_retrying(
     *, tries: int | None, longest: float, sleep: Sleep, retry_on: Callable[[BaseException], bool], on_retry: OnRetry
 ) -> AsyncRetrying:
-    """Full jitter up to ``longest`` seconds, but never less than a limit asks for; ``tries`` None: without limit.
+    """Retry with full jitter up to ``longest`` seconds, and at least the wait of a limit. ``tries`` None: without end.
 
-    After the last try the error itself is raised.
+    Raises the last error after the last try.
     """
     jitter = wait_random_exponential(multiplier=1, max=longest, min=SHORTEST_WAIT)
 

@@ -1,23 +1,27 @@
-"""A request's path: filled in, quoted, and split into what the limiter needs (route, major parameter) and what people may see.
-
-Must not: know limits, HTTP or the bot token.
-"""
+"""Fill in and quote a request's path, and derive its route, its major parameter and its text for the log."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from discorder.redaction import REDACTED
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-MAJOR_PARAMETERS = ("channel_id", "guild_id", "webhook_id")  # gateway-protocol.md §15
+MAJOR_PARAMETERS = ("channel_id", "guild_id", "webhook_id")  # docs/protocol.md#rest
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_SNOWFLAKE = re.compile(r"\d{15,20}")
+_ID = re.compile(r"\d{1,20}", re.ASCII)  # no literal segment of Discord's is a number
+_BEFORE_TEXT = frozenset({"reactions", "invites", "templates"})  # an emoji or a code follows, written out or not
+DISCORD_EPOCH = 1_420_070_400.0  # seconds since 1970; the upper bits of an id are milliseconds since then
+_MESSAGE = "/channels/{id}/messages/{id}"
+_AGE_STEPS = {  # seconds from which a message has another bucket or sub-limit (discord-api-docs#1295; error 30046)
+    ("DELETE", _MESSAGE): ((10.0, "(older than 10 s)"), (14 * 86_400.0, "(older than 14 days)")),
+    ("PATCH", _MESSAGE): ((3_600.0, "(older than 1 h)"),),
+}
 _LITERAL = "{}%@:!$&'()*+,;=~"  # may stay as it is in the literal part of a path (RFC 3986 §3.3)
 _WITH_TOKEN = ("webhooks", "interactions")  # /webhooks/{id}/{token}/…, /interactions/{id}/{token}/callback
 _TOP_LEVEL = {"channels": "channel", "guilds": "guild", "webhooks": "webhook", "interactions": "interaction"}
@@ -25,11 +29,11 @@ _TOP_LEVEL = {"channels": "channel", "guilds": "guild", "webhooks": "webhook", "
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One request's address.
+    """The path of one request.
 
     ``key`` is the same for all requests that share limits up to the major parameter, ``shown`` is for messages and logs.
-    ``exempt``: an interaction endpoint, outside the global limit (gateway-protocol.md §15). Only ``path`` and ``secrets`` hold
-    the tokens of webhooks and interactions, and they are not in the repr.
+    ``exempt``: an interaction endpoint, outside the global limit (docs/protocol.md#rest). Only ``path`` and ``secrets`` hold
+    the tokens of webhooks and interactions, and they are not in the repr. ``fields`` are the names in the body's top level.
     """
 
     method: str
@@ -39,22 +43,25 @@ class Route:
     exempt: bool
     path: str = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
+    fields: frozenset[str]
 
     @property
     def key(self) -> tuple[str, str]:
         return self.method, self.template
 
-    def redact(self, text: str) -> str:
-        """``text`` without the webhook's or interaction's token."""
-        for secret in self.secrets:
-            text = text.replace(secret, REDACTED)
-        return text
 
-
-def make_route(method: str, template: str, values: Mapping[str, object]) -> Route:
+def make_route(
+    method: str,
+    template: str,
+    values: Mapping[str, object],
+    *,
+    fields: Iterable[str] = (),
+    now: float | None = None,
+) -> Route:
     """Fill ``template`` (``/channels/{channel_id}/messages``) with ``values``, each quoted.
 
-    Ids written straight into the path work too: the route is recognised all the same. Raises ValueError for a method or path
+    Ids in the path itself work too. ``now``, seconds since 1970, gives the
+    age of a message, on which its limits depend. Raises ValueError for a method or path
     that cannot be one, TypeError for path parameters that are missing, unknown, or neither str nor int.
     """
     if method not in METHODS:
@@ -64,9 +71,11 @@ def make_route(method: str, template: str, values: Mapping[str, object]) -> Rout
     filled = _filled(template, segments, values)
     hidden = _hidden_segments(segments)
     texts = {str(values[name]) for name in values if "token" in name} | {filled[i] for i in hidden}
+    general = "/" + "/".join(_general(segments, i, is_secret=i in hidden) for i in range(len(segments)))
     return Route(
         method=method,
-        template="/" + "/".join(_general(s, is_secret=i in hidden) for i, s in enumerate(segments)),
+        template=general if now is None else general + _age(method, general, filled, now),
+        fields=frozenset(fields),
         major=_major(filled, values, hidden),
         shown="/" + "/".join(REDACTED if i in hidden else s for i, s in enumerate(filled)),
         exempt=segments[0] == "interactions" or "interaction_token" in values,
@@ -117,10 +126,23 @@ def _hidden_segments(segments: list[str]) -> set[int]:
     return hidden
 
 
-def _general(segment: str, *, is_secret: bool) -> str:
+def _general(segments: list[str], index: int, *, is_secret: bool) -> str:
+    """Return the segment with ids, tokens and codes replaced, so that requests with the same limits share it."""
+    segment = segments[index]
     if is_secret:
         return "{token}"
-    return "{id}" if _SNOWFLAKE.fullmatch(segment) or _PLACEHOLDER.fullmatch(segment) else segment
+    is_value = _ID.fullmatch(segment) or "{" in segment or segment == "@original"
+    return "{id}" if is_value or (index > 0 and segments[index - 1] in _BEFORE_TEXT) else segment
+
+
+def _age(method: str, general: str, filled: list[str], now: float) -> str:
+    """Return the age class of the message, by which Discord limits its deletion and its edits."""
+    steps = _AGE_STEPS.get((method, general), ())
+    if not steps or not _ID.fullmatch(filled[-1]):
+        return ""
+    age = now - ((int(filled[-1]) >> 22) / 1000 + DISCORD_EPOCH)
+    passed = [words for seconds, words in steps if age >= seconds]
+    return f" {passed[-1]}" if passed else ""
 
 
 def _major(filled: list[str], values: Mapping[str, object], hidden: set[int]) -> str:

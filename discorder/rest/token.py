@@ -1,6 +1,6 @@
-"""The bot token as a value that cannot be printed, logged, pickled or copied by accident.
+"""Hold the bot token so that it is not printed, logged, pickled or copied by accident.
 
-Must not: hand the token out except through `reveal`, whose callers are the two that send it (REST and IDENTIFY).
+Only REST and IDENTIFY call `Token.reveal`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Token:
     __slots__ = ("_redactor", "_text")
 
     def __init__(self, text: str, *, source: str = VARIABLE) -> None:
-        """Take the token as ``source`` gave it: a leading ``Bot`` and its space are dropped.
+        """Store the token from ``source``, without a leading ``Bot`` and space.
 
-        Raises TokenMissing when nothing is left, ConfigError for what no token contains (white space, control characters,
-        anything beyond ASCII); both name ``source``, neither shows the text.
+        Raises TokenMissing when nothing is left, ConfigError for white space, control characters and anything beyond
+        ASCII; the messages name ``source`` and never show the text.
         """
         bare = text.removeprefix("Bot ")
         if not bare:
@@ -47,11 +47,11 @@ class Token:
         return cls(os.environ[VARIABLE])
 
     def reveal(self) -> str:
-        """The token itself, for the wire only."""
+        """Return the token itself, for sending only."""
         return self._text
 
     def redact(self, text: str) -> str:
-        """``text`` with the token hidden, in whatever notation, and with all that looks like one."""
+        """Hide the token in ``text``, in every notation, and every text that looks like a token."""
         return self._redactor(text)
 
     def __repr__(self) -> str:

@@ -1,1 +1,1 @@
-"""What concerns the process and its event loop rather than Discord: lag, clock jumps, threads, alarms, open files."""
+"""Manage the process and its event loop: lag, clock jumps, threads, alarms, open files."""

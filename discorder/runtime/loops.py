@@ -1,4 +1,4 @@
-"""Awaiting what belongs to another event loop: a control plane may run in a thread of its own."""
+"""Await a coroutine on another event loop, since a control plane may run in a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from discorder.errors import NotRunning
 T = TypeVar("T")
 
 
-async def on_loop(loop: asyncio.AbstractEventLoop, wanted: Coroutine[Any, Any, T]) -> T:
-    """Await ``wanted`` on the loop it belongs to, from whichever loop this one is; being cancelled cancels it there.
+async def on_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await ``coroutine`` on ``loop``, from any event loop. Cancelling cancels ``coroutine``.
 
-    Raises `NotRunning` when that loop is closed.
+    Raises `NotRunning` if ``loop`` is closed.
     """
     if loop is asyncio.get_running_loop():
-        return await wanted
+        return await coroutine
     if loop.is_closed():
-        wanted.close()
+        coroutine.close()
         msg = "the control plane has ended"
         raise NotRunning(msg)
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(wanted, loop))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))

@@ -1,17 +1,17 @@
-"""How many files this process may have open. For those who own the process (`run`, the command line): `serve` is a guest."""
+"""Raise the limit of open files. Only for `run` and the command line: `serve` does not change the process."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 
-ENOUGH = 65_536  # two for each shard, its socket and its lock, of the largest process that anybody would run
+ENOUGH = 65_536  # two per shard: its socket and its lock
 
 
 def raise_open_file_limit() -> None:
-    """Lift the soft limit, which is 1,024 on most systems, towards the hard one, which is the operator's word."""
+    """Raise the soft limit, which is 1,024 on most systems, towards the hard limit, which the operator sets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError):  # a system with a lower bound of its own, as macOS has: its limit stays
+        with contextlib.suppress(ValueError):  # some systems, such as macOS, have a lower limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

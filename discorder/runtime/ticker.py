@@ -1,4 +1,4 @@
-"""What a control plane does once a second, whatever its number of shards: look at the clocks, and what else it is given to do."""
+"""Check the clocks for jumps, and run other periodic work, once a second per control plane."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TICK_SECONDS = 1.0
 
 
 class Ticker:
-    """``jumped`` is called when the host slept or a clock was set; ``act`` at every tick."""
+    """Call ``jumped`` after the host slept or a clock was set, and ``act`` at every tick."""
 
     def __init__(self, clock: Clock, *, jumped: Callable[[], None], act: Callable[[], None]) -> None:
         self._clock = clock
@@ -27,6 +27,6 @@ class Ticker:
             await clock.sleep(TICK_SECONDS)
             jump = watch.look(clock.now(), clock.monotonic())
             if jump is not None:
-                logger.warning("The clocks jumped, every live shard is asked for a sign of life", jump=str(jump))
+                logger.warning("The clocks jumped, every connected shard sends a heartbeat", jump=str(jump))
                 self._jumped()
             self._act()

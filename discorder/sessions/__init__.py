@@ -1,31 +1,33 @@
-"""What outlives a connection: stored sessions, who owns which shard, and the identify budget.
+"""Keep what outlives a connection: sessions, the owner of each shard, and the identify budget.
 
 Use: ``store = await open_store(…)``, ``await store.hold(shards)``, ``await store.load(count)``; a gate over the store; at the
-end ``await gate.close()``, then ``await store.close()``. Must not know the machine, the driver or a transport.
+end ``await gate.close()``, then ``await store.close()``.
 """
 
-from discorder.sessions.allowance import OtherUse
-from discorder.sessions.book import Book, Slot
-from discorder.sessions.gate import IdentifyGate
-from discorder.sessions.ledger import (
+from discorder.sessions.gate import IdentifyGate, Ticket
+from discorder.sessions.identify_budget import (
     SPACING,
     Budget,
     ColdStart,
     Debit,
     Grant,
+    IdentifyQueue,
     Ledger,
     LookUp,
     Refusal,
     RefusalCause,
+    Slot,
     StartLimit,
 )
 from discorder.sessions.locks import ShardLocks, hold_shards
-from discorder.sessions.opening import default_store_path, open_store, store_path
-from discorder.sessions.reading import Reading, read_store
+from discorder.sessions.opening import Reading, default_store_path, open_store, read_store, state_folder, store_path
+from discorder.sessions.seal import Seal
 from discorder.sessions.sqlite import SqliteSessionStore
+from discorder.sessions.start_limit import OtherUse
 from discorder.sessions.store import (
     Health,
     MemorySessionStore,
+    SavedSessions,
     SessionStore,
     StoredSession,
     StoreState,
@@ -35,17 +37,16 @@ from discorder.sessions.store import (
     overlap,
     token_key,
 )
-from discorder.sessions.ticket import Ticket
 
 __all__ = [
     "SPACING",
-    "Book",
     "Budget",
     "ColdStart",
     "Debit",
     "Grant",
     "Health",
     "IdentifyGate",
+    "IdentifyQueue",
     "Ledger",
     "LookUp",
     "MemorySessionStore",
@@ -53,6 +54,8 @@ __all__ = [
     "Reading",
     "Refusal",
     "RefusalCause",
+    "SavedSessions",
+    "Seal",
     "SessionStore",
     "ShardLocks",
     "Slot",
@@ -69,6 +72,7 @@ __all__ = [
     "open_store",
     "overlap",
     "read_store",
+    "state_folder",
     "store_path",
     "token_key",
 ]

@@ -1,10 +1,10 @@
-"""One owner per shard: locks of the operating system, freed by it however the owner dies.
+"""Give each shard one owner with locks of the operating system, which releases them however the owner ends.
 
-Each shard that is held is a file ``<bot>-<id>of<count>.lock`` under an exclusive ``flock``; its content only tells people and
-`--take-over` who holds it, the lock itself is the kernel's. Shards of different layouts overlap when they share a guild, so
-taking one tries the files of all that overlap. A mutex file serialises the taking.
+Each held shard is a file ``<bot>-<id>of<count>.lock`` under an exclusive ``flock``; its content names the owner, for people and
+for `--take-over`. Shards of different layouts overlap when they share a guild, so taking a shard locks the files of all that
+overlap. A mutex file serialises it.
 
-Must not: open the store, or signal a process that is not proved to be the holder.
+Only a process that is proved to be the owner gets a signal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ CONTENT_STEP = (
 )
 START_PATIENCE = 5.0  # seconds for the mutex, which others hold for milliseconds
 
+MUTEX = "mutex"  # the name of the file
+
 _NAME = re.compile(r"(?P<bot>[0-9a-f]+)-(?P<id>\d+)of(?P<count>\d+)\.lock")
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock file, as far as its content tells. ``started``: the kernel's start time of the process, in ticks."""
+    """The owner of a lock file, by its content. ``started``: the kernel's start time of the process, in ticks."""
 
     path: Path
     shards: str = "an overlapping shard"
@@ -54,7 +57,7 @@ class Holder:
         )
 
     def describe(self, now: datetime) -> str:
-        """One sentence: which shards, which process, since when, through which file."""
+        """Return a sentence: which shards, which process, since when, through which file."""
         who = "another process" if self.pid is None else f"process {self.pid}"
         if self.is_this_process:
             who = f"this very process ({self.pid})"
@@ -69,15 +72,20 @@ class Holder:
 
 
 class ShardLocks:
-    """Locks that are held; the process's end releases them too."""
+    """Held locks. The end of the process releases them too."""
 
     def __init__(self, descriptors: Iterable[int] = ()) -> None:
         self._descriptors = list(descriptors)
 
     def release(self) -> None:
-        """Let go; idempotent."""
+        """Release the locks. Idempotent."""
         while self._descriptors:
             os.close(self._descriptors.pop())
+
+
+def lock_directory(store: Path) -> Path:
+    """Return the folder of the lock files of a session store."""
+    return store.with_name(f"{store.name}.locks")
 
 
 async def hold_shards(
@@ -113,10 +121,30 @@ async def hold_shards(
         await clock.sleep(POLL)
 
 
+def find_holders(directory: Path, bot: str, shards: Iterable[Shard], *, patience: float) -> list[Holder]:
+    """Return the processes that hold ``shards`` ((id, count)) of ``bot``, or shards that overlap with them. Changes nothing.
+
+    Blocks for up to ``patience`` seconds while another process starts on ``directory``. Raises StoreLocked when it still starts,
+    and OSError.
+    """
+    if not (directory / MUTEX).exists():
+        return []
+    deadline = time.monotonic() + patience
+    while True:
+        with mutex(directory, blocking=False) as entered:  # else a start could take the tests below for an owner
+            if entered:
+                rivals = _rivals(directory, bot, frozenset(shards)).values()
+                return [_read_holder(path) for path in rivals if path.exists() and _is_locked(path)]
+        if time.monotonic() >= deadline:
+            msg = f"another process is starting on {directory}; try again in a moment"
+            raise StoreLocked(msg)
+        time.sleep(POLL)
+
+
 @contextmanager
 def mutex(directory: Path, *, blocking: bool) -> Iterator[bool]:
-    """Be alone among those who start on this store; yields whether one is. Raises OSError when ``directory`` is not writable."""
-    descriptor = _open(directory / "mutex")
+    """Exclude the other processes that start on this store; yields whether that worked. Raises OSError where it is read-only."""
+    descriptor = _open(directory / MUTEX)
     try:
         yield _lock(descriptor, blocking=blocking)
     finally:
@@ -124,7 +152,7 @@ def mutex(directory: Path, *, blocking: bool) -> Iterator[bool]:
 
 
 def process_start(pid: int) -> int | None:
-    """When the kernel started process ``pid``, in clock ticks since boot; None where that cannot be read or it is gone."""
+    """Return when the kernel started process ``pid``, in clock ticks since boot; None if that cannot be read or it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -135,7 +163,7 @@ def process_start(pid: int) -> int | None:
 
 
 def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime) -> ShardLocks | list[Holder]:
-    """Take every wanted lock, or tell who is in the way. The caller has the mutex."""
+    """Take every wanted lock, or return the holders of those that are taken. The caller has the mutex."""
     taken: list[int] = []
     in_the_way: list[Holder] = []
     for shard, path in _rivals(directory, bot, wanted).items():
@@ -146,7 +174,7 @@ def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime
         elif shard in wanted:
             taken.append(descriptor)
         else:
-            path.unlink()  # left behind by another layout; nobody can be taking it, we have the mutex
+            path.unlink()  # of another layout that has ended; no process can be taking it, because this one has the mutex
             os.close(descriptor)
     locks = ShardLocks(taken)
     if in_the_way:
@@ -174,7 +202,7 @@ def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime
 
 
 def _rivals(directory: Path, bot: str, wanted: frozenset[Shard]) -> dict[Shard, Path]:
-    """The wanted shards and all others of this bot that have a file and overlap with one of them."""
+    """Return the lock files of the wanted shards, and of all others of this bot that overlap with one of them."""
     prefix = bot[:16]
     found = {shard: directory / f"{prefix}-{shard[0]}of{shard[1]}.lock" for shard in sorted(wanted)}
     for path in sorted(directory.glob(f"{prefix}-*.lock")):
@@ -191,6 +219,14 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return not _lock(descriptor, blocking=False)
+    finally:
+        os.close(descriptor)
+
+
 def _lock(descriptor: int, *, blocking: bool) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
@@ -200,7 +236,7 @@ def _lock(descriptor: int, *, blocking: bool) -> bool:
 
 
 def _read_holder(path: Path) -> Holder:
-    """What the file says; a holder that died while it wrote leaves an unreadable one, which names nobody."""
+    """Read the file; one that a process left half written names no owner."""
     try:
         content = json.loads(path.read_bytes())
         return Holder(
@@ -216,7 +252,7 @@ def _read_holder(path: Path) -> Holder:
 
 
 def _ask_to_leave(holders: list[Holder], asked: set[int], now: datetime) -> None:
-    """SIGTERM each holder once. Raises StoreLocked for one that is not surely the process that took the lock."""
+    """Send SIGTERM to each holder once. Raises StoreLocked for a process that may not be the one that took the lock."""
     for holder in holders:
         if holder.pid is None or holder.pid in asked:
             continue
@@ -234,7 +270,7 @@ def _ask_to_leave(holders: list[Holder], asked: set[int], now: datetime) -> None
 
 
 def _announce(holders: list[Holder], announced: set[int | None], now: datetime, seconds: float) -> None:
-    """Say once of each holder that it is waited for."""
+    """Log once for each holder that this process waits for it."""
     for holder in holders:
         if holder.pid not in announced:
             announced.add(holder.pid)
@@ -244,7 +280,7 @@ def _announce(holders: list[Holder], announced: set[int | None], now: datetime, 
 
 
 def _terminate(pid: int, started: int | None) -> bool:
-    """SIGTERM ``pid`` if it still is the process that started at ``started``; False if it is gone or another one by now."""
+    """Send SIGTERM to ``pid`` if it still is the process that started at ``started``. Returns False if it is not."""
     try:
         handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
     except (ProcessLookupError, PermissionError):
@@ -270,15 +306,15 @@ def _locked(holders: list[Holder], now: datetime, *, asked: bool, patience: floa
     lines = "; ".join(holder.describe(now) for holder in holders[:3])
     more = f"; and {len(holders) - 3} more" if len(holders) > 3 else ""
     waited = f"; {'asked to hand over and ' if asked else ''}waited {patience:g} s" if patience > 0 else ""
-    msg = (
-        f"{lines}{more}{waited}. Stop that process, start with --take-over to make it hand over, "
+    remedy = (
+        "Stop that process, start with --take-over to make it hand over, "
         "or use another store ([session] store) or other shards ([gateway] shards)"
     )
-    return StoreLocked(msg, holders[0].pid)
+    return StoreLocked(f"{lines}{more}{waited}", holders[0].pid, remedy)
 
 
 def _name(shards: frozenset[Shard]) -> str:
-    """``all shards``, ``shard 0 of 4``, ``shards 0, 2 of 4``."""
+    """Return ``all shards``, ``shard 0 of 4`` or ``shards 0, 2 of 4``."""
     if (0, 1) in shards:
         return "all shards"
     by_count: dict[int, list[int]] = {}

@@ -1,8 +1,7 @@
-"""What is remembered of each shard's session, the `SessionStore` seam, and the store that forgets with its process.
+"""Define a stored session, the `SessionStore` protocol, and a store in memory.
 
 Every store passes tests/contracts/test_session_store_contract.py. The order of use is open, hold, load, save …, close; all
-methods are called on one event loop. Must not: know a file format (sqlite.py), or hold a token: bots are told apart by
-`bot_key`.
+methods are called on one event loop. No store holds a token: `bot_key` names a bot.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from discorder.errors import StoreUnavailable
 from discorder.logs import logger
-from discorder.sessions.book import Book
+from discorder.sessions.identify_budget import Ledger
+from discorder.wire import session_label
 
 T = TypeVar("T")
 Shard = tuple[int, int]  # (id, count), as IDENTIFY has it
@@ -29,9 +30,9 @@ MAX_SEQ = 2**63 - 1  # what SQLite and every reader of the bus can hold
 
 @dataclass(frozen=True, slots=True)
 class Untold:
-    """A session (its label) that ended, of which a publisher that must not lose lacks what came after ``seq`` and the gap.
+    """A session (its label) that ended before a required publisher had its events after ``seq`` and its gap record.
 
-    ``since`` (aware) is when it ended. ``shard``: the one that it belonged to.
+    ``since`` (aware) is when it ended. ``shard``: the shard that it belonged to.
     """
 
     session: str
@@ -44,11 +45,13 @@ class Untold:
 class StoredSession:
     """A session as it outlives its process.
 
-    ``seq`` is the *delivered* one: everything up to it is accepted by every required publisher. ``last_ready`` is the ``d`` of
-    the shard's last READY, as it came. ``updated_at`` is aware. ``intents`` are those it was identified with: a resumed session
-    keeps them, so one with other intents than the configuration's must not be resumed. ``token_key`` is the `token_key` of the
-    token it was identified with, "" when that is not known. ``untold``: the sessions before it, while its READY is not delivered:
-    a process that takes it over must tell of them. Raises ValueError for what cannot be a session.
+    ``seq`` is the delivered one: every required publisher has accepted all events up to it; READY's sequence − 1 while READY is
+    not accepted. ``last_ready`` is the ``d`` of the shard's last READY, as it came, ``ready_seq`` its sequence. ``updated_at`` is
+    aware. ``intents`` and ``token_key`` (a `token_key`, "" if unknown) are those of its IDENTIFY: a resumed session keeps its
+    intents, so that one with other intents than the configured ones must not be resumed. ``untold``: sessions before it whose
+    loss was not published, while its READY is not delivered. ``ordinal`` numbers the sessions that had this id, from 0.
+    ``trusted`` is False for a row without this token's signature: it is never resumed, but its loss is published. Raises
+    ValueError for what cannot be a session.
     """
 
     shard_id: int
@@ -61,18 +64,32 @@ class StoredSession:
     intents: int = 0
     token_key: str = ""
     untold: tuple[Untold, ...] = ()
+    ordinal: int = 0
+    ready_seq: int = 1
+    trusted: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.shard_id < self.shard_count:
             msg = f"there is no shard {self.shard_id} of {self.shard_count}"
             raise ValueError(msg)
-        if not self.session_id or not 0 <= self.seq <= MAX_SEQ or self.updated_at.tzinfo is None:
+        in_range = 0 <= self.ready_seq <= MAX_SEQ and self.ready_seq - 1 <= self.seq <= MAX_SEQ and self.ordinal >= 0
+        if not self.session_id or not in_range or self.updated_at.tzinfo is None:
             msg = f"shard {self.shard_id}: not a session that can be stored (seq {self.seq}, updated {self.updated_at})"
             raise ValueError(msg)
 
     @property
     def shard(self) -> Shard:
         return self.shard_id, self.shard_count
+
+    @property
+    def delivered(self) -> int | None:
+        """Return ``seq``; None while READY is not delivered."""
+        return None if self.seq < self.ready_seq else self.seq
+
+    @property
+    def label(self) -> str:
+        """Return the name of the session outside the process."""
+        return session_label(self.session_id, self.ordinal)
 
 
 class StoreState(StrEnum):
@@ -87,48 +104,62 @@ class StoreState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the store does; ``reason`` is a sentence for the status page, "" when there is nothing to say."""
+    """The state of a store; ``reason`` is a sentence for the status page, "" if all is well."""
 
     state: StoreState
     reason: str = ""
 
     @property
     def durable(self) -> bool:
-        """What is saved now survives the process."""
+        """Whether a session that is saved now survives the process."""
         return self.state in {StoreState.OK, StoreState.SET_ASIDE}
 
     def __str__(self) -> str:
         return f"{self.state}: {self.reason}" if self.reason else str(self.state)
 
 
+@dataclass(frozen=True, slots=True)
+class SavedSessions:
+    """How many of the present sessions are stored, when the last one was written (UTC), and the file (None: memory)."""
+
+    stored: int
+    last_saved_at: datetime | None
+    path: Path | None
+
+
 class SessionStore(Protocol):
-    """Sessions and the identify book of one bot. Only `open` and `hold` raise for a store that is out of order."""
+    """Sessions, paused shards and identify ledger of one bot. Only `open`, `hold` and `transact` raise for a store that fails."""
 
     @property
     def health(self) -> Health: ...
 
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as it was read last, with every change that was recorded since."""
+        ...
+
     async def open(self) -> None:
-        """Make it usable. Raises UnusableFile when there is no store at the place and none can be made."""
+        """Open or create the store. Raises UnusableFile when there is none at its place and none can be created."""
         ...
 
     async def hold(self, shards: Iterable[Shard], *, take_over: bool = False, patience: float = 0.0) -> None:
-        """Own ``shards`` until `close`: nobody else with this store may run an overlapping one. All or none.
+        """Own ``shards`` until `close`, all or none: no other process with this store may run an overlapping one.
 
-        Waits up to ``patience`` seconds for the owner to leave; ``take_over`` asks it to. An owner of a whole layout, or one who
-        does not know the layout yet, holds (0, 1), which overlaps with everything. Raises StoreLocked, UnusableFile.
+        Waits up to ``patience`` seconds for the owner to leave; ``take_over`` asks it to. A process that does not know its layout
+        yet holds (0, 1), which overlaps with every shard. Raises StoreLocked, UnusableFile.
         """
         ...
 
     async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
-        """The sessions of this layout by shard id; with ``intents``, only those identified with them. The others stay."""
+        """Return the sessions of this layout by shard id; with ``intents``, only those identified with them. The others stay."""
         ...
 
     async def load_all(self) -> list[StoredSession]:
-        """Every session kept for this bot, whatever its layout, in order of (count, id)."""
+        """Return every session of this bot, whatever its layout, in order of (count, id)."""
         ...
 
     def save(self, session: StoredSession, *, now: bool = False) -> None:
-        """Remember ``session``, within about a second or at once. Never blocks, never raises for a failing store.
+        """Store ``session``, within a fraction of a second or at once. Never blocks, and never raises for a failing store.
 
         Replaces the shard's older one, and sessions of other layouts that overlap with it.
         """
@@ -138,46 +169,104 @@ class SessionStore(Protocol):
         """Remove a session that Discord has ended; no error if there is none."""
         ...
 
-    async def flush(self) -> None:
-        """Return once everything saved so far was written, or the try has failed (`health` tells)."""
+    def pause(self, shard_id: int, shard_count: int, since: datetime) -> None:
+        """Store at once that an operator paused a shard at ``since`` (aware). Never blocks, never raises for a failing store."""
         ...
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
-        """Apply a pure function to the book, alone: on return the new book survives this process, if ``durable`` the machine too.
+    def unpause(self, shard_id: int, shard_count: int) -> None:
+        """Remove what `pause` has stored; no error if there is nothing."""
+        ...
 
-        ``change`` may run on another thread. Raises StoreUnavailable, and then nothing was changed.
+    async def load_pauses(self) -> dict[Shard, datetime]:
+        """Return the paused shards of this bot, whatever their layout, and since when."""
+        ...
+
+    def ordinal(self, session_id: str) -> int:
+        """Return the `StoredSession.ordinal` of a session that begins now; to be called once for each, after a first load.
+
+        0 unless this bot had a session with this id before, on whatever shard and in whatever process.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Return once everything saved so far is written, or a try has failed, which `health` shows."""
+        ...
+
+    async def transact(self, change: Callable[[Ledger], tuple[Ledger, T]]) -> T:
+        """Apply ``change``, a pure function, to the ledger while no other process can: on return the disk has the new one.
+
+        ``change`` may run on another thread; changes that wait together share one transaction. A store that was lost and begun
+        anew gets back the ledger that this process knows. Raises StoreUnavailable: then nothing was changed.
+        """
+        ...
+
+    def record(self, change: Callable[[Ledger], Ledger]) -> None:
+        """Apply ``change`` to `ledger` now, and write it without waiting; while the store fails, it is kept for a later try.
+
+        Never raises for a failing store. Every change reaches the store before those of a later `transact`.
         """
         ...
 
     async def close(self) -> None:
-        """Flush, let go of the shards and of every resource; idempotent."""
+        """Flush, and release the shards and every resource. Idempotent."""
         ...
 
 
+class Ordinals:
+    """Number the sessions that share one session id, so that each gets a label of its own.
+
+    Discord never repeats a session id. A test server that was restarted does, and starts again with sequence 1: under the old
+    label every store, cursor and sink would take its events for ones that it has.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}  # ordinals, by the label of ordinal 0
+
+    def take(self, session_id: str) -> int:
+        """Return the ordinal of a session that begins now: 0 for an id that was never seen, else one more than the last."""
+        label = session_label(session_id)
+        ordinal = self._last[label] = self._last.get(label, -1) + 1
+        return ordinal
+
+    def note(self, session_id: str, ordinal: int) -> None:
+        """Remember a session that is stored."""
+        self.note_label(session_label(session_id), ordinal)
+
+    def note_label(self, label: str, ordinal: int) -> None:
+        """Remember what a file knows; ``label`` is that of ordinal 0."""
+        self._last[label] = max(ordinal, self._last.get(label, -1))
+
+
 class MemorySessionStore:
-    """Sessions for as long as the process lives. ``reason`` says why nothing better is used."""
+    """Keeps sessions while the process runs. ``reason`` says why no file is used."""
 
     def __init__(self, reason: str = "sessions are kept in memory only: a restart identifies anew") -> None:
         self._health = Health(StoreState.MEMORY, reason)
         self._sessions: dict[Shard, StoredSession] = {}
-        self._book = Book()
+        self._pauses: dict[Shard, datetime] = {}
+        self._ordinals = Ordinals()
+        self._ledger = Ledger()
         self._closed = False
 
     @property
     def health(self) -> Health:
         return self._health
 
+    @property
+    def ledger(self) -> Ledger:
+        return self._ledger
+
     async def open(self) -> None:
-        """Nothing to open."""
+        """Do nothing."""
 
     async def hold(
         self,
-        shards: Iterable[Shard],  # noqa: ARG002  # nobody contests them
+        shards: Iterable[Shard],  # noqa: ARG002  # no other process can want them
         *,
         take_over: bool = False,
         patience: float = 0.0,
     ) -> None:
-        """Nobody else can see this store, so that nobody can be waited for or asked."""
+        """Warn that no owner can be asked or waited for: no other process has this store."""
         if take_over or patience > 0:
             logger.warning("Nobody can be asked to hand over, or waited for", reason=self._health.reason)
 
@@ -191,28 +280,44 @@ class MemorySessionStore:
         for shard in superseded(session.shard, self._sessions):
             del self._sessions[shard]
         self._sessions[session.shard] = session
+        self._ordinals.note(session.session_id, session.ordinal)
 
     def forget(self, shard_id: int, shard_count: int) -> None:
         self._sessions.pop((shard_id, shard_count), None)
 
-    async def flush(self) -> None:
-        """Nothing is pending."""
+    def pause(self, shard_id: int, shard_count: int, since: datetime) -> None:
+        self._pauses[shard_id, shard_count] = since
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:  # noqa: ARG002
+    def unpause(self, shard_id: int, shard_count: int) -> None:
+        self._pauses.pop((shard_id, shard_count), None)
+
+    async def load_pauses(self) -> dict[Shard, datetime]:
+        return dict(self._pauses)
+
+    def ordinal(self, session_id: str) -> int:
+        return self._ordinals.take(session_id)
+
+    async def flush(self) -> None:
+        """Do nothing: all is written."""
+
+    async def transact(self, change: Callable[[Ledger], tuple[Ledger, T]]) -> T:
         if self._closed:
             msg = "the session store is closed"
             raise StoreUnavailable(msg)
-        self._book, result = change(self._book)
+        self._ledger, result = change(self._ledger)
         return result
+
+    def record(self, change: Callable[[Ledger], Ledger]) -> None:
+        self._ledger = change(self._ledger)
 
     async def close(self) -> None:
         self._closed = True
 
 
 def bot_key(token: str) -> str:
-    """The name of a bot in a store: the SHA-256 of its id, which is the base64 of a token's first part.
+    """Return the name of a bot in a store: the SHA-256 of its id, which is the base64 of a token's first part.
 
-    A token of another form (a test's) is told apart by the SHA-256 of that first part. The token itself is never stored.
+    For a token of another form (in tests) it is the SHA-256 of that first part. The token itself is never stored.
     """
     head = token.removeprefix("Bot ").strip().partition(".")[0]
     try:
@@ -223,28 +328,29 @@ def bot_key(token: str) -> str:
 
 
 def token_key(token: str) -> str:
-    """Tells two tokens of one bot apart: a reset ends every session. Not the token: 16 hex digits of its SHA-256."""
+    """Return 16 hex digits of the token's SHA-256. They distinguish two tokens of one bot: a reset ends every session."""
     return hashlib.sha256(token.removeprefix("Bot ").strip().encode()).hexdigest()[:16]
 
 
 def overlap(one: Shard, other: Shard) -> bool:
-    """Is there a guild that both shards would get? ``guild_id >> 22`` modulo the count (gateway-protocol.md §8)."""
+    """Whether both shards get some guild: ``guild_id >> 22`` modulo the count (docs/protocol.md#sharding)."""
     return (one[0] - other[0]) % math.gcd(one[1], other[1]) == 0
 
 
 def superseded(shard: Shard, stored: Collection[Shard]) -> list[Shard]:
-    """Which of ``stored`` belong to another layout and end where ``shard`` begins."""
+    """Return those of ``stored`` that belong to another layout and end where ``shard`` begins."""
     return [other for other in stored if other[1] != shard[1] and overlap(shard, other)]
 
 
 def fitting(
     sessions: Iterable[StoredSession], shard_count: int, intents: int | None, token: str = ""
 ) -> dict[int, StoredSession]:
-    """The sessions of one layout, by shard id; with ``token``, a `token_key`, only those that no other one identified."""
+    """Return the trusted sessions of one layout, by shard id; with ``token``, a `token_key`, none that another one identified."""
     return {
         session.shard_id: session
         for session in sessions
-        if session.shard_count == shard_count
+        if session.trusted
+        and session.shard_count == shard_count
         and (intents is None or session.intents == intents)
         and (not token or session.token_key in {"", token})
     }

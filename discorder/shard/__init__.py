@@ -1,1 +1,1 @@
-"""One shard: its driver, the generations of its connection, and the way of an event through it."""
+"""Run one shard: its driver, its connections, and the path of an event from the socket to the publishers."""

@@ -1,6 +1,6 @@
-"""The heartbeat of one connection: when a beat is written, and what is noted about it.
+"""Write the heartbeats of one connection and note when they were sent.
 
-Whether a missing answer means death is the doctor's to find (`doctor.py`); the rule is the core's (`statemachine/heartbeat.py`).
+`liveness` detects a missing answer, by the rule in `statemachine/heartbeat.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from discorder.wire import heartbeat_frame
 
 
 class Heartbeat:
-    """Writes the beats of one connection. ``seq`` gives the last sequence received; ``beating`` hears of each beat."""
+    """Write the heartbeats of one connection. ``seq`` returns the last sequence received; ``beating`` is called for each beat.
+
+    ``log_beats`` returns whether a beat is logged.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,7 @@ class Heartbeat:
         rng: random.Random,
         seq: Callable[[], int | None],
         beating: Callable[[], None],
-        log_beats: bool,
+        log_beats: Callable[[], bool],
     ) -> None:
         self._transport = transport
         self._tracker = tracker
@@ -42,29 +45,34 @@ class Heartbeat:
         self._pulse: Pulse | None = None
         self._asked = False
 
-    # ---------------------------------------------------------------- told by the wire
+    # ---------------------------------------------------------------- called for received frames
 
     def hello(self, interval: float) -> None:
-        """Hello came, and asks for a beat every ``interval`` seconds."""
+        """Start beating every ``interval`` seconds, as Hello requests."""
         self._pulse = self._tracker.pulse = Pulse(interval, self._clock.monotonic())
 
     def frame(self) -> None:
-        """A frame of any kind came."""
+        """Note that a frame of any kind was received."""
         if self._pulse is not None:
             self._pulse.frame(self._clock.monotonic())
 
     def acknowledged(self) -> None:
-        """Op 11 came."""
-        if self._pulse is not None:
-            self._pulse.acknowledged(self._clock.monotonic())
+        """Note that op 11, the ACK, was received."""
+        if self._pulse is None:
+            return
+        now = self._clock.monotonic()
+        latency = self._pulse.unanswered_for(now)
+        if latency is not None:
+            self._tracker.stats.heartbeat_latency.add(latency)
+        self._pulse.acknowledged(now)
 
     def ask(self) -> None:
-        """Op 1 came: beat at once."""
+        """Send a heartbeat at once, as op 1 requests."""
         self._asked = True
         self._alarm.ring()
 
     def probe(self) -> None:
-        """The clocks jumped: beat at once, and want the answer soon."""
+        """Send a heartbeat at once after a clock jump, and expect its answer soon."""
         if self._pulse is not None:
             self._pulse.probe(self._clock.monotonic())
             self.ask()
@@ -72,9 +80,9 @@ class Heartbeat:
     # ---------------------------------------------------------------- the coroutine
 
     async def run(self) -> None:
-        """First beat after interval x jitter, then one every interval; op 1 is answered at once, off the schedule."""
+        """Beat first after interval x jitter, then once per interval; answer op 1 at once, outside the schedule."""
         pulse = self._pulse
-        assert pulse is not None  # noqa: S101  # it runs in the states behind Hello
+        assert pulse is not None  # noqa: S101  # it runs only in the states after Hello
         due = self._clock.monotonic() + pulse.interval * self._rng.random()
         while True:
             await self._alarm.sleep_until(due)
@@ -82,8 +90,8 @@ class Heartbeat:
             if self._asked or now >= due:
                 self._asked = False
                 await self._beat(pulse)
-            while due <= now:  # after a pause of the host, do not make up for what was missed
-                due += pulse.interval
+            if due <= now:  # after a pause of the host, do not send the missed beats
+                due += pulse.interval * ((now - due) // pulse.interval + 1)
 
     async def _beat(self, pulse: Pulse) -> None:
         pulse.sent(self._clock.monotonic())
@@ -91,5 +99,5 @@ class Heartbeat:
         seq = self._seq()
         await self._transport.send(heartbeat_frame(seq))
         self._tracker.stats.heartbeat_sent_count += 1
-        if self._log_beats:
+        if self._log_beats():
             logger.debug("Sent heartbeat", seq=seq, shard=self._tracker.shard_id)

@@ -1,4 +1,4 @@
-"""What the server knows of one connected client: its connection, session, heartbeats and send window. It sends nothing itself."""
+"""The state of one connected client: its connection, session, heartbeats and send window."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from discorder.clock import Clock, Timer
-from discorder.simulator.connection import Connection
+from discorder.simulator.connection import SimulatedConnection
 from discorder.simulator.limits import SlidingLog
-from discorder.simulator.session import Session
+from discorder.simulator.session import SimulatedSession
 
-PRESENCE_LIMIT = 5  # updates per 20 s (§2)
+PRESENCE_LIMIT = 5  # updates per 20 s (docs/protocol.md#send-limit)
 PRESENCE_WINDOW = 20.0
 
 
 class HeartbeatWatch:
-    """Calls ``missed`` once nothing was heard for ``patience`` seconds; 0 = never. Works on the clock, owns one timer."""
+    """Calls ``missed`` after ``patience`` seconds without a heartbeat; 0 = never."""
 
     def __init__(self, clock: Clock, patience: float, missed: Callable[[], None]) -> None:
         self._clock = clock
@@ -46,17 +46,17 @@ class HeartbeatWatch:
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One connection and what was said over it. ``version``: the gateway version of the URL (§1)."""
+    """One connection and its state. ``version``: the gateway version of the URL (docs/protocol.md#connection)."""
 
-    connection: Connection
+    connection: SimulatedConnection
     version: int
     may_compress: bool
     watch: HeartbeatWatch
     frames: SlidingLog
     presences: SlidingLog
     greeted: bool = False
-    session: Session | None = None
-    last_session: Session | None = None
+    session: SimulatedSession | None = None
+    last_session: SimulatedSession | None = None
 
     @property
     def shard(self) -> int | None:

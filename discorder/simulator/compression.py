@@ -1,6 +1,6 @@
-"""How a gateway message becomes websocket frames: plain, payload compression, zlib-stream, zstd-stream (§11).
+"""Turn gateway messages into websocket frames: plain or compressed (docs/protocol.md#compression).
 
-One encoder belongs to one connection, from its first byte on. Server to client only.
+One encoder serves one connection, from its first byte on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NamedTuple, Protocol
 
 ZLIB_SUFFIX = b"\x00\x00\xff\xff"  # what Z_SYNC_FLUSH ends with; tells a client that the message is complete
-PAYLOAD_COMPRESSION_FROM = 1024  # bytes; smaller frames stay text, so that clients must look at each frame (§11.2)
+PAYLOAD_COMPRESSION_FROM = 1024  # bytes; smaller frames stay text (docs/protocol.md#payload-compression)
 
 
 class WireFrame(NamedTuple):
@@ -35,7 +35,7 @@ class PlainText:
 
 
 class PayloadCompression:
-    """Each larger message is a zlib stream of its own (§11.2)."""
+    """Each larger message is a zlib stream of its own (docs/protocol.md#payload-compression)."""
 
     def encode(self, payload: bytes) -> list[WireFrame]:
         if len(payload) < PAYLOAD_COMPRESSION_FROM:
@@ -44,7 +44,7 @@ class PayloadCompression:
 
 
 class ZlibStream:
-    """One zlib context for the connection, flushed after each message, which may be cut into ``split`` frames (§11.3)."""
+    """One zlib context for the connection, flushed after each message, in ``split`` frames (docs/protocol.md#zlib-stream)."""
 
     def __init__(self, split: int = 1) -> None:
         self._compressor = zlib.compressobj()
@@ -56,7 +56,7 @@ class ZlibStream:
 
 
 class ZstdStream:
-    """One endless zstd frame, flushed after each message; one websocket frame per message, always (§11.4)."""
+    """One endless zstd frame, flushed after each message; one websocket frame each (docs/protocol.md#zstd-stream)."""
 
     def __init__(self, zstd: ModuleType) -> None:
         self._compressor = zstd.ZstdCompressor()
@@ -84,7 +84,7 @@ def cut(data: bytes, parts: int) -> list[bytes]:
 
 
 def load_zstd() -> ModuleType | None:
-    """The standard library's zstd (Python 3.14) or its backport, None without either."""
+    """Return the standard library's zstd (Python 3.14) or its backport, None without either."""
     for name in ("compression.zstd", "backports.zstd"):
         try:
             return importlib.import_module(name)
@@ -94,7 +94,7 @@ def load_zstd() -> ModuleType | None:
 
 
 def choose_encoder(compress: str | None, zlib_split: int) -> Encoder | None:
-    """The encoder that the query parameter ``compress`` asks for, None for one that cannot be had."""
+    """Return the encoder for the query parameter ``compress``, None for one that is unknown or not installed."""
     if compress in {None, ""}:
         return PlainText()
     if compress == "zlib-stream":

@@ -1,7 +1,6 @@
-"""One websocket on the server's side: frames out in order through one encoder, frames in, the closing handshake.
+"""Serve one websocket: encode and send frames in order, receive frames, do the closing handshake.
 
-It knows no opcode and no session; what comes in goes to its `Peer`. A client that does not read is cut off once
-``max_backlog`` bytes wait for it.
+Received frames go to its `Peer`. A client that does not read is cut off once ``max_backlog`` bytes wait.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from discorder.simulator.compression import Encoder, WireFrame
 
 CLOSE_TIMEOUT = 5.0  # seconds a client has to answer a close frame before the socket is cut
 NO_STATUS_RECEIVED, ABNORMAL_CLOSURE = 1005, 1006  # never on the wire (RFC 6455 §7.4.1)
-MAX_MESSAGE = 1 << 20  # bytes; beyond any limit that is simulated, so that 4002 is ours to send
+MAX_MESSAGE = 1 << 20  # bytes; above every simulated limit, so that the simulator sends the 4002
 
 
-class Rejected(Exception):
-    """A frame after which the server closes with ``code`` (§4.1)."""
+class ClientError(Exception):
+    """A frame after which the server closes with ``code`` (docs/protocol.md#close-codes)."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -41,13 +40,13 @@ class Ending:
 
 
 class Peer(Protocol):
-    """Who deals with what a connection brings."""
+    """Handles the frames and the end of a connection."""
 
-    def frame_received(self, connection: Connection, frame: bytes) -> None:
-        """A client frame. Raises `Rejected` to have the connection closed."""
+    def frame_received(self, connection: SimulatedConnection, frame: bytes) -> None:
+        """Handle a client frame. Raises `ClientError` to close the connection."""
 
-    def connection_closing(self, connection: Connection, ending: Ending) -> None:
-        """The connection carries nothing more; called once, before the handshake is over."""
+    def connection_closing(self, connection: SimulatedConnection, ending: Ending) -> None:
+        """Handle the end of a connection; called once, before the closing handshake is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,8 @@ class _CloseFrame:
     reason: str
 
 
-class Connection:
-    """``run`` serves the socket until it is closed; everything else returns at once."""
+class SimulatedConnection:
+    """``run`` serves the socket until it is closed; the other methods return at once."""
 
     def __init__(
         self,
@@ -100,7 +99,7 @@ class Connection:
         self._put(payload, len(payload))
 
     def send_wire(self, frame: WireFrame) -> None:
-        """Queue one websocket frame as it is, past the encoder."""
+        """Queue one websocket frame as it is, without the encoder."""
         self._put(frame, len(frame.data))
 
     def close(self, code: int, reason: str = "") -> None:
@@ -144,7 +143,7 @@ class Connection:
             writer.cancel()
             (failure,) = await asyncio.gather(writer, return_exceptions=True)
             if self._transport.get_write_buffer_size():
-                self._transport.abort()  # nobody reads: a graceful close would never end
+                self._transport.abort()  # the client does not read: a graceful close would never end
             if isinstance(failure, Exception) and not isinstance(failure, ConnectionError):
                 raise failure
 
@@ -184,7 +183,7 @@ class Connection:
             return
         try:
             self._peer.frame_received(self, frame)
-        except Rejected as rejected:
+        except ClientError as rejected:
             self.close(rejected.code, rejected.reason)
 
     async def _pong(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""From a client's frame to the handler of its opcode, with the checks that come before any of them (§2, §3, §4.1)."""
+"""Check a client's frame and pass it to the handler of its opcode."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 
 from discorder.simulator import handshake, requests
 from discorder.simulator.client import Client
-from discorder.simulator.connection import Connection, Ending, Rejected
-from discorder.simulator.gateway import Gateway
+from discorder.simulator.connection import ClientError, Ending, SimulatedConnection
+from discorder.simulator.gateway import SimulatedGateway
 from discorder.simulator.records import Frame, ViolationKind
 from discorder.wire import Op
 
-Handler = Callable[[Gateway, Client, Any], None]
+Handler = Callable[[SimulatedGateway, Client, Any], None]
 
 _WITHOUT_SESSION: dict[int, Handler] = {
     Op.HEARTBEAT: handshake.heartbeat,
@@ -33,10 +33,10 @@ _WITH_SESSION: dict[int, Handler] = {
 class Dispatcher:
     """The `Peer` of every connection of one gateway."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: SimulatedGateway) -> None:
         self._gateway = gateway
 
-    def frame_received(self, connection: Connection, frame: bytes) -> None:
+    def frame_received(self, connection: SimulatedConnection, frame: bytes) -> None:
         gateway, client = self._gateway, self._gateway.clients[connection]
         records = gateway.records
         records.frames_received += 1
@@ -45,20 +45,20 @@ class Dispatcher:
         if len(frame) > gateway.options.max_payload:
             detail = f"op {op} of {len(frame)} bytes"
             records.breach(ViolationKind.PAYLOAD_SIZE, client.shard, detail)
-            raise Rejected(4002, f"payload above {gateway.options.max_payload} bytes")
+            raise ClientError(4002, f"payload above {gateway.options.max_payload} bytes")
         if not client.frames.allow(gateway.clock.monotonic()):
             records.breach(ViolationKind.SEND_LIMIT, client.shard, f"op {op}")
-            raise Rejected(4008, "too many frames")
+            raise ClientError(4008, "too many frames")
         handler = _WITHOUT_SESSION.get(op)
         if handler is None:
             handler = _WITH_SESSION.get(op)
             if handler is None:
-                raise Rejected(4001, f"unknown opcode {op}")
+                raise ClientError(4001, f"unknown opcode {op}")
             if client.session is None:
-                raise Rejected(4003, "not authenticated")
+                raise ClientError(4003, "not authenticated")
         handler(gateway, client, d)
 
-    def connection_closing(self, connection: Connection, ending: Ending) -> None:
+    def connection_closing(self, connection: SimulatedConnection, ending: Ending) -> None:
         self._gateway.closing(connection, ending)
 
 
@@ -66,9 +66,9 @@ def _parse(frame: bytes) -> tuple[int, Any]:
     try:
         document = msgspec.json.decode(frame)
     except ValueError as error:  # msgspec's errors and UnicodeDecodeError are both
-        raise Rejected(4002, "not JSON") from error
+        raise ClientError(4002, "not JSON") from error
     if not isinstance(document, dict) or type(document.get("op")) is not int:
-        raise Rejected(4002, "no opcode")
+        raise ClientError(4002, "no opcode")
     return document["op"], document.get("d")
 
 

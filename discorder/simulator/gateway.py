@@ -1,11 +1,11 @@
-"""The server's book of clients and sessions: who is connected, which session lives, who is given which event.
+"""Keep the clients and sessions, and distribute events to sessions.
 
 It parses no client frame (`discorder.simulator.dispatcher`) and opens no socket (`discorder.simulator.server`).
 """
 
 from __future__ import annotations
 
-import random
+import secrets
 from collections import deque
 
 import msgspec
@@ -13,22 +13,22 @@ import msgspec
 from discorder.clock import Clock
 from discorder.simulator import intents as intent
 from discorder.simulator.client import PRESENCE_LIMIT, PRESENCE_WINDOW, Client, HeartbeatWatch
-from discorder.simulator.connection import Connection, Ending
+from discorder.simulator.connection import Ending, SimulatedConnection
 from discorder.simulator.faults import Faults
-from discorder.simulator.limits import IdentifyGate, SlidingLog, Spacing
+from discorder.simulator.limits import IdentifyLimit, SlidingLog, Spacing
 from discorder.simulator.options import SimulatorOptions
 from discorder.simulator.records import Close, Records, ViolationKind
-from discorder.simulator.session import Session, encode_op
+from discorder.simulator.session import SimulatedSession, encode_op
 from discorder.simulator.stream import WorldEvent
 from discorder.simulator.world import World
 from discorder.wire import Op
 
-SESSION_ENDING_CODES = frozenset({1000, 1001})  # from a client that closes of its own accord (§4.3)
-SESSION_ENDING_SERVER_CODES = frozenset({4007, 4009})  # a RESUME afterwards is answered by op 9 false (§4.2)
+SESSION_ENDING_CODES = frozenset({1000, 1001})  # from a client (docs/protocol.md#closing-a-connection)
+SESSION_ENDING_SERVER_CODES = frozenset({4007, 4009})  # RESUME gets op 9 false (docs/protocol.md#close-codes)
 TRACE = ["gateway-sim-0001"]
 
 
-class Gateway:
+class SimulatedGateway:
     """One bot's sessions and connections. ``resume_url`` is set once the second port is known."""
 
     def __init__(self, options: SimulatorOptions, clock: Clock, world: World, records: Records) -> None:
@@ -39,9 +39,9 @@ class Gateway:
         self.faults = Faults()
         self.resume_url = ""
         self.token_valid = True
-        self.sessions: dict[str, Session] = {}
-        self.clients: dict[Connection, Client] = {}
-        self.gate = IdentifyGate(
+        self.sessions: dict[str, SimulatedSession] = {}
+        self.clients: dict[SimulatedConnection, Client] = {}
+        self.gate = IdentifyLimit(
             total=options.session_start_total,
             remaining=options.session_start_remaining,
             max_concurrency=options.max_concurrency,
@@ -49,13 +49,12 @@ class Gateway:
             count_rejected=options.count_rejected_identifies,
         )
         self.member_requests = Spacing(options.member_request_spacing)
-        self._attached: dict[Session, Client] = {}
-        self._random = random.Random(f"sessions {options.seed}")
+        self._attached: dict[SimulatedSession, Client] = {}
 
     # connections
 
-    def connected(self, connection: Connection, *, version: int, may_compress: bool) -> Client:
-        """Enter a new connection and greet it, unless HELLO is withheld."""
+    def connected(self, connection: SimulatedConnection, *, version: int, may_compress: bool) -> Client:
+        """Register a new connection and send HELLO, unless HELLO is withheld."""
         patience = self.options.missed_heartbeats * self.options.heartbeat_interval_ms / 1000
         client = Client(
             connection,
@@ -73,7 +72,7 @@ class Gateway:
         return client
 
     def greet(self, client: Client) -> None:
-        """Send HELLO, once; from now on heartbeats are expected (§5)."""
+        """Send HELLO, once; from now on heartbeats are expected (docs/protocol.md#heartbeats)."""
         if client.greeted:
             return
         client.greeted = True
@@ -81,8 +80,8 @@ class Gateway:
         client.connection.send(encode_op(Op.HELLO, msgspec.json.encode(hello)))
         client.watch.start()
 
-    def closing(self, connection: Connection, ending: Ending) -> None:
-        """A connection carries nothing more: what becomes of its session (§4.3)."""
+    def closing(self, connection: SimulatedConnection, ending: Ending) -> None:
+        """End or detach the session of a connection that is closing (docs/protocol.md#closing-a-connection)."""
         client = self.clients[connection]
         client.watch.stop()
         session = client.session
@@ -94,7 +93,7 @@ class Gateway:
             self.end_session(session)
 
     def closed(self, client: Client) -> None:
-        """The socket is gone."""
+        """Forget a connection whose socket is closed."""
         del self.clients[client.connection]
         session, ending = client.last_session, client.connection.ending
         if ending is not None:
@@ -104,7 +103,7 @@ class Gateway:
             )
 
     def open_clients(self, shard: int | None = None) -> list[Client]:
-        """The clients whose connection is open: of one shard, or all."""
+        """Return the clients whose connection is open: of one shard, or all."""
         return [
             client
             for client in self.clients.values()
@@ -115,10 +114,10 @@ class Gateway:
 
     def start_session(
         self, client: Client, *, shard: tuple[int, int], sharded: bool, intents: int, large_threshold: int
-    ) -> Session:
-        """A new session on this connection: READY, then a GUILD_CREATE per guild (§12)."""
-        session = Session(
-            id=f"{self._random.getrandbits(128):032x}",
+    ) -> SimulatedSession:
+        """Start a session on this connection: send READY, then a GUILD_CREATE per guild (docs/protocol.md#ready)."""
+        session = SimulatedSession(
+            id=secrets.token_hex(16),
             shard=shard,
             sharded=sharded,
             intents=intents,
@@ -136,8 +135,8 @@ class Gateway:
                 self.deliver(session, "GUILD_CREATE", data)
         return session
 
-    def ready(self, session: Session, guilds: list[int], sample: str = "READY") -> bytes:
-        """``d`` of a READY for this session."""
+    def ready(self, session: SimulatedSession, guilds: list[int], sample: str = "READY") -> bytes:
+        """Return ``d`` of a READY for this session."""
         return self.world.ready(
             session_id=session.id,
             shard=session.shard if session.sharded else None,
@@ -147,8 +146,8 @@ class Gateway:
             sample=sample,
         )
 
-    def attach(self, client: Client, session: Session) -> None:
-        """Bind a session to a connection; one that still has it loses it."""
+    def attach(self, client: Client, session: SimulatedSession) -> None:
+        """Bind a session to a connection, and take it from the one that has it."""
         previous = self._attached.get(session)
         if previous is not None:
             self.detach(previous)
@@ -161,14 +160,14 @@ class Gateway:
         self._attached[session] = client
 
     def detach(self, client: Client) -> None:
-        """Leave a session without a connection: it is kept for ``session_ttl`` seconds and goes on collecting events."""
+        """Separate a session from its connection: it is kept for ``session_ttl`` seconds and goes on collecting events."""
         session = client.session
         if session is not None:
             client.session = None
             del self._attached[session]
             session.expiry = self.clock.call_later(self.options.session_ttl, lambda: self.end_session(session))
 
-    def end_session(self, session: Session) -> None:
+    def end_session(self, session: SimulatedSession) -> None:
         """Forget a session; a connection that has it stays open without one."""
         client = self._attached.get(session)
         if client is not None:
@@ -179,7 +178,7 @@ class Gateway:
         self.records.changed()
 
     def invalidate(self, client: Client, *, resumable: bool) -> None:
-        """Op 9 (§9): the connection stays usable for RESUME or IDENTIFY."""
+        """Send op 9 (docs/protocol.md#invalid-session); the connection stays usable for RESUME or IDENTIFY."""
         session = client.session
         if session is not None:
             self.detach(client)
@@ -188,7 +187,7 @@ class Gateway:
         client.connection.send(encode_op(Op.INVALID_SESSION, b"true" if resumable else b"false"))
 
     def reset_token(self) -> None:
-        """What Discord does on one IDENTIFY too many (§6): every session ends and the token is worth nothing."""
+        """End every session and the token, as Discord does after one IDENTIFY too many (docs/protocol.md#identify)."""
         self.token_valid = False
         for session in list(self.sessions.values()):
             self.end_session(session)
@@ -196,19 +195,19 @@ class Gateway:
             client.connection.close(4004, "the token was reset: too many IDENTIFYs")
 
     def authenticates(self, token: object) -> bool:
-        """Whether a token, with or without its ``Bot `` prefix, is the bot's."""
+        """Return whether a token, with or without its ``Bot `` prefix, is the bot's."""
         return self.token_valid and isinstance(token, str) and token.removeprefix("Bot ") == self.options.token
 
     # events
 
     def publish(self, event: WorldEvent) -> None:
-        """Give an event of the world to every session that may see it, with a socket or without."""
+        """Deliver an event of the world to every session that may see it, with a socket or without."""
         for session in self.sessions.values():
             if session.sees(event.type, event.guild):
                 self.deliver(session, event.type, event.visible_data(session.intents))
 
-    def deliver(self, session: Session, event_type: str, data: bytes) -> None:
-        """Give one dispatch to a session, whatever its intents; ``data`` goes on the wire as it is."""
+    def deliver(self, session: SimulatedSession, event_type: str, data: bytes) -> None:
+        """Send one dispatch to a session, whatever its intents, with ``data`` unchanged."""
         frame = session.append(event_type, data)
         client = self._attached.get(session)
         if client is not None:

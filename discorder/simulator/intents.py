@@ -1,4 +1,4 @@
-"""Which intents let a session see which events (gateway-protocol.md §10), as one table. Decides nothing else."""
+"""The table of the intents that a session needs to see an event (docs/protocol.md#intents)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ DIRECT_MESSAGE_POLLS = 1 << 25
 ALL = 53_608_447  # every documented bit
 PRIVILEGED = GUILD_MEMBERS | GUILD_PRESENCES | MESSAGE_CONTENT
 UNPRIVILEGED = ALL & ~PRIVILEGED
+
+_FLAGS = {
+    GUILD_PRESENCES: 1 << 13,
+    GUILD_MEMBERS: 1 << 15,
+    MESSAGE_CONTENT: 1 << 19,
+}  # of an application, for small bots
 
 _BY_PREFIX: tuple[tuple[str, int], ...] = (
     ("AUTO_MODERATION_RULE_", AUTO_MODERATION_CONFIGURATION),
@@ -66,8 +72,13 @@ _IN_DIRECT_MESSAGES = {
 }
 
 
+def application_flags(approved: int) -> int:
+    """Return the ``flags`` of an application for which these privileged intents are enabled (docs/protocol.md#intents)."""
+    return sum(flag for intent, flag in _FLAGS.items() if approved & intent)
+
+
 def needed(event_type: str, *, in_guild: bool = True) -> int:
-    """The intents of which one must be there to see an event; 0 for an event that everybody gets."""
+    """Return the intents of which a session needs one to see an event; 0 for an event that every session gets."""
     bits = next((bits for prefix, bits in _BY_PREFIX if event_type.startswith(prefix)), 0)
     if in_guild:
         return bits
@@ -75,6 +86,6 @@ def needed(event_type: str, *, in_guild: bool = True) -> int:
 
 
 def allows(intents: int, event_type: str, *, in_guild: bool = True) -> bool:
-    """Whether a session with these ``intents`` gets an event of this type from a guild (or from a direct message)."""
+    """Return whether a session with these ``intents`` gets an event of this type from a guild (or from a direct message)."""
     bits = needed(event_type, in_guild=in_guild)
     return bits == 0 or bool(intents & bits)

@@ -1,11 +1,11 @@
-"""Discord's limits as arithmetic over a time that is handed in. Nothing here waits, reads a clock or closes a socket."""
+"""Compute Discord's gateway limits. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
 
-BUDGET_WINDOW = 24 * 3600.0  # seconds; §6
+BUDGET_WINDOW = 24 * 3600.0  # seconds; docs/protocol.md#identify
 NETWORK_JITTER = 0.05  # seconds: what a client sent 5.0 s apart may arrive this much closer together
 
 
@@ -18,7 +18,7 @@ class SlidingLog:
         self._hits: deque[float] = deque()
 
     def allow(self, now: float) -> bool:
-        """Count a hit at ``now``, unless that is one too many."""
+        """Count a hit at ``now``, unless it exceeds the limit."""
         if not self._limit:
             return True
         while self._hits and now - self._hits[0] >= self._window:
@@ -37,7 +37,7 @@ class Spacing:
         self._last: dict[object, float] = {}
 
     def wait(self, key: object, now: float) -> float:
-        """Seconds until ``key`` is free again; 0 = now."""
+        """Return the seconds until ``key`` is free again; 0 = now."""
         last = self._last.get(key)
         if last is None or not self._seconds:
             return 0.0
@@ -47,16 +47,16 @@ class Spacing:
         self._last[key] = now
 
 
-class Verdict(Enum):
-    """What becomes of an IDENTIFY."""
+class IdentifyResult(Enum):
+    """The result of an IDENTIFY."""
 
     START = auto()
     TOO_SOON = auto()
     BUDGET_SPENT = auto()
 
 
-class IdentifyGate:
-    """The 5 s buckets and the day's budget of IDENTIFYs (§6, §7). A RESUME never comes here."""
+class IdentifyLimit:
+    """The 5 s buckets and the day's budget of IDENTIFYs (docs/protocol.md#session-start-limit). RESUMEs do not count."""
 
     def __init__(
         self, *, total: int, remaining: int | None, max_concurrency: int, spacing: float, count_rejected: bool
@@ -77,16 +77,16 @@ class IdentifyGate:
         self._roll(now)
         return 0 if self._window_start is None else int((self._window_start + BUDGET_WINDOW - now) * 1000)
 
-    def ask(self, shard_id: int, now: float) -> Verdict:
-        """Judge an IDENTIFY of ``shard_id`` and pay for it."""
+    def ask(self, shard_id: int, now: float) -> IdentifyResult:
+        """Check an IDENTIFY of ``shard_id`` against both, and count it."""
         self._roll(now)
         bucket = shard_id % self.max_concurrency
         if self._spacing.wait(bucket, now) > NETWORK_JITTER:
             if self._count_rejected:
                 self._pay(now)
-            return Verdict.TOO_SOON
+            return IdentifyResult.TOO_SOON
         self._spacing.hit(bucket, now)
-        return Verdict.START if self._pay(now) else Verdict.BUDGET_SPENT
+        return IdentifyResult.START if self._pay(now) else IdentifyResult.BUDGET_SPENT
 
     def _pay(self, now: float) -> bool:
         if self._window_start is None:
@@ -98,7 +98,7 @@ class IdentifyGate:
 
     def _roll(self, now: float) -> None:
         if self._window_start is None and self._remaining < self.total:
-            self._window_start = now  # somebody has used a part of it before: the window runs
+            self._window_start = now  # a part has been used before, so the window is running
         if self._window_start is not None and now - self._window_start >= BUDGET_WINDOW:
             self._window_start = None
             self._remaining = self.total

@@ -1,4 +1,4 @@
-"""What can be chosen about a simulator, checked when it is made. Holds values only; it starts nothing."""
+"""The options of a simulator, checked when they are created."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_GUILDS = 50_000  # ids of generated guilds lie 1 << 22 apart and must not ru
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorOptions:
-    """Every knob of a `Simulator`. Raises ValueError for a value out of range.
+    """The options of a `Simulator`. Raises ValueError for a value out of range.
 
     The world: ``guilds``; ``members``, made-up members added to the nine of each guild; ``rate``, events per second over
     the whole world; ``seed``.

@@ -1,4 +1,4 @@
-"""The sample frames of the package, read once: one per file of ``payloads/``. It changes nothing in them but white space."""
+"""Read the sample frames of ``payloads/``, one per file, and remove their white space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _SampleFrame(msgspec.Struct):
 
 @functools.cache
 def load_payloads() -> dict[str, Payload]:
-    """All sample frames by name, sorted."""
+    """Return all sample frames by name, sorted."""
     decode = msgspec.json.Decoder(_SampleFrame).decode
     payloads = {}
     folder = resources.files("discorder.simulator") / "payloads"
@@ -38,7 +38,7 @@ def load_payloads() -> dict[str, Payload]:
 
 
 def replay_order() -> list[Payload]:
-    """All sample frames in an order that lets caches resolve everything.
+    """Return all sample frames in an order that lets caches resolve everything.
 
     The order of the payloads' own notes: READY, GUILD_CREATE, the two messages that others refer to, the rest, then what
     deletes or removes, last the ends of guilds. READY without guilds goes first: after the other it would empty caches.

@@ -1,6 +1,6 @@
-"""What a simulator remembers of what it saw and did, for tests to look at. Bounded; decides nothing.
+"""Record what a simulator receives and sends, within bounds, for tests.
 
-No record holds the token: where a client sent it, `Frame` says ``"<token>"``.
+No record holds the token: in a `Frame` it reads ``"<token>"``.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ T = TypeVar("T")
 
 
 class ViolationKind(StrEnum):
-    """A limit of Discord's that a client overstepped."""
+    """The limit of Discord's that a client exceeded."""
 
-    SEND_LIMIT = "send_limit"  # §2: 120 frames per 60 s
-    PAYLOAD_SIZE = "payload_size"  # §2: 4096 bytes
-    PRESENCE_LIMIT = "presence_limit"  # §2: 5 presence updates per 20 s
-    IDENTIFY_SPACING = "identify_spacing"  # §7: one per bucket per 5 s
-    IDENTIFY_BUDGET = "identify_budget"  # §6: 1000 in 24 h
-    MEMBER_REQUESTS = "member_requests"  # §13.1: all members of a guild once per 30 s
-    MISSED_HEARTBEAT = "missed_heartbeat"  # §5
-    REST_LIMIT = "rest_limit"  # §15
+    SEND_LIMIT = "send_limit"  # docs/protocol.md#send-limit: 120 frames per 60 s
+    PAYLOAD_SIZE = "payload_size"  # docs/protocol.md#frames: 4096 bytes
+    PRESENCE_LIMIT = "presence_limit"  # docs/protocol.md#send-limit: 5 presence updates per 20 s
+    IDENTIFY_SPACING = "identify_spacing"  # docs/protocol.md#session-start-limit: one per bucket per 5 s
+    IDENTIFY_BUDGET = "identify_budget"  # docs/protocol.md#identify: 1000 in 24 h
+    MEMBER_REQUESTS = "member_requests"  # docs/protocol.md#request-guild-members: all members of a guild once per 30 s
+    MISSED_HEARTBEAT = "missed_heartbeat"  # docs/protocol.md#heartbeats
+    REST_LIMIT = "rest_limit"  # docs/protocol.md#rest
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One overstepped limit. ``shard`` is None where no session is involved."""
+    """One exceeded limit. ``shard`` is None where no session is involved."""
 
     kind: ViolationKind
     shard: int | None
@@ -61,14 +61,25 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class SentFile:
+    """One file of a multipart form: the field's name, the file's name and content type, its bytes."""
+
+    field: str
+    filename: str
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RestRequest:
-    """One REST request: the path below ``/api/v10``, with its query apart, and the status it was answered with."""
+    """One REST request: the path below ``/api/v10``, its query apart, the JSON of its body, the status of the answer, files."""
 
     method: str
     path: str
     query: str
     body: bytes
     status: int
+    files: tuple[SentFile, ...] = ()
 
 
 class SentDocument(NamedTuple):
@@ -101,7 +112,7 @@ class Records:
     _waiting: set[asyncio.Future[None]] = field(default_factory=set)
 
     def add(self, entries: list[T], entry: T) -> None:
-        """Append, forgetting the older half of a full list."""
+        """Append, and drop the older half of a full list."""
         if len(entries) >= self.history:
             del entries[: (self.history + 1) // 2]
         entries.append(entry)
@@ -116,14 +127,14 @@ class Records:
         self.add(self.violations, Violation(kind, shard, detail))
 
     def changed(self) -> None:
-        """Wake everybody in `wait_for`."""
+        """Wake every caller of `wait_for`."""
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
         self._waiting.clear()
 
     async def wait_for(self, predicate: Callable[[], object]) -> None:
-        """Return once ``predicate()`` is true; it is asked again after each change."""
+        """Return once ``predicate()`` is true; called again after each change."""
         while not predicate():
             future = asyncio.get_running_loop().create_future()
             self._waiting.add(future)

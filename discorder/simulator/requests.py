@@ -1,6 +1,6 @@
-"""The commands of an identified client and what answers them: ops 3, 4, 8, 31, 43 (§13).
+"""Answer the commands of an identified client: ops 3, 4, 8, 31, 43 (docs/protocol.md#commands).
 
-A payload that Discord closes the connection for raises `Rejected`; what it silently ignores is ignored.
+A payload after which Discord closes the connection raises `ClientError`; what Discord ignores is ignored.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import msgspec
 
 from discorder.simulator import intents as intent
 from discorder.simulator.client import Client
-from discorder.simulator.connection import Rejected
-from discorder.simulator.gateway import Gateway
+from discorder.simulator.connection import ClientError
+from discorder.simulator.gateway import SimulatedGateway
 from discorder.simulator.payloads import load_payloads
 from discorder.simulator.records import ViolationKind
-from discorder.simulator.session import Session
+from discorder.simulator.session import SimulatedSession
 from discorder.wire import Op
 
 CHUNK = 1000  # members in one GUILD_MEMBERS_CHUNK
@@ -26,26 +26,26 @@ SMALLEST_SNOWFLAKE = 10**16  # a smaller id is echoed as an integer in not_found
 
 
 def check_presence(presence: Any) -> None:
-    """Reject a presence that Discord would; the legacy key ``game`` may stand for ``activities`` (§6, §13.3)."""
+    """Reject a presence that Discord would; it accepts the legacy key ``game`` (docs/protocol.md#presence-update)."""
     if presence is None:
         return
     if not isinstance(presence, dict):
-        raise Rejected(4001, "presence is not an object")
+        raise ClientError(4001, "presence is not an object")
     if not isinstance(presence.get("activities", []), list):
-        raise Rejected(4001, "activities is not an array")
+        raise ClientError(4001, "activities is not an array")
     if presence.get("status", "online") not in STATUSES:
-        raise Rejected(4001, "unknown status")
+        raise ClientError(4001, "unknown status")
 
 
-def update_presence(gateway: Gateway, client: Client, d: Any) -> None:
-    """Op 3: no answer (§13.3)."""
+def update_presence(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+    """Handle op 3, which has no answer (docs/protocol.md#presence-update)."""
     check_presence(_as_object(d))
     if not client.presences.allow(gateway.clock.monotonic()):
         gateway.records.breach(ViolationKind.PRESENCE_LIMIT, client.shard, "more than 5 in 20 s")
 
 
-def update_voice_state(gateway: Gateway, client: Client, d: Any) -> None:
-    """Op 4: the bot's VOICE_STATE_UPDATE, and VOICE_SERVER_UPDATE unless it left (§13.4)."""
+def update_voice_state(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+    """Answer op 4: the bot's VOICE_STATE_UPDATE, and VOICE_SERVER_UPDATE unless it left (docs/protocol.md#voice-state-update)."""
     session, d = _session(client), _as_object(d)
     guild = gateway.world.find_guild(_snowflake(d.get("guild_id")))
     channel_id = d.get("channel_id")
@@ -64,20 +64,20 @@ def update_voice_state(gateway: Gateway, client: Client, d: Any) -> None:
         gateway.deliver(session, "VOICE_SERVER_UPDATE", server)
 
 
-def request_members(gateway: Gateway, client: Client, d: Any) -> None:
-    """Op 8: GUILD_MEMBERS_CHUNK, at least one; RATE_LIMITED for a whole guild twice within 30 s (§13.1)."""
+def request_members(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+    """Answer op 8: one GUILD_MEMBERS_CHUNK or more; RATE_LIMITED for a whole guild twice in 30 s."""
     session, d = _session(client), _as_object(d)
     guild_id = d.get("guild_id")
     if isinstance(guild_id, list):  # discordgo sends an array of one
         if len(guild_id) != 1:
-            raise Rejected(4001, "one guild_id only")
+            raise ClientError(4001, "one guild_id only")
         guild_id = guild_id[0]
     guild = gateway.world.find_guild(_snowflake(guild_id))
     if "user_ids" not in d and not isinstance(d.get("query"), str):
-        raise Rejected(4001, "neither query nor user_ids")
+        raise ClientError(4001, "neither query nor user_ids")
     limit = d.get("limit", 0)
     if type(limit) is not int or limit < 0:
-        raise Rejected(4001, "limit is not a number")
+        raise ClientError(4001, "limit is not a number")
     if guild is None or guild not in session.guilds:
         return
     common: dict[str, Any] = {"guild_id": str(guild_id)}
@@ -92,9 +92,11 @@ def request_members(gateway: Gateway, client: Client, d: Any) -> None:
     _send_chunks(gateway, session, members, common, extra | ({"presences": []} if wants_presences else {}))
 
 
-def _may_have_whole_guild(gateway: Gateway, session: Session, guild: int, common: dict[str, Any]) -> bool:
+def _may_have_whole_guild(
+    gateway: SimulatedGateway, session: SimulatedSession, guild: int, common: dict[str, Any]
+) -> bool:
     if not session.intents & intent.GUILD_MEMBERS:
-        raise Rejected(4014, "a whole guild needs GUILD_MEMBERS")
+        raise ClientError(4014, "a whole guild needs GUILD_MEMBERS")
     now, key = gateway.clock.monotonic(), guild
     wait = gateway.member_requests.wait(key, now)
     if not wait:
@@ -107,15 +109,15 @@ def _may_have_whole_guild(gateway: Gateway, session: Session, guild: int, common
 
 
 def _find_members(
-    gateway: Gateway, d: dict[str, Any], guild: int, *, whole_guild: bool, limit: int
+    gateway: SimulatedGateway, d: dict[str, Any], guild: int, *, whole_guild: bool, limit: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The members asked for, with the ids of their guild, and what else the chunks say."""
+    """Return the requested members, with the ids of their guild, and the other keys of the chunks."""
     local = gateway.world.localise(msgspec.json.encode(gateway.world.members), guild)
     members: list[dict[str, Any]] = msgspec.json.decode(local)
     if "user_ids" in d:
         asked = d["user_ids"] if isinstance(d["user_ids"], list) else [d["user_ids"]]
         if len(asked) > ASKED_AT_ONCE:
-            raise Rejected(4001, "more than 100 user_ids")
+            raise ClientError(4001, "more than 100 user_ids")
         by_id = {int(member["user"]["id"]): member for member in members}
         ids = [_snowflake(user_id) for user_id in asked]
         missing = [i if i < SMALLEST_SNOWFLAKE else str(i) for i in ids if i not in by_id]
@@ -128,7 +130,11 @@ def _find_members(
 
 
 def _send_chunks(
-    gateway: Gateway, session: Session, members: list[dict[str, Any]], common: dict[str, Any], extra: dict[str, Any]
+    gateway: SimulatedGateway,
+    session: SimulatedSession,
+    members: list[dict[str, Any]],
+    common: dict[str, Any],
+    extra: dict[str, Any],
 ) -> None:
     count = max(1, -(-len(members) // CHUNK))
     for index in range(count):
@@ -137,11 +143,11 @@ def _send_chunks(
         gateway.deliver(session, "GUILD_MEMBERS_CHUNK", msgspec.json.encode(chunk | extra | common))
 
 
-def request_sounds(gateway: Gateway, client: Client, d: Any) -> None:
-    """Op 31: one SOUNDBOARD_SOUNDS per guild (§13.2)."""
+def request_sounds(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+    """Answer op 31: one SOUNDBOARD_SOUNDS per guild (docs/protocol.md#request-soundboard-sounds)."""
     session, d = _session(client), _as_object(d)
     if not isinstance(d.get("guild_ids"), list):
-        raise Rejected(4001, "guild_ids is not an array")
+        raise ClientError(4001, "guild_ids is not an array")
     for guild_id in d["guild_ids"]:
         guild = gateway.world.find_guild(_snowflake(guild_id))
         if guild is not None and guild in session.guilds:
@@ -149,13 +155,13 @@ def request_sounds(gateway: Gateway, client: Client, d: Any) -> None:
             gateway.deliver(session, "SOUNDBOARD_SOUNDS", data)
 
 
-def request_channel_info(gateway: Gateway, client: Client, d: Any) -> None:
-    """Op 43: CHANNEL_INFO with the fields asked for (§13.5)."""
+def request_channel_info(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+    """Answer op 43: CHANNEL_INFO with the requested fields (docs/protocol.md#request-channel-info)."""
     session, d = _session(client), _as_object(d)
     guild = gateway.world.find_guild(_snowflake(d.get("guild_id")))
     fields = d.get("fields")
     if not isinstance(fields, list) or not all(isinstance(field, str) for field in fields):
-        raise Rejected(4001, "fields is not an array of strings")
+        raise ClientError(4001, "fields is not an array of strings")
     if guild is None or guild not in session.guilds:
         return
     info = msgspec.json.decode(gateway.world.localise(load_payloads()["CHANNEL_INFO"].data, guild))
@@ -164,22 +170,22 @@ def request_channel_info(gateway: Gateway, client: Client, d: Any) -> None:
     gateway.deliver(session, "CHANNEL_INFO", msgspec.json.encode(info))
 
 
-def _session(client: Client) -> Session:
-    if client.session is None:  # the dispatcher has seen to it
-        raise Rejected(4003, "not authenticated")
+def _session(client: Client) -> SimulatedSession:
+    if client.session is None:  # the dispatcher has checked it
+        raise ClientError(4003, "not authenticated")
     return client.session
 
 
 def _as_object(d: Any) -> dict[str, Any]:
     if not isinstance(d, dict):
-        raise Rejected(4001, "d is not an object")
+        raise ClientError(4001, "d is not an object")
     return d
 
 
 def _snowflake(value: Any) -> int:
-    """An id as a string, or as an integer, which discord.py sends (§13.1)."""
+    """Return an id given as a string, or as an integer, which discord.py sends (docs/protocol.md#request-guild-members)."""
     if type(value) is int and value >= 0:
         return value
     if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.isdecimal():
         return int(value)
-    raise Rejected(4001, "not a snowflake")
+    raise ClientError(4001, "not a snowflake")

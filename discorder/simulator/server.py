@@ -1,5 +1,5 @@
-"""The two listening sockets: the main host (REST and gateway) and the resume host (gateway). No rule of Discord's lives here
-but those of the upgrade itself (§1).
+"""Listen on two sockets, the main host (REST and gateway) and the resume host (gateway), and answer upgrades
+(docs/protocol.md#connection).
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from aiohttp import web
 
 from discorder.simulator.client import Client
 from discorder.simulator.compression import choose_encoder
-from discorder.simulator.connection import MAX_MESSAGE, Connection
+from discorder.simulator.connection import MAX_MESSAGE, SimulatedConnection
 from discorder.simulator.dispatcher import Dispatcher
 from discorder.simulator.faults import Host
-from discorder.simulator.gateway import Gateway
+from discorder.simulator.gateway import SimulatedGateway
 from discorder.simulator.rest import NOT_FOUND, Rest
 
 LOOPBACK = "127.0.0.1"  # the only interface a simulator ever listens on
-VERSIONS = range(6, 11)  # 6 to 8 deprecated, below dead (§1)
+VERSIONS = range(6, 11)  # 6 to 8 deprecated, below dead (docs/protocol.md#connection)
 DEFAULT_VERSION = 6
 MAX_BODY = 32 * 1024 * 1024  # bytes of a REST request
 SHUTDOWN_TIMEOUT = 1.0  # seconds for REST requests under way
@@ -24,7 +24,7 @@ SHUTDOWN_TIMEOUT = 1.0  # seconds for REST requests under way
 class Server:
     """``start`` listens, ``stop`` leaves no socket and no task."""
 
-    def __init__(self, gateway: Gateway, rest: Rest) -> None:
+    def __init__(self, gateway: SimulatedGateway, rest: Rest) -> None:
         self._gateway = gateway
         self._dispatcher = Dispatcher(gateway)
         self._rest = rest
@@ -73,7 +73,7 @@ class Server:
         gateway = self._gateway
         status = gateway.faults.refused.get(host)
         if status is not None:
-            return self._refuse(status, "refused on request")
+            return self._refuse(status, "refused on request", gateway.faults.retry_after)
         query = request.query
         if query.get("encoding", "json") != "json":
             return self._refuse(400, "the simulator speaks encoding=json only")
@@ -91,7 +91,7 @@ class Server:
         transport = request.transport
         if transport is None or self._stopping:  # the client has gone, or we are about to
             return websocket
-        connection = Connection(
+        connection = SimulatedConnection(
             websocket,
             transport,
             peer=self._dispatcher,
@@ -112,10 +112,11 @@ class Server:
         finally:
             self._gateway.closed(client)
 
-    def _refuse(self, status: int, reason: str) -> web.Response:
+    def _refuse(self, status: int, reason: str, retry_after: int | None = None) -> web.Response:
         self._gateway.records.refused_upgrades += 1
         self._gateway.records.changed()
-        return web.Response(status=status, text=reason)
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        return web.Response(status=status, text=reason, headers=headers)
 
 
 def _version(text: str | None) -> int | None:

@@ -1,7 +1,4 @@
-"""A gateway session as the server keeps it: its place in the stream of events and the newest of them. It owns no socket.
-
-The session outlives its connection; `discorder.simulator.gateway` decides for how long.
-"""
+"""A gateway session as the server keeps it: its sequence and its newest events. It outlives its connection."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from discorder.simulator import intents as intent
 
 
 def encode_dispatch(seq: int, event_type: str, data: bytes) -> bytes:
-    """One dispatch frame, its keys in the real server's order (§2); ``data`` goes in untouched."""
+    """Return a dispatch frame, with its keys in the real server's order (docs/protocol.md#frames) and ``data`` unchanged."""
     return b'{"t":%b,"s":%d,"op":0,"d":%b}' % (msgspec.json.encode(event_type), seq, data)
 
 
 def encode_op(op: int, data: bytes) -> bytes:
-    """One frame that is not a dispatch: ``t`` and ``s`` are null, and present."""
+    """Return a frame that is not a dispatch: ``t`` and ``s`` are present, and null."""
     return b'{"t":null,"s":null,"op":%d,"d":%b}' % (op, data)
 
 
 @dataclass(slots=True, eq=False)
-class Session:
+class SimulatedSession:
     """``shard`` is (id, count); ``sharded`` whether the client named it. ``seq`` is the last one given out."""
 
     id: str
@@ -40,19 +37,19 @@ class Session:
     expiry: Timer | None = None
 
     def append(self, event_type: str, data: bytes) -> bytes:
-        """Give the next ``seq`` to an event and keep its frame for a replay."""
+        """Number an event, keep its frame for a replay and return it."""
         self.seq += 1
         frame = encode_dispatch(self.seq, event_type, data)
         self.replay.append((self.seq, frame))
         return frame
 
     def missed_since(self, seq: int) -> list[bytes] | None:
-        """The frames after ``seq``, None if the buffer no longer has all of them."""
+        """Return the frames after ``seq``, None if the buffer no longer has all of them."""
         missed = [frame for number, frame in self.replay if number > seq]
         return missed if len(missed) == self.seq - seq else None
 
     def sees(self, event_type: str, guild: int | None) -> bool:
-        """Whether this session gets an event: its guild or direct messages are on this shard, its intents allow it."""
-        if guild is None:  # events without a guild go to shard 0 (§8)
+        """Return whether this session gets an event: its guild or direct messages are on this shard, its intents allow it."""
+        if guild is None:  # events without a guild go to shard 0 (docs/protocol.md#sharding)
             return self.shard[0] == 0 and intent.allows(self.intents, event_type, in_guild=False)
         return guild in self.guilds and intent.allows(self.intents, event_type)

@@ -1,4 +1,4 @@
-"""The living guilds: one plausible event after another, made from the payloads. It delivers nothing and waits for nothing."""
+"""Generate the events of the simulated guilds from the sample payloads, and pace them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from discorder.simulator import intents as intent
 from discorder.simulator.payloads import load_payloads
 from discorder.simulator.world import World
 
+TICK = 0.005  # seconds: the shortest sleep; events due within one tick happen together
+CATCH_UP = 1.0  # seconds: events overdue by more than this, after a pause of the process, are dropped
 DISCORD_EPOCH_MS = 1_420_070_400_000  # 2015-01-01, where snowflakes start counting
 _REMEMBERED = 50  # messages per guild that edits, reactions and deletions can refer to
 _PHRASES = ("hello world", "has anybody seen my socket?", "résumé sent 📨", "brb", "日本語もどうぞ", "ship it", "+1")
@@ -25,7 +27,7 @@ _EMOJIS = ("🔥", "👍", "🎉", "👀")
 
 @dataclass(frozen=True, slots=True)
 class WorldEvent:
-    """Something that happened in the world. ``guild`` is an index, None for a direct message."""
+    """One event of the world. ``guild`` is an index, None for a direct message."""
 
     type: str
     guild: int | None
@@ -33,12 +35,12 @@ class WorldEvent:
     redacted: bytes | None = None
 
     def visible_data(self, intents: int) -> bytes:
-        """``data``, or what is left of a message without MESSAGE_CONTENT (§10)."""
+        """Return ``data``, without the contents of a message if MESSAGE_CONTENT is missing (docs/protocol.md#intents)."""
         return self.data if self.redacted is None or intents & intent.MESSAGE_CONTENT else self.redacted
 
 
 class Snowflakes:
-    """New ids: strictly growing, with the clock's time in them."""
+    """Generates ids: strictly growing, with the clock's time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -51,7 +53,7 @@ class Snowflakes:
 
 
 class LiveStream:
-    """An endless supply of events, the same for the same seed (but for ids and times)."""
+    """Generates events without end, the same for the same seed except ids and times."""
 
     def __init__(self, world: World, clock: Clock, snowflakes: Snowflakes, seed: int) -> None:
         self._world = world
@@ -83,17 +85,17 @@ class LiveStream:
         self._weights = list(itertools.accumulate(weight for weight, _ in kinds))
 
     def next(self) -> WorldEvent:
-        """What happens next, somewhere in the world. There must be a guild."""
+        """Return the next event, in a random guild. There must be a guild."""
         guild = self._random.randrange(self._world.count)
         kind = self._random.choices(self._kinds, cum_weights=self._weights)[0]
         return kind(guild)
 
     def new_id(self) -> str:
-        """A new snowflake."""
+        """Return a new snowflake."""
         return self._snowflakes.next()
 
     def compose(self, guild: int | None, changes: dict[str, Any]) -> WorldEvent:
-        """A MESSAGE_CREATE by the bot; ``changes`` are keys of its message object."""
+        """Return a MESSAGE_CREATE by the bot; ``changes`` are keys of its message object."""
         sample = self._samples["MESSAGE_CREATE" if guild is not None else "MESSAGE_CREATE.dm"]
         message = {**sample, "author": self._world.user, **self._fresh()}
         if guild is not None:
@@ -192,5 +194,18 @@ class LiveStream:
 
 
 def _without_user(member: dict[str, Any]) -> dict[str, Any]:
-    """The ``member`` of a message has no ``user`` (§14)."""
+    """The ``member`` of a message has no ``user``."""
     return {key: value for key, value in member.items() if key != "user"}
+
+
+async def pace(clock: Clock, rate: float, happen: Callable[[], None]) -> None:
+    """Call ``happen`` ``rate`` times a second, for ever."""
+    interval = 1 / rate
+    due = clock.monotonic() + interval
+    while True:
+        await clock.sleep(max(TICK, due - clock.monotonic()))
+        now = clock.monotonic()
+        due = max(due, now - CATCH_UP)
+        while due <= now:
+            happen()
+            due += interval

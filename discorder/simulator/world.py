@@ -1,4 +1,4 @@
-"""The set of guilds that a simulator pretends to hold: what READY and GUILD_CREATE say. It knows no session and no time.
+"""The guilds of a simulator, as READY, GUILD_CREATE and REST show them.
 
 Guild 0 is the main guild of the payloads; guild k is its copy with every id of the guild moved up by k << 22, so that
 consecutive guilds fall on consecutive shards and every reference inside a guild still resolves.
@@ -15,20 +15,25 @@ from discorder.simulator import intents as intent
 from discorder.simulator.payloads import load_payloads
 
 _SNOWFLAKE = re.compile(rb"\d{17,20}")
-_STEP = 1 << 22  # the low bits of a snowflake do not take part in sharding (§8)
+_STEP = 1 << 22  # the low bits of a snowflake do not take part in sharding (docs/protocol.md#sharding)
 _OWNED = ("channels", "threads", "roles", "emojis", "stickers", "stage_instances", "guild_scheduled_events")
 _MADE_UP_MEMBERS = 1_346_000_000_000_000_000  # first user id of the members that `members` adds
 
 
 class World:
-    """The guilds. ``guilds``: how many; ``members``: made-up members added to the nine of each."""
+    """The guilds. ``guilds``: how many; ``members``: made-up members added to the nine of each.
 
-    def __init__(self, guilds: int, members: int) -> None:
+    ``approved_intents``: the privileged intents that are enabled for the application.
+    """
+
+    def __init__(self, guilds: int, members: int, approved_intents: int = intent.PRIVILEGED) -> None:
         payloads = load_payloads()
         self._guild: dict[str, Any] = msgspec.json.decode(payloads["GUILD_CREATE"].data)
         self._ready: dict[str, dict[str, Any]] = {
             name: msgspec.json.decode(payloads[name].data) for name in ("READY", "READY.no_shard_no_guilds")
         }
+        for ready in self._ready.values():
+            ready["application"]["flags"] = intent.application_flags(approved_intents)
         self._guild["members"] += [_make_up(self._guild["members"][3], number) for number in range(members)]
         self._guild["member_count"] = len(self._guild["members"])
         self._first = int(self._guild["id"])
@@ -56,12 +61,12 @@ class World:
         return self._first + index * _STEP
 
     def find_guild(self, guild_id: int) -> int | None:
-        """The index of a guild, None for an id that is none of ours."""
+        """Return the index of a guild, None for an unknown id."""
         index, rest = divmod(guild_id - self._first, _STEP)
         return index if rest == 0 and 0 <= index < self.count else None
 
     def find_channel(self, channel_id: int) -> int | None:
-        """The index of the guild that a channel or thread belongs to, None for an unknown one."""
+        """Return the index of the guild that a channel or thread belongs to, None for an unknown one."""
         for channel in self._channels:
             index, rest = divmod(channel_id - channel, _STEP)
             if rest == 0 and 0 <= index < self.count:
@@ -69,16 +74,16 @@ class World:
         return None
 
     def shard_of(self, index: int, count: int) -> int:
-        """(guild_id >> 22) % num_shards (§8)."""
+        """(guild_id >> 22) % num_shards (docs/protocol.md#sharding)."""
         return (self.guild_id(index) >> 22) % count
 
     def guilds_of(self, shard_id: int, count: int) -> list[int]:
-        """The indices of the guilds of one shard."""
+        """Return the indices of the guilds of one shard."""
         start = (shard_id - self.shard_of(0, count)) % count
         return list(range(start, self.count, count))
 
     def localise(self, data: bytes, index: int) -> bytes:
-        """JSON about guild 0 turned into JSON about guild ``index``."""
+        """Turn JSON about guild 0 into JSON about guild ``index``."""
         if index == 0:
             return data
         shift = index * _STEP
@@ -99,7 +104,7 @@ class World:
         resume_url: str,
         sample: str = "READY",
     ) -> bytes:
-        """``d`` of the READY that starts a session (§12), fitted to it; every guild is an unavailable stub.
+        """Return ``d`` of a session's READY (docs/protocol.md#ready); every guild is an unavailable stub.
 
         ``shard`` is echoed only if the client sent one. ``sample``: the name of the payload that it is made from.
         """
@@ -112,7 +117,7 @@ class World:
         return msgspec.json.encode(ready)
 
     def guild_create(self, index: int, *, intents: int, large_threshold: int) -> bytes:
-        """``d`` of the GUILD_CREATE that loads a guild listed in READY: ``unavailable`` is false (§12)."""
+        """Return ``d`` of the GUILD_CREATE of a guild in READY: ``unavailable`` is false (docs/protocol.md#ready)."""
         kind = (bool(intents & intent.GUILD_PRESENCES), len(self.members) > large_threshold)
         if kind not in self._encoded:
             self._encoded[kind] = self._encode_guild(presences=kind[0], large=kind[1])
@@ -124,21 +129,21 @@ class World:
 
     def _encode_guild(self, *, presences: bool, large: bool) -> bytes:
         guild = {**self._guild, "large": large}
-        if not presences:  # only the bot and who is in voice (§12)
+        if not presences:  # only the bot and who is in voice (docs/protocol.md#ready)
             seen = {self.user["id"]} | {state["user_id"] for state in guild["voice_states"]}
             guild["members"] = [member for member in guild["members"] if member["user"]["id"] in seen]
             guild["presences"] = []
         return msgspec.json.encode(guild)
 
     def guild(self, index: int) -> bytes:
-        """The guild as ``GET /guilds/{id}`` shows it."""
+        """Return the guild as ``GET /guilds/{id}`` shows it."""
         gateway_only = {"joined_at", "large", "unavailable", "lazy", "members", "channels", "threads", "presences"}
         gateway_only |= {"voice_states", "stage_instances", "guild_scheduled_events", "soundboard_sounds"}
         guild = {key: value for key, value in self._guild.items() if key not in gateway_only}
         return self.localise(msgspec.json.encode(guild), index)
 
     def channel(self, channel_id: int) -> bytes | None:
-        """A channel or thread as ``GET /channels/{id}`` shows it, None for an unknown one."""
+        """Return a channel or thread as ``GET /channels/{id}`` shows it, None for an unknown one."""
         index = self.find_channel(channel_id)
         if index is None:
             return None

@@ -1,12 +1,12 @@
-"""What somebody who extends the control plane tests their work with. Needs pytest, and no plug-in of it.
+"""Test a publisher of your own with `PublisherContract`. Needs pytest, without plug-ins.
 
-`PublisherContract` is what every publisher must do; docs/delivery.md ("A publisher of your own") shows how to use it.
+docs/delivery.md ("A publisher of your own") shows how to use it.
 """
 
 try:
     import pytest
 except ImportError as error:
-    msg = "discorder.testing is for tests and needs pytest; install it with: pip install pytest"
+    msg = "discorder.testing needs pytest; install it with: pip install pytest"
     raise ImportError(msg) from error
 
 pytest.register_assert_rewrite("discorder.testing.publisher_contract")

@@ -1,1 +1,1 @@
-"""What an operator looks at: the tracker of a plane and of each shard, their health, and how far a start is."""
+"""Show the state of a control plane to the operator: trackers, health, progress of the start."""

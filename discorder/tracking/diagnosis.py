@@ -1,4 +1,4 @@
-"""The verdict on a control plane: every shard's, and what they share. Reasons come from ages, never from a flag."""
+"""Decide whether a control plane is healthy, from the ages of all shards and the lag of the event loop."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from discorder.tracking.tracker import GatewayTracker
 
 
 def is_operational(tracker: GatewayTracker) -> bool:
-    """True when every shard is Ready and answers its heartbeats, on a loop that is not held up."""
+    """Return True if every shard is Ready and gets ACKs for its heartbeats, and the event loop is not blocked."""
     return diagnose(tracker).healthy
 
 
 def diagnose(tracker: GatewayTracker) -> Verdict:
-    """The verdict on all shards together; with several, each reason names its shard and the ages are the oldest ones.
+    """Return the verdict on all shards together. With several shards, each reason names its shard, and each age is the oldest.
 
-    Its ``notes`` are `GatewayTracker.notes`. May be asked from any thread: only another one sees a loop that does not come round.
+    Its ``notes`` are `GatewayTracker.notes`. Thread-safe: only a call from another thread can see that the event loop is blocked.
     """
     verdicts = [(shard.shard_id, shard.diagnose()) for shard in tracker.shards]
     several = len(verdicts) > 1
     reasons = [
         f"shard {shard}: {reason}" if several else reason for shard, verdict in verdicts for reason in verdict.reasons
     ]
+    if reasons and tracker.look_up_trouble is not None:
+        reasons.append(tracker.look_up_trouble)
     lag = tracker.loop_lag.now
     reasons += judge_loop(lag)
     ages = replace(_oldest([verdict.ages for _, verdict in verdicts]), loop_lag=lag)

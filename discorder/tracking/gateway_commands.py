@@ -1,4 +1,4 @@
-"""What a bot says to the gateway, as methods of the tracker. Checks, routing and waiting are done behind them (`outbound.py`)."""
+"""Offer the bot's commands to the gateway as methods of the tracker, callable from any event loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class CommandPlane(Protocol):
-    """What these methods ask of the control plane."""
+    """The part of the control plane that these methods use."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
@@ -25,24 +25,24 @@ class CommandPlane(Protocol):
 
 
 class GatewayCommands:
-    """The outbound half of a tracker. Its methods may be awaited on any loop; a thread has `BackgroundPlane.call` for them.
+    """The outbound methods of a tracker. They can be awaited on any event loop; a thread uses `BackgroundPlane.call`.
 
-    Ids may be the strings that events have.
+    Ids may be integers, or strings as in events.
     """
 
     def __init__(self, plane: CommandPlane) -> None:
-        self._commanded = plane
+        self._command_plane = plane
 
     async def send(self, op: int, d: Any, *, shard: int | None = None, timeout: float | None = None) -> None:
-        """Send a command: op 3, 4, 8, 31, 43, or one that is newer than this version. Returns once it is written to the socket.
+        """Send a command: op 3, 4, 8, 31, 43, or one that is newer than this version. Return once it is written to the socket.
 
-        ``shard``: None means the shard of ``d["guild_id"]``, and every shard for a presence. Commands wait in order for room in
-        Discord's limits and, across reconnects, for the next session. ``timeout``: seconds that it may wait; None: as long as it
-        takes, 0: only if it may go at once. Being cancelled withdraws it.
+        ``shard``: None means the shard of ``d["guild_id"]``, and every shard for a presence. Commands wait in order for Discord's
+        limits, and after a lost connection for the next one. ``timeout``: the seconds that it may wait; None: without a limit,
+        0: send at once or raise. Cancelling removes a command that is not written yet.
 
         Raises `CommandRefused`: `InvalidCommand`, `CommandTooLarge`, `NoSuchShard`, `CommandRateLimited`, `ShardNotReady`.
         """
-        await self._ask(self._commanded.outbound.send(op, d, shard=shard, timeout=timeout))
+        await self._on_plane_loop(self._command_plane.outbound.send(op, d, shard=shard, timeout=timeout))
 
     async def command(
         self,
@@ -53,11 +53,13 @@ class GatewayCommands:
         guild_id: int | str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """`send` with a name, as on the bus: presence, members, voice_state, soundboard_sounds or channel_info.
+        """Send a command by its name on the bus: presence, members, voice_state, soundboard_sounds or channel_info.
 
-        ``guild_id`` goes into a ``d`` that has none.
+        ``guild_id`` is added to ``d`` if that has none. Otherwise as `send`.
         """
-        await self._ask(self._commanded.outbound.command(name, d, shard=shard, guild_id=guild_id, timeout=timeout))
+        await self._on_plane_loop(
+            self._command_plane.outbound.command(name, d, shard=shard, guild_id=guild_id, timeout=timeout)
+        )
 
     async def set_presence(
         self,
@@ -69,7 +71,7 @@ class GatewayCommands:
         shard: int | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Show ``status`` and ``activities`` (gateway-protocol.md §13.3) on every shard, or on one; it outlives sessions.
+        """Set ``status`` and ``activities`` (docs/protocol.md#presence-update) on every shard or on one, in later sessions too.
 
         ``status``: online, dnd, idle, invisible or offline. ``since``: milliseconds since the epoch, for idle. Else as `send`.
         """
@@ -85,7 +87,7 @@ class GatewayCommands:
         self_deaf: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Join ``channel_id`` of a guild, move to it, or with None leave (gateway-protocol.md §13.4). Else as `send`.
+        """Join or move to ``channel_id`` of a guild, or leave with None (docs/protocol.md#voice-state-update). Else as `send`.
 
         Discord answers with the events VOICE_STATE_UPDATE and VOICE_SERVER_UPDATE.
         """
@@ -98,26 +100,27 @@ class GatewayCommands:
         guild_id: int | str,
         *,
         query: str = "",
-        limit: int = 0,
+        limit: int | None = None,
         user_ids: Sequence[int | str] | None = None,
         presences: bool = False,
         timeout: float = 30.0,
         wait: bool = True,
     ) -> GuildMembers:
-        """Ask for members of a guild and return them when every chunk has come (gateway-protocol.md §13.1).
+        """Request members of a guild and return them when all chunks have arrived (docs/protocol.md#request-guild-members).
 
-        ``query``: a prefix of user names with at most ``limit`` of them; "" with 0: all members, which Discord allows once in
-        30 s per guild. ``user_ids``: at most 100, instead. ``timeout``: seconds of silence, while the shard is Ready. ``wait``:
-        wait for a session, for room in the limits, and when Discord says RATE_LIMITED; False: raise with ``retry_after``.
+        ``query``: a prefix of user names, with at most ``limit`` of them (None: 100); "" with 0 or None: all members, which
+        Discord allows once in 30 s per guild. ``user_ids``: at most 100, instead of a query. ``timeout``: seconds without a chunk
+        while the shard is Ready. ``wait``: wait for a session, for the limits, and after RATE_LIMITED; False: raise with
+        ``retry_after`` instead.
 
-        Raises what `send` raises, and `CommandUnanswered` when the chunks do not come.
+        Raises the errors of `send`, and `CommandUnanswered` if chunks are missing.
         """
-        outbound = self._commanded.outbound
-        return await self._ask(
+        outbound = self._command_plane.outbound
+        return await self._on_plane_loop(
             outbound.request_guild_members(
                 guild_id, query=query, limit=limit, user_ids=user_ids, presences=presences, timeout=timeout, wait=wait
             )
         )
 
-    async def _ask(self, wanted: Coroutine[Any, Any, T]) -> T:
-        return await on_loop(self._commanded.loop, wanted)
+    async def _on_plane_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return await on_loop(self._command_plane.loop, coroutine)

@@ -1,45 +1,48 @@
-"""How far a start with several shards is: n of N ready, and when the last one can be.
-
-An estimate for people and the log. Must not: start anything, or hold anything up.
-"""
+"""Report the progress of a start with several shards: how many are ready, and an estimate for the last one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from discorder.clock import Clock, Timer
 from discorder.logs import logger
 from discorder.statemachine import State
 from discorder.tracking.shard_tracker import ShardTracker
 
-GATHER_SECONDS = 0.5  # the shards of one round of identify buckets come up together and get one line
-LINE_EVERY_SECONDS = 5.0  # at least, between two lines
+GATHER_SECONDS = 0.5  # the shards of one round of identify buckets become ready together and get one log line
+LOG_EVERY_SECONDS = 5.0  # minimum between two log lines
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """``ready`` of ``total`` shards have been Ready; ``eta`` is the seconds until all can be, None while nobody knows."""
+class StartProgress:
+    """``ready`` of ``total`` shards have been Ready. ``eta``: the estimated seconds until all are, None if not known yet.
+
+    ``paused``: the shards that an operator has paused and that have not been Ready. They are not awaited, unless all are paused.
+    """
 
     ready: int
     total: int
     eta: float | None
+    paused: int = 0
 
     @property
     def complete(self) -> bool:
-        return self.ready == self.total
+        return self.ready > 0 and self.ready + self.paused == self.total
 
     def __repr__(self) -> str:
         text = f"{self.ready} of {self.total} ready"
+        if self.paused:
+            text += f", {self.paused} paused"
         if self.complete:
             return text
         return f"{text}, ETA {'unknown' if self.eta is None else _span(self.eta)}"
 
 
 class StartUp:
-    """Watches the shards until each has been Ready once.
+    """Logs the progress until each shard that is not paused has been Ready once.
 
-    ``seconds_to_identify`` gives the seconds until the last of some shards can have identified, None before the look-up.
+    ``seconds_to_identify`` estimates the seconds until the last of the given shards has identified; None before the look-up.
     """
 
     def __init__(
@@ -52,19 +55,20 @@ class StartUp:
         self._shards = shards
         self._seconds_to_identify = seconds_to_identify
         self._began_at = clock.monotonic()
-        self._lined_at = float("-inf")
-        self._ready = 0  # as of the last look
+        self._logged_at = float("-inf")
+        self._counts = 0, 0  # at the last call of `changed`
         self._timer: Timer | None = None
 
     @property
-    def progress(self) -> Progress:
-        """As of now."""
+    def progress(self) -> StartProgress:
+        """The current progress."""
         shards = self._shards()
-        ready = sum(shard.was_ready for shard in shards)
-        return Progress(ready, len(shards), 0.0 if ready == len(shards) else self._eta(shards))
+        ready, paused = _counts(shards)
+        progress = StartProgress(ready, len(shards), 0.0, paused)
+        return progress if progress.complete else replace(progress, eta=self._eta(shards))
 
     def announce(self) -> None:
-        """The layout is known and the shards start: one line that says what is ahead."""
+        """Log the number of shards, of resumes and of identifies, and the estimate."""
         shards = self._shards()
         if len(shards) > 1:
             stored = sum(shard.session is not None for shard in shards)
@@ -74,44 +78,64 @@ class StartUp:
                 to_resume=stored,
                 to_identify=len(shards) - stored,
                 eta_seconds=_rounded(self._eta(shards)),
+                **_also(sum(shard.paused_since is not None for shard in shards)),
             )
 
     def changed(self) -> bool:
-        """A shard has changed. True once all have been Ready."""
+        """Log the progress after a change of a shard. Return True once all that are not paused have been Ready."""
         shards = self._shards()
-        ready = sum(shard.was_ready for shard in shards)
-        if ready != self._ready and len(shards) > 1:
-            self._ready = ready
-            if ready == len(shards):
+        ready, paused = counts = _counts(shards)
+        complete = StartProgress(ready, len(shards), None, paused).complete
+        if counts != self._counts and len(shards) > 1:
+            self._counts = counts
+            if complete:
                 self.close()
                 seconds = round(self._clock.monotonic() - self._began_at, 1)
-                logger.info("All shards are ready", shards=ready, seconds=seconds)
+                logger.info("All shards are ready", shards=ready, seconds=seconds, **_also(paused))
             elif self._timer is None:
-                wait = max(GATHER_SECONDS, self._lined_at + LINE_EVERY_SECONDS - self._clock.monotonic())
-                self._timer = self._clock.call_later(wait, self._line)
-        return ready == len(shards)
+                wait = max(GATHER_SECONDS, self._logged_at + LOG_EVERY_SECONDS - self._clock.monotonic())
+                self._timer = self._clock.call_later(wait, self._log_progress)
+        return complete
 
     def close(self) -> None:
-        """No line comes any more."""
+        """Cancel the next log line."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _line(self) -> None:
+    def _log_progress(self) -> None:
         self._timer = None
-        self._lined_at = self._clock.monotonic()
+        self._logged_at = self._clock.monotonic()
         progress = self.progress
-        logger.info("Shards ready", ready=progress.ready, of=progress.total, eta_seconds=_rounded(progress.eta))
+        logger.info(
+            "Shards ready",
+            ready=progress.ready,
+            of=progress.total,
+            eta_seconds=_rounded(progress.eta),
+            **_also(progress.paused),
+        )
 
     def _eta(self, shards: Sequence[ShardTracker]) -> float | None:
-        """By the identify buckets, and by the back-off of shards that wait for something else."""
-        missing = [shard for shard in shards if not shard.was_ready]
+        """Estimate the seconds from the identify buckets and the back-off of the shards that are awaited."""
+        missing = [shard for shard in shards if not shard.was_ready and shard.paused_since is None]
+        if not missing:
+            return None  # all are paused
         seconds = self._seconds_to_identify([shard.shard_id for shard in missing if _must_identify(shard)])
         if seconds is None:
             return None
-        now = self._clock.now()
-        due = [(shard.restart_due_at - now).total_seconds() for shard in missing if shard.restart_due_at is not None]
+        now = self._clock.monotonic()
+        due = [shard.backoff.due - now for shard in missing if shard.backoff is not None]
         return max([seconds, *due])
+
+
+def _counts(shards: Sequence[ShardTracker]) -> tuple[int, int]:
+    """Return how many shards have been Ready, and how many of the others are paused."""
+    ready = sum(shard.was_ready for shard in shards)
+    return ready, sum(shard.paused_since is not None and not shard.was_ready for shard in shards)
+
+
+def _also(paused: int) -> dict[str, int]:
+    return {"paused": paused} if paused else {}
 
 
 def _must_identify(shard: ShardTracker) -> bool:

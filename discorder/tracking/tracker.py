@@ -1,8 +1,4 @@
-"""What an operator looks at: the tracker of a control plane, one per plane and the same through all restarts.
-
-`GatewayTracker` shows the whole; each shard has a `ShardTracker`. Nothing in this module acts on a connection except by asking
-the plane to.
-"""
+"""`GatewayTracker`: the state of a control plane, and the calls that change its publishers or fail one of its tasks."""
 
 from __future__ import annotations
 
@@ -12,32 +8,38 @@ from typing import Generic, Protocol, TypeVar, overload
 
 from discorder.config import Config
 from discorder.errors import NotRunning, NotSharded
-from discorder.publishers.fanout import FanOut, PublisherHealth
+from discorder.logs import logger
+from discorder.publishers.delivery.fanout import FanOut
+from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
 from discorder.publishers.protocol import Publisher
+from discorder.runtime.loops import on_loop
 from discorder.runtime.watchdog import LoopLag
-from discorder.sessions import Budget, Health, OtherUse
+from discorder.sessions import Budget, Health, IdentifyQueue, OtherUse, SavedSessions
 from discorder.statemachine import Task
+from discorder.statemachine.triggers import Pause, Restart, Unpause, Verb
 from discorder.stats import GatewayStats, listing
 from discorder.tracking.gateway_commands import CommandPlane, GatewayCommands
-from discorder.tracking.shard_tracker import ShardTracker, TaskStatus
-from discorder.tracking.startup import Progress
+from discorder.tracking.notes import Note, lagging, look_up_fails, parked, shared_token, store_trouble
+from discorder.tracking.shard_tracker import ShardTracker, TaskStatus, Transition
+from discorder.tracking.startup import StartProgress
 from discorder.transport import Compression
 from discorder.wire import shard_of_guild
 
 T = TypeVar("T")
+TransitionWatcher = Callable[[ShardTracker, Transition], None]
 
-NOTED_LAG = 10.0  # seconds for which a required publisher may be busy before it is worth a word
+NOTED_LAG = 10.0  # seconds without progress after which a required publisher is in `GatewayTracker.notes`
 
 
 class Plane(CommandPlane, Protocol):
-    """What the tracker asks of the control plane; callable from any thread, but for the coroutines."""
+    """The part of the control plane that the tracker uses. All but the coroutines are thread-safe."""
 
     @property
     def compression(self) -> Compression: ...
 
     @property
-    def progress(self) -> Progress: ...
+    def progress(self) -> StartProgress: ...
 
     @property
     def store_health(self) -> Health: ...
@@ -49,9 +51,28 @@ class Plane(CommandPlane, Protocol):
     def other_use(self) -> OtherUse | None: ...
 
     @property
+    def look_up_trouble(self) -> str | None: ...
+
+    @property
+    def status_url(self) -> str | None: ...
+
+    @property
     def loop_lag(self) -> LoopLag: ...
 
+    @property
+    def identify_queue(self) -> IdentifyQueue: ...
+
+    @property
+    def saved_sessions(self) -> SavedSessions: ...
+
+    @property
+    def ends_sessions(self) -> bool: ...
+
+    def redact(self, text: str) -> str: ...
+
     def throw_to(self, shard: int, task: Task, error: BaseException) -> None: ...
+
+    def request(self, shard: int, what: Verb) -> None: ...
 
     def on_loop(self, act: Callable[[], None]) -> None: ...
 
@@ -61,11 +82,13 @@ class Plane(CommandPlane, Protocol):
 
     async def wait_ready(self) -> None: ...
 
+    async def wait_stored(self) -> None: ...
+
     async def wait_ended(self) -> None: ...
 
 
 class PerShard(Generic[T]):
-    """A field of the only shard, readable on the whole tracker too."""
+    """A field of `ShardTracker` that `GatewayTracker` offers if there is one shard."""
 
     def __init__(self, read: Callable[[ShardTracker], T]) -> None:
         self._read = read
@@ -87,9 +110,9 @@ class PerShard(Generic[T]):
 
 
 class GatewayTracker(GatewayCommands):
-    """A running control plane. With one shard every field of `ShardTracker` can be read here too.
+    """A running control plane; the same object through all restarts. With one shard it has every field of `ShardTracker`.
 
-    With several shards, reading such a field raises `NotSharded`: ask ``tracker.shards[i]``.
+    With several shards, reading such a field raises `NotSharded`: read it from ``tracker.shards[i]``.
     """
 
     def __init__(self, plane: Plane, config: Config, fan_out: FanOut, shards: Sequence[ShardTracker]) -> None:
@@ -98,6 +121,7 @@ class GatewayTracker(GatewayCommands):
         super().__init__(plane)
         self._plane = plane
         self._fan_out = fan_out
+        self._watchers: tuple[TransitionWatcher, ...] = ()
 
     websocket = PerShard(lambda shard: shard.websocket)
     heartbeat_interval_ms = PerShard(lambda shard: shard.heartbeat_interval_ms)
@@ -114,7 +138,7 @@ class GatewayTracker(GatewayCommands):
     transitions = PerShard(lambda shard: shard.transitions)
 
     def only_shard(self, what: str) -> ShardTracker:
-        """The one shard there is. Raises `NotSharded`, naming ``what``, when there are several."""
+        """Return the only shard. Raises `NotSharded`, naming ``what``, if there are several."""
         if len(self.shards) != 1:
             count = len(self.shards)
             msg = f"{what} belongs to one shard and this tracker has {count}; read tracker.shards[i].{what}"
@@ -122,21 +146,31 @@ class GatewayTracker(GatewayCommands):
         return self.shards[0]
 
     def shard_for(self, guild_id: int | str) -> ShardTracker:
-        """The shard that gets the events of this guild. Raises ValueError when it runs elsewhere, or for what is no id."""
+        """Return the shard that gets the events of this guild. Raises ValueError if it runs elsewhere, or for an invalid id."""
         return self._shard(shard_of_guild(guild_id, self.shards[0].shard_count))
 
-    # ---------------------------------------------------------------- the whole
+    # ---------------------------------------------------------------- all shards together
 
     @property
     def stats(self) -> GatewayStats:
-        """The counts of all shards together, cumulative."""
+        """The counts of all shards since the start."""
         total = GatewayStats.total([shard.stats for shard in self.shards])
-        total.drop_count, total.gap_count = self._fan_out.dropped, self._fan_out.gaps
+        total.drop_count, total.gap_count = self.lost
         return total
 
     @property
+    def gaps_for_all(self) -> int:
+        """The gaps that every publisher has: lost sessions, and events that did not come. Part of ``stats.gap_count``."""
+        return self._fan_out.gaps_for_all
+
+    @property
+    def lost(self) -> tuple[int, int]:
+        """The events that publishers dropped since the start, and the gaps: lost sessions and runs of dropped events."""
+        return self._fan_out.dropped, self._fan_out.gaps
+
+    @property
     def loop_lag(self) -> LoopLag:
-        """How long the control plane's event loop took to come round: last, worst, and the question that waits right now."""
+        """The delays of the control plane's event loop: the last, the longest, and the current one."""
         return self._plane.loop_lag
 
     @property
@@ -146,7 +180,7 @@ class GatewayTracker(GatewayCommands):
 
     @property
     def terminate_flag(self) -> bool:
-        """True once a stop was asked for."""
+        """True once a stop was requested."""
         return any(shard.terminate_flag for shard in self.shards)
 
     @property
@@ -161,40 +195,71 @@ class GatewayTracker(GatewayCommands):
 
     @property
     def compression(self) -> Compression:
-        """How the gateway is asked to compress; what "auto" has chosen."""
+        """The compression that the gateway is asked for; "auto" is resolved."""
         return self._plane.compression
 
     @property
-    def progress(self) -> Progress:
-        """How many shards have been Ready, and when the last one can be."""
+    def progress(self) -> StartProgress:
+        """How many shards have been Ready, and the estimate for the last one."""
         return self._plane.progress
 
     @property
     def store(self) -> Health:
-        """How the session store does."""
+        """The state of the session store."""
         return self._plane.store_health
 
     @property
     def budget(self) -> Budget | None:
-        """What the identify ledger says now; None before the look-up of the gateway."""
+        """The current identify budget; None before the look-up of the gateway."""
         return self._plane.budget
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What no session suffers from now and deserves a look all the same.
+        """Problems that affect no session now, one sentence each.
 
-        A required publisher that takes no events, the store, another process with this token.
+        A required publisher that accepts no events, a parked best-effort publisher, the store, another process with this token,
+        a look-up that fails.
         """
-        notes = [_held_back(health) for health in self.publisher_health if health.required and health.lag > NOTED_LAG]
-        health, other = self._plane.store_health, self._plane.other_use
-        if health.reason and self.config.session.store:  # without a store on purpose there is nothing to look at
-            notes.append(health.reason)
-        if other is not None:
-            notes.append(
-                f"another process uses this token: {other.identifies} IDENTIFYs that were not paid for here, "
-                f"last seen at {other.seen_at.isoformat(timespec='seconds')}"
-            )
-        return tuple(notes)
+        return tuple(note.text for note in self.noted)
+
+    @property
+    def noted(self) -> tuple[Note, ...]:
+        """The `notes` with a kind and a title each."""
+        health, store = self.publisher_health, self._plane.store_health
+        found = [lagging(one) for one in health if one.required and one.lag > NOTED_LAG]
+        found += [parked(one) for one in health if one.state is PublisherState.PARKED]
+        if store.reason and self.config.session.store:  # no note if the configuration has no store
+            found.append(store_trouble(store))
+        if self.other_use is not None:
+            found.append(shared_token(self.other_use))
+        if self.look_up_trouble is not None:
+            found.append(look_up_fails(self.look_up_trouble))
+        return tuple(found)
+
+    @property
+    def other_use(self) -> OtherUse | None:
+        """The IDENTIFYs of this bot that no process with this store has paid for; None while none was noticed."""
+        return self._plane.other_use
+
+    @property
+    def identify_queue(self) -> IdentifyQueue:
+        """The shards that wait for an IDENTIFY, with the estimated seconds until each may send it."""
+        return self._plane.identify_queue
+
+    @property
+    def saved_sessions(self) -> SavedSessions:
+        """How many sessions are stored, and when the last one was written."""
+        return self._plane.saved_sessions
+
+    @property
+    def status_url(self) -> str | None:
+        """The address of the status page, with the port that was chosen; None while it is not served."""
+        return self._plane.status_url
+
+    @property
+    def look_up_trouble(self) -> str | None:
+        """Why ``GET /gateway/bot`` has failed so far; None before its first failure and after its answer."""
+        return self._plane.look_up_trouble
 
     def __repr__(self) -> str:
         whole = [("store", self.store), ("compression", self.compression), ("budget", self.budget)]
@@ -216,7 +281,7 @@ class GatewayTracker(GatewayCommands):
         ]
         return listing("GatewayTracker", listed)
 
-    # ---------------------------------------------------------------- what may be asked for, from any thread
+    # ---------------------------------------------------------------- thread-safe calls
 
     def add_publisher(
         self,
@@ -227,11 +292,11 @@ class GatewayTracker(GatewayCommands):
         overflow: Overflow | str | None = None,
         events: Sequence[str] | EventSelection | None = None,
     ) -> None:
-        """Hand every event from now on to ``publisher`` as well; it survives restarts. Opened in the background. Thread-safe.
+        """Open ``publisher`` in the background and send it every later event. It stays through restarts. Thread-safe.
 
-        ``events``: globs of the names of the events that it gets, or an `EventSelection`; None for all. The others are the
-        configuration's keys. A publisher that cannot be opened shows in ``publisher_health``. Raises ValueError for a name
-        that is taken and for an unknown policy, `ConfigError` for options that contradict each other, `NotRunning` after the
+        ``events``: globs of event names, or an `EventSelection`; None for all events. The other arguments are the
+        configuration's keys. If it cannot be opened, ``publisher_health`` shows the error. Raises ValueError for a name
+        in use and for an unknown policy, `ConfigError` for options that contradict each other, `NotRunning` after the
         end.
         """
         policy = None if overflow is None else Overflow(overflow)
@@ -239,17 +304,17 @@ class GatewayTracker(GatewayCommands):
         self._fan_out.add(publisher, options, name=name)
 
     def remove_publisher(self, name: str) -> None:
-        """Close the publisher ``name`` and forget it. Thread-safe.
+        """Close and remove the publisher ``name``. Thread-safe.
 
-        Raises ValueError for a name that is not there, `NotRunning` after the end.
+        Raises ValueError for an unknown name, `NotRunning` after the end.
         """
         self._fan_out.remove(name)
 
     def throw_to(self, task: str, error: BaseException, *, shard: int | None = None) -> None:
-        """Cancel ``task`` of the present generation and have ``error`` reported as its failure. Thread-safe.
+        """Cancel ``task`` of the current connection and report ``error`` as its failure. Thread-safe.
 
-        ``task``: heartbeat, processor, doctor or master. Raises ValueError for another name, `NotRunning` when that task does
-        not run right now, `NotSharded` without ``shard`` when there are several.
+        ``task``: heartbeat, processor, doctor or master. Raises ValueError for another name, `NotRunning` if that task is
+        not running, `NotSharded` without ``shard`` if there are several shards.
         """
         try:
             name = Task(task)
@@ -263,9 +328,66 @@ class GatewayTracker(GatewayCommands):
             raise NotRunning(msg)
         self._plane.throw_to(tracker.shard_id, name, error)
 
+    def watch(self, watcher: TransitionWatcher) -> Callable[[], None]:
+        """Call ``watcher`` on the plane's loop after each transition of a shard. Return the way to end that."""
+        self._watchers = (*self._watchers, watcher)
+
+        def end() -> None:
+            self._watchers = tuple(one for one in self._watchers if one is not watcher)
+
+        return end
+
+    def transitioned(self, shard: ShardTracker, step: Transition) -> None:
+        """Pass a transition to the watchers. The plane calls it."""
+        for watcher in self._watchers:
+            try:
+                watcher(shard, step)
+            except Exception:  # noqa: BLE001  # a failure to show a transition must not end the shard
+                logger.exception("A transition could not be shown", shard=shard.shard_id)
+
+    # ---------------------------------------------------------------- one shard: thread-safe, and the answer is awaited
+
+    def restart_shard(self, shard_id: int) -> None:
+        """Give up the connection of a shard and resume its session at once; end the back-off of a shard that waits.
+
+        A wait that Discord, its host or the identify gate asked for is not shortened, and no failed attempt is counted.
+
+        Raises ValueError for an unknown shard, `VerbRefused` with the reason where it has no effect, `NotRunning` after the end.
+        """
+        self._request(shard_id, Restart())
+
+    def pause_shard(self, shard_id: int) -> None:
+        """Close the connection of a shard so that its session can be resumed, and do not dial until `unpause_shard`.
+
+        The pause is stored, and holds after a restart of the process, too; `wait_stored` returns once it is on the disk. The
+        shard counts as not healthy. `TrackerRef.ready` does not wait for it, unless all shards are paused.
+
+        Raises ValueError for an unknown shard, `VerbRefused` for a shard that is paused or stopping, `NotRunning` after the end.
+        """
+        self._request(shard_id, Pause())
+
+    def unpause_shard(self, shard_id: int) -> None:
+        """Let a paused shard dial again, at once: it resumes its session, or identifies if it has none.
+
+        A wait that Discord, its host or the identify gate asked for is not shortened.
+
+        Raises ValueError for an unknown shard, `VerbRefused` for a shard that is not paused, `NotRunning` after the end.
+        """
+        self._request(shard_id, Unpause())
+
+    async def wait_stored(self) -> None:
+        """Return once what was to be stored is written, or the store has failed, which ``store`` shows. On any event loop.
+
+        Raises `NotRunning` after the end.
+        """
+        await on_loop(self._plane.loop, self._plane.wait_stored())
+
+    def _request(self, shard_id: int, what: Verb) -> None:
+        self._plane.request(self._shard(shard_id).shard_id, what)
+
     @property
     def plane(self) -> Plane:
-        """The control plane behind this tracker, as far as callers may use it."""
+        """The control plane of this tracker."""
         return self._plane
 
     def _shard(self, shard_id: int) -> ShardTracker:
@@ -285,13 +407,5 @@ def _selection(events: Sequence[str] | EventSelection | None) -> EventSelection:
 
 
 def get_status(tracker: GatewayTracker) -> dict[str, TaskStatus]:
-    """heartbeat, processor, doctor and master: running, done, failed or absent. Raises `NotSharded` with several shards."""
+    """Return the status of heartbeat, processor, doctor and master. Raises `NotSharded` with several shards."""
     return tracker.only_shard("status()").status()
-
-
-def _held_back(health: PublisherHealth) -> str:
-    why = f", last error: {health.last_error}" if health.last_error else ""
-    return (
-        f"publisher {health.name} ({health.state}) has not accepted an event for {health.lag:.0f} s{why}; "
-        "it is required, so the resume point waits for it"
-    )

@@ -1,4 +1,4 @@
-"""The empty box that `serve` fills with its tracker."""
+"""`TrackerRef`: give the caller of `serve` access to the tracker."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from discorder.tracking.tracker import GatewayTracker
 
 
 class TrackerRef:
-    """Pass one to `serve`; it holds the tracker as soon as config, log and publishers are open, before the first dial.
+    """A reference that `serve` fills with its tracker once configuration, log and publishers are open, before the first dial.
 
-    One ref belongs to one run of `serve`; a ref that is used again holds the newer tracker.
+    Use one per run of `serve`; a ref that is used again holds the newer tracker.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class TrackerRef:
 
     @property
     def value(self) -> GatewayTracker:
-        """The tracker. Raises `NotStarted` while there is none."""
+        """The tracker. Raises `NotStarted` before there is one."""
         if self._tracker is None:
             why = f"serve() ended before it had one: {self._error}" if self._ended else "serve() has not made one yet"
             msg = f"there is no tracker: {why}; await ref.ready() to wait for it"
@@ -37,9 +37,9 @@ class TrackerRef:
         return self._tracker
 
     async def ready(self, timeout: float | None = None) -> GatewayTracker:
-        """Wait until READY or RESUMED has come for every shard, and return the tracker. Usable from any loop.
+        """Wait for READY or RESUMED of every shard that is not paused, and return the tracker. Usable on any event loop.
 
-        ``timeout`` in seconds. Raises TimeoutError after it, `NotStarted` when `serve` ends before.
+        ``timeout`` in seconds. Raises TimeoutError after it, `NotStarted` if `serve` ends before.
         """
         async with asyncio.timeout(timeout):
             await self._filled()
@@ -51,7 +51,7 @@ class TrackerRef:
             return tracker
 
     def wait(self) -> GatewayTracker:
-        """Block this thread until there is a tracker. Raises what ended `serve` when it ends before."""
+        """Block this thread until there is a tracker. If `serve` ends before, raise its error."""
         self._settled.wait()
         if self._tracker is None and self._error is not None:
             raise self._error
@@ -66,16 +66,16 @@ class TrackerRef:
             self._waiters.append((loop, waiter))
         await waiter
 
-    # ---------------------------------------------------------------- written by serve
+    # ---------------------------------------------------------------- called by serve
 
     def fill(self, tracker: GatewayTracker) -> None:
-        """There is a tracker."""
+        """Store the tracker and wake all waiters."""
         with self._lock:
             self._tracker, self._ended, self._error = tracker, False, None
             self._wake()
 
     def end(self, error: BaseException | None) -> None:
-        """`serve` has ended; without a tracker nobody needs to wait any more."""
+        """Record that `serve` has ended, and wake all waiters."""
         with self._lock:
             self._ended, self._error = True, error
             self._wake()

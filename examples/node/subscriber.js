@@ -14,12 +14,12 @@ types.forEach(type => bus.subscribe(type))
 
 let requests = 0
 
-/** The parts of the answer, and at last what its end says. */
+/** Send a request; yield the parts of the answer and return the last one. */
 async function* ask(request) {
   const id = String(++requests)
   await dealer.send(JSON.stringify({ v: 1, id, ...request }))
   for await (const [answered, topic, document] of dealer) {
-    if (answered.toString() !== id) continue // of a request that was given up
+    if (answered.toString() !== id) continue // of an abandoned request
     if (topic.length > 0) yield JSON.parse(document)
     else return JSON.parse(document)
   }
@@ -30,7 +30,7 @@ async function command(name, d, target = {}) {
   if (!value.ok) throw new Error(`${name}: ${value.error}: ${value.message}`)
 }
 
-// Of each type on each shard: the session, and the last sequence that was handled.
+// The last event handled, for each type on each shard.
 const seen = new Map()
 
 function isNew(event, last) {
@@ -42,9 +42,9 @@ function handle(event, how) {
   console.log(how, event.type, event.seq)
 }
 
-/** Something between `last` and `event` was lost: everything of this type that the bus still has comes again. */
+/** Events between `last` and `event` were lost: request everything of this type that the bus still has. */
 async function fill(last, event) {
-  console.log("hole", event.type, last.seq, event.prev)
+  console.log("gap", event.type, last.seq, event.prev)
   const answer = ask({ op: "replay", shard: event.shard[0], session: last.session, after: last.seq, types: [event.type] })
   let part = await answer.next()
   for (; !part.done; part = await answer.next()) {
@@ -61,7 +61,7 @@ for await (const [topic, document] of bus) {
   const event = JSON.parse(document)
   const last = seen.get(`${event.shard[0]} ${event.type}`)
   if (!isNew(event, last)) continue
-  // prev null: not known, after a restart of the control plane. Another session: what lay between is lost to everybody.
+  // prev null: not known, after a restart of the control plane. Another session: Discord no longer has the events between the two.
   const follows = last === undefined || (last.session === event.session && event.prev === last.seq)
   if (!follows) await fill(last, event)
   if (isNew(event, seen.get(`${event.shard[0]} ${event.type}`))) handle(event, "live")

@@ -19,7 +19,7 @@ $bus->connect($address);
 $dealer->connect($router);
 $bus->subscribe($_) for keys %types;
 
-# What was handled last of each type on each shard: [session, seq].
+# The last event handled, for each type on each shard: [session, seq].
 my (%seen, $requests);
 
 sub last_of { my ($event) = @_; return $seen{"$event->{shard}[0] $event->{type}"} }
@@ -36,11 +36,11 @@ sub handle {
     print "$how $event->{type} $event->{seq}\n";
 }
 
-# Something was lost before this event: everything of its type that the bus still has comes again.
+# Something was lost before this event: request everything of its type that the bus still has.
 sub fill {
     my ($event) = @_;
     my ($session, $after) = @{ last_of($event) };
-    print "hole $event->{type} $after " . ($event->{prev} // 'unknown') . "\n";
+    print "gap $event->{type} $after " . ($event->{prev} // 'unknown') . "\n";
     my $id = ++$requests;
     $dealer->send($json->encode({
         v => 1, id => $id, op => 'replay', shard => $event->{shard}[0],
@@ -66,7 +66,7 @@ while (1) {
     next unless is_new($event);
     my $last = last_of($event);
 
-    # prev null: not known, after a restart of the control plane. Another session: what lay between is lost to everybody.
+    # prev null: not known, after a restart of the control plane. Another session: Discord no longer has the events between the two.
     my $follows = !$last || ($last->[0] eq $event->{session} && defined $event->{prev} && $event->{prev} == $last->[1]);
     fill($event) unless $follows;
     handle($event, 'live') if is_new($event);

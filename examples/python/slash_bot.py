@@ -1,4 +1,4 @@
-"""A slash-command bot: /ping answers "Pong!". It keeps its place in slash_bot.cursor, so a restart of it misses nothing.
+"""A slash-command bot: /ping answers "Pong!". It stores its position in slash_bot.cursor, so a restart misses no event.
 
 With `discorder serve` running and DISCORD_BOT_TOKEN set: python slash_bot.py [ADDRESS]
 """
@@ -10,7 +10,7 @@ import sys
 import discorder
 
 CALLBACK = "/interactions/{interaction_id}/{interaction_token}/callback"
-COMMAND, MESSAGE = 2, 4  # an interaction that is a command; an answer that is a message
+COMMAND, MESSAGE = 2, 4  # types of an interaction and of its answer
 
 
 async def answer(client: discorder.BotClient, interaction: dict) -> None:
@@ -19,7 +19,7 @@ async def answer(client: discorder.BotClient, interaction: dict) -> None:
     ids = {"interaction_id": interaction["id"], "interaction_token": interaction["token"]}
     try:
         await client.request("POST", CALLBACK, **ids, json={"type": MESSAGE, "data": {"content": "Pong!"}})
-    except discorder.DiscorderError as error:  # one that was replayed may be too old to be answered
+    except discorder.DiscorderError as error:  # a replayed interaction may be too old for an answer
         print("not answered:", error)
 
 

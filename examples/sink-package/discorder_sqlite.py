@@ -1,7 +1,7 @@
-"""A publisher for Discorder that keeps every event in an SQLite file, each once.
+"""A publisher for Discorder that stores every event in an SQLite file, each once.
 
-After a crash the control plane may hand an event over twice; (session, seq) tells, and the table's key keeps the second one out.
-The waiting for the disk happens in one worker thread, never on the control plane's loop.
+After a crash the control plane may deliver an event twice; the table's key (session, shard, seq) rejects the second one.
+Disk access runs in one worker thread, so that it never blocks the control plane's event loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from discorder.wire import Event, format_timestamp
 
 T = TypeVar("T")
 
-# SQLite counts NULLs as different, so records of the control plane, which have no seq, are never taken for one another.
+# In SQLite NULLs differ from each other, so the key never rejects records of the control plane, whose seq is NULL.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     type TEXT NOT NULL, timestamp TEXT NOT NULL, session TEXT, shard INTEGER NOT NULL, seq INTEGER, data BLOB NOT NULL,
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS event (
 
 
 class SqliteOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys that a table with ``kind = "sqlite"`` may have besides those of every publisher."""
+    """The keys of a table with ``kind = "sqlite"``, in addition to those of every publisher."""
 
     path: Annotated[str, Meta(min_length=1, description="the file of the database")]
 
@@ -39,7 +39,7 @@ class SqliteOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_f
 class SqlitePublisher:
     """Appends to the table ``event`` of the file ``path``: type, timestamp, session, shard, seq, data (Discord's bytes).
 
-    A batch is one transaction. What is accepted is on the disk, so ``required = true`` may wait for it.
+    A batch is one transaction. Accepted events are on the disk, so ``required = true`` is allowed.
     """
 
     Options = SqliteOptions
@@ -52,7 +52,7 @@ class SqlitePublisher:
         self._database: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Open or make the file. Raises UnusableFile."""
+        """Open or create the file. Raises UnusableFile."""
         self._worker = ThreadPoolExecutor(1, f"{self.name}-sqlite")
         try:
             await self._in_worker(self._connect)
@@ -62,7 +62,7 @@ class SqlitePublisher:
             raise UnusableFile(msg) from error
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Return once the batch is committed. Raises PublisherError; nothing of the batch is kept then."""
+        """Return once the batch is committed. Raises PublisherError; then no event of the batch is stored."""
         try:
             await self._in_worker(lambda: self._insert(events))
         except sqlite3.Error as error:
@@ -70,7 +70,7 @@ class SqlitePublisher:
             raise PublisherError(msg) from error
 
     async def close(self) -> None:
-        """Close the file and join the thread, once what runs there is done."""
+        """Finish running work, close the file and join the thread."""
         worker, self._worker = self._worker, None
         if worker is not None:
             await asyncio.get_running_loop().run_in_executor(worker, self._disconnect)

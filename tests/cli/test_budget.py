@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from discorder.clock import SystemClock
-from discorder.sessions import Book, Ledger, SqliteSessionStore, StartLimit, StoredSession, bot_key
+from discorder.sessions import Ledger, SqliteSessionStore, StartLimit, StoredSession, bot_key
 from discorder.simulator import Simulator
 
 pytestmark = pytest.mark.system
@@ -41,10 +41,10 @@ async def fill(path: Path, token: str, *, remaining: int, spent: int, sessions: 
     hour_ago = (now - timedelta(hours=1)).timestamp()
     ledger = Ledger().reconciled(StartLimit(1000, remaining, 20 * HOUR_MS, 4), at=hour_ago, now=hour_ago)
     for number in range(spent):
-        ledger = ledger.debited(str(number), hour_ago + 60).sent(str(number), hour_ago + 60)
+        ledger = ledger.debited(str(number), hour_ago + 60).sent(0, str(number), hour_ago + 60)
     store = SqliteSessionStore(path, bot=bot_key(token), clock=SystemClock())
     await store.open()
-    await store.transact(lambda _: (Book(ledger), None))
+    await store.transact(lambda _: (ledger, None))
     for shard in range(sessions):
         store.save(StoredSession(shard, of, f"s{shard}", "ws://resume", 7, b"{}", now, intents=1))
     await store.close()

@@ -31,20 +31,42 @@ async def start(*arguments: str, env: dict[str, str], cwd: Path) -> asyncio.subp
     )
 
 
-async def test_demo_counts_what_arrives(discorder: Command) -> None:
-    outcome = await discorder("demo", "--seconds", "2", "--set", FREE_PORT)
-    assert outcome.code == 0, outcome.err
+async def test_demo_tells_how_a_cut_connection_is_resumed(discorder: Command) -> None:
+    """And counts what arrives. Short as it is, it goes on until the session is back; what it hides, it says."""
+    outcome = await discorder("demo", "--seconds", "2", "--rate", "40", "--set", FREE_PORT)
+    assert (outcome.code, outcome.err) == (0, "")
+    told = " ".join(outcome.out.split())
+    steps = ["Connecting → Identifying", "Identifying → Ready", "the connection is cut", "Ready → Unhealthy"]
+    steps += ["Unhealthy → Restarting", "Restarting → Connecting", "Connecting → Resuming", "Resuming → Ready"]
+    steps += ["by RESUME", "Enough seen", "Nothing was lost. IDENTIFYs spent: 1"]
+    places = [told.index(step) for step in steps]
+    assert places == sorted(places)
+    assert re.search(r"… and \d+ more events that are counted, not shown", told)
+    assert "Starting the control plane … " in told
     summary = re.fullmatch(r"published=(\d+) received=(\d+) lost=0", outcome.out.splitlines()[-1])
     assert summary is not None
     assert summary[1] == summary[2]
     assert int(summary[1]) > 10
 
 
-@pytest.mark.usefixtures("port_6000")
-async def test_demo_uses_port_6000(discorder: Command) -> None:
+@pytest.mark.heavy
+async def test_demo_ends_with_3_if_an_event_does_not_arrive(discorder: Command) -> None:
+    hidden = 'publishers.zmq.events={exclude=["GUILD_CREATE"]}'
+    outcome = await discorder("demo", "--seconds", "1", "--set", FREE_PORT, "--set", hidden)
+    assert outcome.code == 3
+    assert outcome.out.splitlines()[-1].endswith(" lost=3")
+    assert "Nothing was lost" not in outcome.out
+
+
+async def test_demo_uses_port_6000(discorder: Command, default_port: int) -> None:
+    """Where another program has it, the demo says so."""
     outcome = await discorder("demo", "--seconds", "1")
-    assert outcome.code == 0, f"is port 6000 of this machine in use? {outcome.err}"
-    assert " lost=0" in outcome.out.splitlines()[-1]
+    if default_port == 6000:
+        assert outcome.code == 0, outcome.err
+        assert " lost=0" in outcome.out.splitlines()[-1]
+    else:
+        assert outcome.code == 73
+        assert "tcp://127.0.0.1:6000" in outcome.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -106,6 +128,34 @@ async def test_serve_records_and_replay_plays_it(
     assert f"published={dispatches} identifies=1 resumes=0 restarts=0" in outcome.out
 
 
+async def test_a_session_with_commands_is_replayed(
+    discorder: Command, sim: Simulator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """What a bot sent is sent again; a presence goes into the session that follows by itself."""
+    path, endpoint = tmp_path / "session.jsonl", f"ipc://{tmp_path}/bus"
+    env = environment | {"DISCORD_BOT_TOKEN": sim.token}
+    arguments = [
+        "--set",
+        f"gateway.api={sim.api_url}",
+        "--set",
+        f"publishers.zmq.bind={endpoint}",
+        "--record",
+        str(path),
+    ]
+    process = await start("serve", *arguments, env=env, cwd=tmp_path)
+    await sim.wait_for(lambda: len(sim.sent) > 3, timeout=30)
+    for words in (("presence", "idle", "--text", "away"), ("members", str(sim.guild_ids[0]), "--limit", "5")):
+        outcome = await discorder("send", "--address", endpoint, *words)
+        assert outcome.code == 0, outcome.err
+    await sim.invalidate(resumable=False)
+    await sim.wait_for(lambda: [frame.op for frame in sim.received].count(3) == 2, timeout=30)
+    process.terminate()
+    await process.communicate()
+    replayed = await discorder("replay", str(path), "--set", FREE_PORT)
+    assert replayed.code == 0, replayed.err
+    assert "identifies=2 resumes=0 restarts=1" in replayed.out
+
+
 async def test_tail_prints_what_a_plane_publishes(sim: Simulator, environment: dict[str, str], tmp_path: Path) -> None:
     endpoint = f"ipc://{tmp_path}/bus"
     env = environment | {"DISCORD_BOT_TOKEN": sim.token}
@@ -146,7 +196,7 @@ async def test_simulate_says_where_it_is_and_stops_on_sigterm(environment: dict[
 
 
 async def test_init_writes_a_file_that_check_config_accepts(discorder: Command, tmp_path: Path) -> None:
-    for arguments, key in (((), "prod.log"), (("--dev", "dev.toml"), "dev.log")):
+    for arguments, key in (((), "fail_on_error = false"), (("--dev", "dev.toml"), "dev.log")):
         name = arguments[-1] if arguments else "discorder.toml"
         assert (await discorder("init", *arguments)).code == 0
         assert key in (tmp_path / name).read_text()
@@ -172,6 +222,7 @@ async def test_diagram_draws_each_format(
     assert b"Unhealthy" in drawn or picture_format == "png"
 
 
+@pytest.mark.heavy
 async def test_diagram_checks_a_folder(discorder: Command, tmp_path: Path) -> None:
     (tmp_path / "diagrams").mkdir()
     assert (await discorder("diagram", "-o", "diagrams")).code == 0
@@ -188,7 +239,7 @@ async def test_diagram_draws_the_path_of_a_recorded_session(discorder: Command, 
     outcome = await discorder("diagram", "--trace", str(recording), "-o", "path.svg")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
     drawn = (tmp_path / "path.svg").read_text()
-    assert "the way of resume-host-refuses.jsonl: 14 steps" in drawn
+    assert "the path of resume-host-refuses.jsonl: 14 steps" in drawn
     missing = await discorder("diagram", "--trace", str(recording), "--shard", "7")
     assert missing.code == 2
     assert "has no shard 7; there are: 0" in re.sub(r"[\s│]+", " ", missing.err)
@@ -204,7 +255,7 @@ async def test_diagram_draws_the_path_of_a_trace(discorder: Command, tmp_path: P
     (tmp_path / "plane.log").write_text("".join(json.dumps(line) + "\n" for line in lines))
     outcome = await discorder("diagram", "--trace", "plane.log", "--shard", "3")
     assert outcome.code == 0, outcome.err
-    assert "the way of plane.log: 2 steps" in outcome.out
+    assert "the path of plane.log: 2 steps" in outcome.out
     (tmp_path / "notes.txt").write_text("nothing of the kind\n")
     nothing = await discorder("diagram", "--trace", "notes.txt")
     assert nothing.code == 74

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import socket
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +121,16 @@ async def test_a_recording_that_exists_is_not_overwritten(
     assert path.read_text() == "kept"
 
 
+@pytest.mark.parametrize("key", ["log.file", "session.store"])
+async def test_a_recording_shares_no_file_with_the_configuration(
+    discorder: Callable[..., Awaitable[Any]], sim: Simulator, tmp_path: Path, key: str
+) -> None:
+    path = tmp_path / "one"
+    settings = ["--set", f"gateway.api={sim.api_url}", "--set", f"{key}={path}", "--record", str(path)]
+    check(await discorder("serve", *settings, token=sim.token), 78, "--record", key)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize(
     "content", [None, b"\x00\xff", b'{"format":"something else"}\n'], ids=["missing", "binary", "other"]
 )
@@ -139,3 +153,86 @@ async def test_nothing_is_left_running(discorder: Callable[..., Awaitable[Any]],
     with socket.socket() as again:
         again.bind(("127.0.0.1", port))
     await asyncio.sleep(0)
+
+
+async def test_a_token_that_was_pasted_is_not_repeated(discorder: Callable[..., Awaitable[Any]]) -> None:
+    token = Simulator().token
+    for arguments in (("replay", token), (token,), ("replay", "a", token), ("serve", "--config", token)):
+        outcome = await discorder(*arguments)
+        assert outcome.code != 0
+        assert "<token>" in outcome.err
+        assert token not in outcome.err + outcome.out
+    other = "an-odd.but.real-token"
+    assert other not in (await discorder("replay", other, token=other)).err
+
+
+async def test_an_argument_of_a_hundred_thousand_letters_is_refused_at_once(
+    discorder: Callable[..., Awaitable[Any]],
+) -> None:
+    """It is searched for tokens, in one pass."""
+    began = time.monotonic()
+    check(await discorder("serve", "--set", "a" * 100_000), 78, "KEY=VALUE")
+    assert time.monotonic() - began < 10.0
+
+
+async def test_a_port_that_is_taken_is_named(discorder: Callable[..., Awaitable[Any]], sim: Simulator) -> None:
+    port = sim.api_url.split(":")[2].split("/")[0]
+    check(await discorder("simulate", "--port", port), 73, f"--port {port}", "in use", "another port")
+
+
+@pytest.mark.parametrize("zone", ["<+25>-25", "XXX-99:99:99", "../../etc/passwd", ":nonsense", ""])
+async def test_an_odd_time_zone_costs_nothing_but_the_zone(
+    environment: dict[str, str], tmp_path: Path, zone: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "discorder", "serve"),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment | {"TZ": zone},
+        cwd=tmp_path,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 78
+    assert b"Traceback" not in err
+    assert b"no bot token" in err
+
+
+async def test_an_output_that_cannot_be_written(environment: dict[str, str], tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'exec "$@" > /dev/full', "sh", sys.executable, "-m", "discorder", "init", "x.toml"),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        cwd=tmp_path,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 74
+    assert err.decode().splitlines() == ["discorder: No space left on device"]
+
+
+# The interpreter's own start shows a traceback of an interrupt: signals are sent once it is over.
+STARTED = (
+    "import sys; sys.excepthook = lambda *_: None; from discorder.cli import main; print('started', flush=True); main()"
+)
+
+
+@pytest.mark.parametrize("command", [("simulate",), ("tail", "tcp://127.0.0.1:5999"), ("serve", "--set", FREE_PORT)])
+async def test_many_interrupts_end_a_command_without_a_traceback(
+    environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", STARTED, *command),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment | {"DISCORD_BOT_TOKEN": "MTIz.some.token"},
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"started\n"
+    reading = asyncio.create_task(process.communicate())
+    async with asyncio.timeout(60):
+        while not reading.done():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0.002)
+    _, err = await reading
+    assert b"Traceback" not in err
+    assert b"ignored" not in err

@@ -42,7 +42,7 @@ async def test_a_holder_that_does_not_leave_in_time_is_named_with_the_time_waite
     await serve()
     await sim.wait_for(lambda: sim.sent, timeout=30)
     waiting = await serve("--wait", "0.3")
-    assert await waiting.ends() == 78
+    assert await waiting.ends() == 73
     assert "waited 0.3 s" in waiting.log
     assert sim.connects == 1
 
@@ -67,7 +67,7 @@ async def test_processes_with_shards_of_their_own_share_ledger_and_gate(serve: S
         first, second = await start("[0, 1]"), await start("[2, 3]")
         await sim.wait_for(lambda: sim.identifies == 4, timeout=60)
         third = await start("[3]")
-        assert await third.ends() == 78
+        assert await third.ends() == 73
         assert f"shards 2, 3 of 4 of this bot: held by process {second.process.pid}" in third.log
         await first.says("All shards are ready")
         await second.says("All shards are ready")
@@ -78,5 +78,26 @@ async def test_processes_with_shards_of_their_own_share_ledger_and_gate(serve: S
         assert (sim.identifies, sim.resumed) == (4, 2)
         assert "not healthy" not in second.log
         assert sim.violations == []
-        ledger = read_store(tmp_path / "shared.sqlite3", bot_key(sim.token)).book.ledger
+        ledger = read_store(tmp_path / "shared.sqlite3", bot_key(sim.token)).ledger
         assert len(ledger.debits) == 4
+
+
+async def test_a_refused_start_leaves_the_log_file_of_the_running_process_true(
+    serve: Serve, sim: Simulator, tmp_path: Path
+) -> None:
+    """Both append to one file, which must not read as if the running process had started anew or stopped."""
+    file = tmp_path / "discorder.log"
+    log = ("--set", f"log.file={file}")
+    running = await serve(*log)
+    await sim.wait_for(lambda: sim.sent, timeout=30)
+    before = file.read_text()
+    refused = await serve(*log)
+    assert await refused.ends() == 73
+    added = file.read_text().removeprefix(before)
+    assert f"This start failed, and the process served nothing pid={refused.process.pid}" in added
+    assert f"held by process {running.process.pid}" in added
+    for landmark in ("Shut down completely", "Transport compression", "Opened the session store"):
+        assert landmark not in added
+    running.process.send_signal(signal.SIGTERM)
+    assert await running.ends() == 0
+    assert file.read_text().count("Shut down completely") == 1

@@ -12,7 +12,7 @@ from discorder.clock import FakeClock
 from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.statemachine.table import Name
-from tests.stage import StartStage
+from tests.harness import StartStage
 
 pytestmark = pytest.mark.system
 Command = Callable[..., Awaitable[Any]]
@@ -27,6 +27,7 @@ def document(line: str) -> str:
     return STEP.format(*line.split())
 
 
+@pytest.mark.heavy
 async def test_the_table_is_proved(discorder: Command) -> None:
     """Statically, and by a search; both say how much they saw."""
     outcome = await discorder("verify")

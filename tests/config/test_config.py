@@ -34,7 +34,7 @@ def test_without_a_file_the_defaults_apply() -> None:
     assert config == Config()
     assert config.publishers == {"zmq": {}}
     assert config.gateway.api == "https://discord.com/api/v10"
-    assert config.gateway.intents_value == 53575421  # gateway-protocol.md §10: all that need no approval
+    assert config.gateway.intents_value == 53575421  # docs/protocol.md#intents: all that need no approval
     assert (config.log.file, config.log.rotate_bytes, config.log.keep) == ("", 10_000_000, 5)
     assert (config.session.store, config.session.drain_timeout) == ("auto", 0.5)
 
@@ -101,7 +101,7 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
         ("session.store", "7", '"auto"'),
         ("session.drain_timeout", "nan", "0 to 60"),
         ("session.drain_timeout", "61", "0 to 60"),
-        ("publishers.zmq.hwm", "0", "at least 1"),
+        ("publishers.zmq.hwm", "0", "1 to 2**31 - 1"),
         ("publishers.zmq.overflow", '"wait"', '"drop_oldest"'),
         ("publishers.x.kind", '"carrier_pigeon"', "delimited_file"),
     ],
@@ -293,6 +293,18 @@ def test_the_token_comes_from_the_environment_before_the_file(tmp_path: Path) ->
     assert read_token(config, {}) == "from.the.file"
 
 
+def test_a_token_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(b"\xef\xbb\xbffrom.the.file\r\n")
+    path.chmod(0o600)
+    assert read_token(load_config(None, [f"gateway.token_file={path}"]), {}) == "from.the.file"
+
+
+def test_a_token_is_no_longer_than_a_token() -> None:
+    with pytest.raises(ConfigError, match="it has 5000 characters"):
+        read_token(Config(), {"DISCORD_BOT_TOKEN": "a" * 5000})
+
+
 def test_without_a_token_the_error_names_both_ways_to_give_one() -> None:
     with pytest.raises(TokenMissing, match=r"DISCORD_BOT_TOKEN.*gateway\.token_file"):
         read_token(Config(), {})
@@ -358,7 +370,7 @@ def test_describe_says_what_would_run(file: Path) -> None:
         ("log.events=true", "the log will hold what users write"),
         ("publishers.zmq.overflow=block", "back-pressure can hold up your control plane: if it takes no more for 10 s"),
         ("publishers.zmq={bind='tcp://0.0.0.0:6000', insecure=true}", "other hosts can read"),
-        ("gateway.api=http://example.com", "unencrypted"),
+        ("gateway={api='http://example.com', insecure_api=true}", "unencrypted"),
         ("gateway.intents=33026", "guild_members, guild_presences, message_content must be switched on"),
         ("gateway.intents=131072", "131072 are not documented"),
         ("publishers={}", "nobody will get an event"),
@@ -368,3 +380,35 @@ def test_describe_says_what_would_run(file: Path) -> None:
 def test_describe_warns_of_what_deserves_a_second_look(override: str, says: str) -> None:
     assert says in describe(load_config(None, [override]))
     assert "warning:" not in describe(load_config(None))
+
+
+def test_a_proxy_is_described_without_its_password() -> None:
+    text = describe(load_config(None, ["gateway.proxy=http://me:hush@proxy.test:3128"]))
+    assert "http://proxy.test:3128" in text
+    assert "hush" not in text
+    assert "proxy" not in describe(load_config(None))
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:hush@proxy.test:1080", "http://me:hush@proxy.test/path"])
+def test_what_is_no_proxy_is_refused_and_not_shown(proxy: str) -> None:
+    with pytest.raises(ConfigError, match=r"gateway\.proxy") as caught:
+        load_config(None, [f"gateway.proxy={proxy}"])
+    assert "hush" not in str(caught.value)
+
+
+def test_default_adds_to_the_default_intents() -> None:
+    config = load_config(None, ['gateway.intents=["default", "message_content"]'])
+    assert config.gateway.intents_value == 53575421 | 1 << 15
+    assert load_config(None, ['gateway.intents=["guilds", "default", "guilds"]']).gateway.intents_value == 53575421
+
+
+def test_it_says_when_contents_will_be_empty() -> None:
+    for intents, said in (
+        ('["default"]', True),
+        ('["guild_messages"]', True),
+        ('["guilds"]', False),
+        ('["default", "message_content"]', False),
+    ):
+        text = describe(load_config(None, [f"gateway.intents={intents}"]))
+        assert ("are empty" in text and 'intents = ["default", "message_content"]' in text) is said, text
+    assert "are empty" in describe(load_config(None))

@@ -1,4 +1,4 @@
-"""What every SessionStore must do, asked of each implementation."""
+"""The contract of SessionStore, tested for each implementation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from discorder.clock import FakeClock
 from discorder.errors import StoreUnavailable
-from discorder.sessions import Book, MemorySessionStore, SessionStore, SqliteSessionStore, StartLimit, StoredSession
+from discorder.sessions import Ledger, MemorySessionStore, SessionStore, SqliteSessionStore, StartLimit, StoredSession
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LIMIT = StartLimit(total=1000, remaining=990, reset_after_ms=3_600_000, max_concurrency=1)
@@ -25,7 +25,7 @@ def session(
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
-    """Each implementation, open."""
+    """Yield each implementation, open."""
     makers: dict[str, Callable[[], SessionStore]] = {
         "memory": MemorySessionStore,
         "sqlite": lambda: SqliteSessionStore(tmp_path / "s.sqlite3", bot="b" * 64, clock=FakeClock()),
@@ -40,7 +40,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def test_a_new_store_is_empty(store: SessionStore) -> None:
     assert await store.load(1) == {}
     assert await store.load_all() == []
-    assert await store.transact(lambda book: (book, book)) == Book()
+    assert await store.transact(lambda ledger: (ledger, ledger)) == Ledger()
 
 
 async def test_what_was_saved_is_loaded_equal(store: SessionStore) -> None:
@@ -69,6 +69,21 @@ async def test_a_lower_seq_of_a_new_session_replaces_a_higher_one(store: Session
     await store.flush()
     store.save(session(seq=1, session_id="s-2"), now=True)
     assert (await store.load(1))[0].seq == 1
+
+
+async def test_a_session_id_that_comes_again_gets_a_label_of_its_own(store: SessionStore) -> None:
+    """A test server repeats its ids after a restart, and counts from 1 again."""
+    await store.load_all()
+    ordinals = [store.ordinal(one) for one in ("s-1", "s-2", "s-1", "s-1")]
+    assert ordinals == [0, 0, 1, 2]
+    labels = {replace(session(), ordinal=ordinal).label for ordinal in range(3)}
+    assert len(labels) == 3
+
+
+async def test_an_ordinal_is_kept_with_its_session(store: SessionStore) -> None:
+    store.save(replace(session(), ordinal=3), now=True)
+    assert (await store.load(1))[0].ordinal == 3
+    assert store.ordinal("s-1") == 4
 
 
 async def test_shards_are_kept_apart(store: SessionStore) -> None:
@@ -106,42 +121,50 @@ async def test_a_save_after_a_forget_counts(store: SessionStore) -> None:
 
 
 async def test_a_change_of_the_book_is_seen_by_the_next_one(store: SessionStore) -> None:
-    def change(book: Book) -> tuple[Book, str]:
-        after = book.reconciled(LIMIT, at=100.0, now=100.0)
+    def change(ledger: Ledger) -> tuple[Ledger, str]:
+        after = ledger.reconciled(LIMIT, at=100.0, now=100.0)
         after, _ = after.take(0, "t-1", now=100.0, shard_count=1)
         return after.sent(0, "t-1", 101.0), "done"
 
     assert await store.transact(change) == "done"
-    book = await store.transact(lambda book: (book, book))
-    assert book.ledger.look_up is not None
-    assert book.ledger.look_up.limit == LIMIT
-    assert book.ledger.debits["t-1"].sent_at == 101.0
-    assert book.slots[0].sent_at == 101.0
+    ledger = await store.transact(lambda ledger: (ledger, ledger))
+    assert ledger.look_up is not None
+    assert ledger.look_up.limit == LIMIT
+    assert ledger.debits["t-1"].sent_at == 101.0
+    assert ledger.slots[0].sent_at == 101.0
 
 
 async def test_a_refund_is_remembered(store: SessionStore) -> None:
-    await store.transact(lambda book: (book.reconciled(LIMIT, at=100.0, now=100.0), None))
-    await store.transact(lambda book: book.take(0, "t-1", now=100.0, shard_count=1))
-    await store.transact(lambda book: (book.refunded(0, "t-1"), None))
-    book = await store.transact(lambda book: (book, book))
-    assert not book.ledger.debits
-    assert book.slots[0].holder == ""
+    await store.transact(lambda ledger: (ledger.reconciled(LIMIT, at=100.0, now=100.0), None))
+    await store.transact(lambda ledger: ledger.take(0, "t-1", now=100.0, shard_count=1))
+    await store.transact(lambda ledger: (ledger.refunded(0, "t-1"), None))
+    ledger = await store.transact(lambda ledger: (ledger, ledger))
+    assert not ledger.debits
+    assert ledger.slots[0].holder == ""
+
+
+async def test_what_is_recorded_is_seen_at_once_and_by_the_next_transaction(store: SessionStore) -> None:
+    store.record(lambda ledger: ledger.paid(0, "t-1", 100.0))
+    store.record(lambda ledger: ledger.sent(0, "t-1", 101.0))
+    assert store.ledger.debits["t-1"].sent_at == 101.0
+    ledger = await store.transact(lambda ledger: (ledger, ledger))
+    assert (ledger, ledger.slots[0].sent_at) == (store.ledger, 101.0)
 
 
 async def test_a_change_that_raises_changes_nothing(store: SessionStore) -> None:
-    def broken(book: Book) -> tuple[Book, None]:
-        raise LookupError(len(book.slots))
+    def broken(ledger: Ledger) -> tuple[Ledger, None]:
+        raise LookupError(len(ledger.slots))
 
     with pytest.raises(LookupError):
         await store.transact(broken)
-    assert await store.transact(lambda book: (book, book)) == Book()
+    assert await store.transact(lambda ledger: (ledger, ledger)) == Ledger()
 
 
 async def test_closing_twice_is_no_error_and_a_closed_store_changes_no_book(store: SessionStore) -> None:
     await store.close()
     await store.close()
     with pytest.raises(StoreUnavailable, match="closed"):
-        await store.transact(lambda book: (book, None))
+        await store.transact(lambda ledger: (ledger, None))
 
 
 @pytest.mark.parametrize(
@@ -151,3 +174,26 @@ async def test_closing_twice_is_no_error_and_a_closed_store_changes_no_book(stor
 def test_what_cannot_be_a_session_is_refused(shard_id: int, shard_count: int, seq: int, session_id: str) -> None:
     with pytest.raises(ValueError, match="shard"):
         session(shard_id, shard_count, seq=seq, session_id=session_id)
+
+
+async def test_a_pause_is_kept_with_its_time_until_it_is_ended(store: SessionStore) -> None:
+    """Apart from the session of the shard; ending it twice is no error."""
+    assert await store.load_pauses() == {}
+    store.save(session(), now=True)
+    store.pause(0, 1, AT)
+    store.pause(2, 4, AT)
+    assert await store.load_pauses() == {(0, 1): AT, (2, 4): AT}
+    store.forget(0, 1)
+    store.unpause(2, 4)
+    store.unpause(2, 4)
+    await store.flush()
+    assert await store.load_pauses() == {(0, 1): AT}
+
+
+async def test_the_last_pause_of_a_shard_counts(store: SessionStore) -> None:
+    later = AT.replace(hour=5)
+    store.pause(0, 1, AT)
+    store.unpause(0, 1)
+    store.pause(0, 1, later)
+    await store.flush()
+    assert await store.load_pauses() == {(0, 1): later}

@@ -1,4 +1,4 @@
-"""What was sent against what arrived: the one check of every test that kills, drops or stalls something. Pure but for reading.
+"""Compare what was sent with what arrived, for every test that kills, drops or stalls something.
 
 "In order" means, for each session by itself: within one life of the process the rows run on without a gap and without a
 repetition, and a life begins at or below one past the newest row so far. So the first occurrences are the whole stream in its
@@ -19,8 +19,6 @@ from discorder.records import PREFIX
 from discorder.simulator import SentDocument
 from discorder.wire import session_label
 
-csv.field_size_limit(1 << 30)  # a GUILD_CREATE is larger than what the csv module expects of a field
-
 
 class Row(NamedTuple):
     """One line of a delimited file. ``session`` is a label; ``data`` the JSON of ``d``. ``seq`` 0: a record of the plane."""
@@ -32,7 +30,7 @@ class Row(NamedTuple):
 
     @property
     def is_event(self) -> bool:
-        """Discord's, and no record."""
+        """Whether it is an event of Discord's, and no record."""
         return not self.type.startswith(PREFIX)
 
 
@@ -54,9 +52,9 @@ class Account:
 
 
 def compare(sent: Iterable[SentDocument], lives: Sequence[Sequence[Row]], *, disowned: Collection[str] = ()) -> Account:
-    """Hold what arrived, life by life, against what was sent.
+    """Compare what arrived, life by life, with what was sent.
 
-    ``disowned``: session ids of which nothing need have arrived, because nobody ever knew them.
+    ``disowned``: session ids of which nothing need have arrived: they were lost before READY was stored.
     """
     documents = {(session_label(document.session_id), document.seq): document for document in sent}
     account = Account()
@@ -109,14 +107,14 @@ def _tops(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file and what was rotated out of it, oldest first."""
+    """Return the file and its rotated parts, oldest first."""
     rotated = [file for file in path.parent.glob(f"{path.name}.*") if file.suffix[1:].isdigit()]
     rotated.sort(key=lambda file: int(file.suffix[1:]), reverse=True)
     return [*rotated, *([path] if path.exists() else [])]
 
 
 def size_of(path: Path) -> int:
-    """Bytes in the file and in what was rotated out of it; while files are being renamed a guess, which a change betrays."""
+    """Return the bytes of all parts; while files are being renamed the number is a guess, and changes."""
     size = 0
     for file in files_of(path):
         with contextlib.suppress(FileNotFoundError):
@@ -125,20 +123,20 @@ def size_of(path: Path) -> int:
 
 
 def count_lines(path: Path) -> int:
-    """How many whole lines there are, while nobody writes; a torn last one is not one."""
+    """Count the whole lines, while nobody writes; a torn last line does not count."""
     return sum(file.read_bytes().count(b"\n") for file in files_of(path))
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Every row, while nobody writes. Raises ValueError for a line that is none, such as two that were spliced."""
+    """Return every row, while nobody writes. Raises ValueError for a line that is none, such as two that were spliced."""
     rows: list[Row] = []
     for file in files_of(path):
         with file.open(newline="", encoding="utf-8") as lines:
             for fields in csv.reader(lines, delimiter="\t"):
-                if len(fields) != 6:
+                if len(fields) != 7:
                     msg = f"{file.name}: a line of {len(fields)} fields after {rows[-1:]}"
                     raise ValueError(msg)
-                kind, _, session, _, seq, data = fields
+                kind, _, session, _, seq, _, data = fields
                 rows.append(Row(kind, session, int(seq or 0), data.encode()))
     return rows
 

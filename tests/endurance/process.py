@@ -26,6 +26,9 @@ level = "warning"
 [session]
 store = "{folder}/sessions.sqlite3"
 
+[http]
+bind = ""
+
 [publishers.audit]
 kind = "delimited_file"
 required = true
@@ -41,7 +44,7 @@ bind = "{address}"
 
 
 class ChildProcess:
-    """One program over many lives. What it says goes to ``log``."""
+    """One program over many lives. Its output goes to ``log``."""
 
     def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
         self.lives = 0
@@ -51,12 +54,12 @@ class ChildProcess:
 
     @property
     def runs(self) -> bool:
-        """It was started, and its end is not known."""
+        """Whether it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
     @property
     def process(self) -> asyncio.subprocess.Process:
-        """The one that was started last."""
+        """Return the process that was started last."""
         assert self._process is not None, "it was not started"
         return self._process
 
@@ -75,12 +78,12 @@ class ChildProcess:
             )
 
     async def ended(self, within: float) -> int:
-        """Its exit code, negative for a signal. Raises TimeoutError."""
+        """Wait for its exit code, negative for a signal. Raises TimeoutError."""
         async with asyncio.timeout(within):
             return await self.process.wait()
 
     async def kill(self) -> int:
-        """SIGKILL, now; the exit code tells whether it had ended before."""
+        """Send SIGKILL; the exit code shows whether it had ended before."""
         if self.runs:
             self.process.kill()
         return await self.process.wait()
@@ -91,7 +94,7 @@ class ChildProcess:
             self.process.send_signal(signal.SIGTERM)
 
     async def stop(self, within: float = 15.0) -> int:
-        """A graceful stop. Raises TimeoutError."""
+        """Stop it gracefully and return its exit code. Raises TimeoutError."""
         self.ask_to_stop()
         return await self.ended(within)
 
@@ -101,7 +104,7 @@ class ChildProcess:
             await self.kill()
 
     def said(self, lines: int = 15) -> str:
-        """The end of what all lives wrote to their console."""
+        """Return the end of the output of all lives."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:]) if self._log.exists() else ""
 
 

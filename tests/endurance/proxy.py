@@ -17,7 +17,7 @@ RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER without a time: RST in pla
 
 
 class Fault(StrEnum):
-    """What can be done to a connection."""
+    """A way to break a connection."""
 
     RESET = "reset"  # RST to both sides
     CUT = "cut"  # half of what comes next goes through, then RST
@@ -42,7 +42,7 @@ class ProxyLink:
 
     @property
     def sound(self) -> bool:
-        """Nothing was done to it, or what was done is over."""
+        """Whether it is not broken, or no longer."""
         return self._flowing.is_set() and not self._cut and not self._half_open
 
     async def run(self) -> None:
@@ -101,10 +101,11 @@ class ProxyLink:
 
 
 class Proxy:
-    """``async with Proxy(port) as proxy``: what connects to ``proxy.port`` reaches ``port``."""
+    """``async with Proxy(port) as proxy``: what connects to ``proxy.port`` reaches ``port``. ``listen``: its port, 0 for any."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, listen: int = 0) -> None:
         self._target = target
+        self._listen = listen
         self._links: set[ProxyLink] = set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +118,7 @@ class Proxy:
         return port
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, LOOPBACK, 0)
+        self._server = await asyncio.start_server(self._accepted, LOOPBACK, self._listen)
         return self
 
     async def __aexit__(self, *_: object) -> None:

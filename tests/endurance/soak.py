@@ -15,12 +15,11 @@ from pathlib import Path
 
 from discorder.simulator import SentDocument, Simulator
 from discorder.wire import session_label
-from tests.endurance.evidence import Account, count_lines
+from tests.endurance.evidence import count_lines
+from tests.endurance.outcome import START_WITHIN, Outcome, simulator
 from tests.endurance.process import BotProcess, ChildProcess, PlaneProcess
-from tests.endurance.waiting import caught_up, readies, until
+from tests.endurance.waiting import readies, until
 
-START_WITHIN = 90.0
-CAUGHT_UP_WITHIN = 120.0
 BOT_CAUGHT_UP_WITHIN = 60.0
 ROTATE_BYTES = 8_000_000
 EXITS = {  # a process that is still importing has no handler for SIGTERM yet
@@ -41,28 +40,26 @@ class Soak:
 
 
 @dataclass(slots=True)
-class Outcome:
-    """``ends``: how often whose life ended how. ``unaccounted``: events that the bot neither has nor was told of."""
+class SoakOutcome(Outcome):
+    """``ends``: how often whose life ended how. ``unaccounted``: events that the bot neither has nor has a gap for."""
 
     ends: Counter[str] = field(default_factory=Counter)
-    account: Account = field(default_factory=Account)
-    events: int = 0
-    identifies: int = 0
-    resumed: int = 0
     bot_has: int = 0
     bot_gaps: int = 0
     unaccounted: int = 0
-    bad_exits: list[str] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
-    log: str = ""
+
+    def all_faults(self) -> list[str]:
+        """Return the faults of the control plane, and events that the bot lacks without a gap."""
+        lost = [f"{self.unaccounted} events are neither with the bot nor in a gap"] if self.unaccounted else []
+        return [*lost, *self.faults(1, killed=True)]
 
 
-async def run(soak: Soak) -> Outcome:
+async def run(soak: Soak) -> SoakOutcome:
     """One control plane with a required file and a bus, one bot."""
-    outcome, rng = Outcome(), random.Random(soak.seed)
+    outcome, rng = SoakOutcome(), random.Random(soak.seed)
     with tempfile.TemporaryDirectory(prefix="soak-") as name:  # short: the path of a socket has 107 bytes at most
         folder = Path(name)
-        async with Simulator(guilds=2, rate=soak.rate, seed=soak.seed, keep_documents=True, history=2_000_000) as sim:
+        async with simulator(1, soak.rate, soak.seed) as sim:
             address = f"ipc://{folder}/bus"
             plane = PlaneProcess(folder, sim, rotate_bytes=ROTATE_BYTES, bus=address)
             bot = BotProcess(folder, address)
@@ -71,19 +68,20 @@ async def run(soak: Soak) -> Outcome:
                 await bot.start()
                 await until(lambda: readies(plane.audit), START_WITHIN)
                 ends = await _end_lives(soak, rng, plane, bot, outcome)
-                await sim.set_rate(0.0)
-                await _take_stock(sim, plane, bot, ends, outcome)
+                await outcome.take_stock(sim, plane, 1, ends=ends)
+                await _note_bot(sim, bot, outcome)
+                await outcome.stop(plane)
             finally:
                 await bot.clean_up()
                 await plane.clean_up()
-            outcome.log = f"{plane.said()}\n{bot.said()}"
+            outcome.log += f"\n{bot.said()}"
     return outcome
 
 
 async def _end_lives(
-    soak: Soak, rng: random.Random, plane: PlaneProcess, bot: BotProcess, outcome: Outcome
+    soak: Soak, rng: random.Random, plane: PlaneProcess, bot: BotProcess, outcome: SoakOutcome
 ) -> list[int]:
-    """Kill and stop, now the one, now the other; both run afterwards. Returns the lines in the file at each end of the plane."""
+    """Kill and stop one of both at random; both run afterwards. Return the lines in the file at each end of the plane."""
     lines: list[int] = []
     end = time.monotonic() + soak.seconds
     while time.monotonic() < end:
@@ -102,9 +100,8 @@ async def _end_lives(
     return lines
 
 
-async def _take_stock(sim: Simulator, plane: PlaneProcess, bot: BotProcess, ends: list[int], outcome: Outcome) -> None:
-    await until(lambda: sim.connected_shards, CAUGHT_UP_WITHIN)
-    outcome.account = await caught_up(plane, sim, CAUGHT_UP_WITHIN, ends=ends)
+async def _note_bot(sim: Simulator, bot: BotProcess, outcome: SoakOutcome) -> None:
+    """Wait until the bot has every event or a gap that covers it, and stop it."""
     with contextlib.suppress(TimeoutError):  # what is still not accounted for is counted below
         await until(
             lambda: not Notes.read(bot.notes).unaccounted(sim.sent_documents), BOT_CAUGHT_UP_WITHIN, look_every=0.5
@@ -112,11 +109,8 @@ async def _take_stock(sim: Simulator, plane: PlaneProcess, bot: BotProcess, ends
     notes = Notes.read(bot.notes)
     outcome.bot_has, outcome.bot_gaps = len(notes.events), len(notes.gaps)
     outcome.unaccounted = len(notes.unaccounted(sim.sent_documents))
-    outcome.events, outcome.identifies, outcome.resumed = len(sim.sent_documents), sim.identifies, sim.resumed
-    outcome.violations = [str(violation) for violation in sim.violations]
-    for who, process in (("bot", bot), ("plane", plane)):
-        if (code := await process.stop()) != 0:
-            outcome.bad_exits.append(f"{who}: exit code {code} at the end")
+    if (code := await bot.stop()) != 0:
+        outcome.bad_exits.append(f"bot: exit code {code} at the end")
 
 
 @dataclass(slots=True)
@@ -138,7 +132,7 @@ class Notes:
         return notes
 
     def unaccounted(self, sent: Iterable[SentDocument]) -> list[tuple[str, int]]:
-        """What was sent and is neither an event here nor within a gap."""
+        """Return what was sent and is neither an event here nor within a gap."""
         keys = ((session_label(document.session_id), document.seq) for document in sent)
         return [key for key in keys if key not in self.events and not self._is_in_gap(*key)]
 
@@ -146,15 +140,3 @@ class Notes:
         return any(
             session == label and first <= seq and (last is None or seq <= last) for label, first, last in self.gaps
         )
-
-
-def faults(outcome: Outcome) -> list[str]:
-    """What a run must not show, in sentences."""
-    found = [*outcome.account.faults, *outcome.bad_exits, *outcome.violations]
-    if outcome.account.missing:
-        found.append(f"{outcome.account.missing.total()} events are missing in the file")
-    if outcome.unaccounted:
-        found.append(f"{outcome.unaccounted} events are neither with the bot nor in a gap")
-    if outcome.identifies != 1:
-        found.append(f"{outcome.identifies} identifies")
-    return [*found, outcome.log] if found else []

@@ -74,7 +74,7 @@ def test_sessions_are_compared_by_themselves_and_a_disowned_one_may_be_missing()
 
 def test_rotated_files_are_read_oldest_first(tmp_path: Path) -> None:
     path = tmp_path / "audit.tsv"
-    line = "TYPING_START\t2026-11-25T00:00:00.000000Z\tlabel\t0/1\t{}\t{{}}\n"
+    line = "TYPING_START\t2026-11-25T00:00:00.000000Z\tlabel\t0/1\t{}\t\t{{}}\n"
     for name, seq in (("audit.tsv", 12), ("audit.tsv.2", 10), ("audit.tsv.10", 9), ("audit.tsv.1", 11)):
         (tmp_path / name).write_text(line.format(seq))
     with path.open("a") as file:

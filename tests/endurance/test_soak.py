@@ -8,7 +8,7 @@ import pytest
 
 from discorder.simulator import SentDocument
 from discorder.wire import session_label
-from tests.endurance.soak import Notes, Soak, faults, run
+from tests.endurance.soak import Notes, Soak, run
 
 SENT = [SentDocument("s", seq, "TYPING_START", b"{}") for seq in range(1, 7)]
 
@@ -17,7 +17,7 @@ SENT = [SentDocument("s", seq, "TYPING_START", b"{}") for seq in range(1, 7)]
 async def test_killing_plane_and_bot_in_random_order_loses_nothing() -> None:
     """The file has every event in its order; the bot has it, or a gap that covers it."""
     outcome = await run(Soak(seconds=4.0, every=0.6, away=0.5, rate=300.0, seed=1))
-    assert faults(outcome) == []
+    assert outcome.all_faults() == []
     assert outcome.events > 0
     assert outcome.ends.total() > 3
     assert outcome.bot_has > 0

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do: only their files and the simulator tell."""
+"""Wait for other processes, by their files and the simulator."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ async def until(predicate: Callable[[], object], within: float, *, look_every: f
 
 
 async def settled(plane: PlaneProcess) -> None:
-    """Return once nothing was written for a while: files that are being rotated cannot be read."""
+    """Return once nothing was written for some time: files cannot be read while they are rotated."""
     size = -1
     while size != (size := size_of(plane.audit)):  # noqa: ASYNC110  # it is about another process
         await asyncio.sleep(SETTLED_AFTER)
 
 
 def readies(audit: Path) -> int:
-    """How many READYs have arrived. A socket that is reset before takes its session with it, and nobody is to blame."""
+    """Count the READYs that have arrived. A session whose socket is reset before READY is lost, and no fault."""
     return (b"\n" + audit.read_bytes()).count(b"\nREADY\t") if audit.exists() else 0
 
 
@@ -44,6 +44,12 @@ async def caught_up(
     give_up_at = time.monotonic() + within
     while True:
         await settled(plane)
-        account = compare(sim.sent_documents, split(read_rows(plane.audit), ends), disowned=disowned)
+        try:
+            rows = read_rows(plane.audit)
+        except FileNotFoundError:  # a rotation began meanwhile: not settled after all
+            if time.monotonic() > give_up_at:
+                raise
+            continue
+        account = compare(sim.sent_documents, split(rows, ends), disowned=disowned)
         if account.sound or time.monotonic() > give_up_at:
             return account

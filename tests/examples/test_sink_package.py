@@ -18,7 +18,7 @@ from discorder.simulator import Simulator
 from discorder.wire import session_label
 
 if TYPE_CHECKING:
-    from tests.stage import StartStage
+    from tests.harness import StartStage
 
 PACKAGE = Path(__file__).parent.parent.parent / "examples" / "sink-package"
 
@@ -42,6 +42,7 @@ def installed(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.system
 def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     shutil.copytree(PACKAGE / "tests", tmp_path / "tests")
     run = subprocess.run(

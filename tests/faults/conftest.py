@@ -1,4 +1,4 @@
-"""What the fault cases stand on: a simulator and a plane that live on one clock, with Discord's rules in force."""
+"""Fixtures of the fault cases: a simulator and a control plane on one clock, with Discord's limits enforced."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 from discorder.clock import FakeClock
 from discorder.simulator import Simulator
 from tests.faults.spool import spools
-from tests.stage import Stage, StartStage, Unlucky
+from tests.harness import Stage, StartStage, Unlucky
 
 __all__ = ["spools"]
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """The one clock of the case."""
+    """Return the clock of the case."""
     return FakeClock()
 
 
 @pytest.fixture
 async def start_simulator(clock: FakeClock) -> AsyncIterator[Callable[..., Awaitable[Simulator]]]:
-    """Starts simulators on the case's clock: 5 s between IDENTIFYs, 120 frames a minute, sessions that expire."""
+    """Start simulators on the case's clock: 5 s between IDENTIFYs, 120 frames a minute, sessions that expire."""
     running: list[Simulator] = []
 
     async def start(**options: Any) -> Simulator:
@@ -45,7 +45,7 @@ async def sim(start_simulator: Callable[..., Awaitable[Simulator]]) -> Simulator
 
 @pytest.fixture
 def start_stage(start_stage: StartStage, clock: FakeClock) -> StartStage:
-    """Puts a plane before a simulator, on the case's clock, with the worst of luck."""
+    """Connect a control plane to a simulator, on the case's clock; every random wait is the longest."""
 
     def start(sim: Simulator, *settings: str, **around: Any) -> Stage:
         return start_stage(sim, *settings, **{"clock": clock, "rng": Unlucky(), **around})

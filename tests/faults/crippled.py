@@ -29,7 +29,8 @@ def limit_file_size(size: int | None) -> None:
 def config(folder: Path, api: str, store: str) -> Path:
     path = folder / f"{len(store)}.toml"
     path.write_text(
-        f'[gateway]\napi = "{api}"\n[log]\nlevel = "warning"\n[session]\nstore = "{store}"\n[publishers.sink]\nkind = "channel"\n'
+        f'[gateway]\napi = "{api}"\n[log]\nlevel = "warning"\n[session]\nstore = "{store}"\n'
+        '[http]\nbind = ""\n[publishers.sink]\nkind = "channel"\n'
     )
     return path
 

@@ -1,4 +1,4 @@
-"""From the moment at which something breaks until all is well again: what it took, and what it cost."""
+"""Measure a fault: the time from its beginning to the recovery, and what it cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.wire import session_label
 from tests.faults.table import Case
-from tests.stage import Stage
+from tests.harness import Stage
 
 GRACE = 5.0  # seconds of the stage's clock for events that are under way
 
@@ -36,7 +36,7 @@ FREE = Cost(0, 0, 0)
 
 
 class Fault:
-    """Begins when it is made. Times are those of the stage's clock."""
+    """One fault, which begins when this is created. Times are those of the stage's clock."""
 
     def __init__(self, case: Case, sim: Simulator, stage: Stage, witnesses: Sequence[Witness] = ()) -> None:
         """``witnesses``: those that got events, in order of their lives; none given: the stage's recorder."""
@@ -49,7 +49,7 @@ class Fault:
         self._identifies = sim.identifies
 
     def over(self) -> float:
-        """What the case asks for is true: seconds since the beginning, noted for the table."""
+        """Note and return the seconds since the beginning: the fault is over."""
         seconds = self._stage.clock.monotonic() - self.began
         self._case.note(recovery=seconds)
         return seconds
@@ -62,12 +62,12 @@ class Fault:
         return seconds
 
     def until(self, state: State) -> float:
-        """Seconds from the beginning to the last time that the shard came into ``state``, to the microsecond."""
+        """Return the seconds from the beginning to the last time that the shard entered ``state``."""
         at = [step.at for step in self._stage.tracker.transitions if step.target is state][-1]
         return (at - self._began_at).total_seconds()
 
     async def cost(self) -> Cost:
-        """What it cost, once every event has arrived or had the time to. What arrived was sent, and came in order."""
+        """Return the cost, after waiting for events under way. Fails for an event that was not sent, or out of order."""
         end = self._stage.clock.monotonic() + GRACE
         while self._missing() and self._stage.clock.monotonic() < end:
             await self._stage.pass_time()
@@ -85,12 +85,12 @@ class Fault:
 
 
 def told(sim: Simulator) -> list[Seen]:
-    """What the simulator gave its sessions, in the words of the bus."""
+    """Return the events that the simulator sent, with the labels of the bus."""
     return [(session_label(session), seq, kind) for session, seq, kind in sim.sent]
 
 
 def loss(sent: Sequence[Seen], seen: Sequence[Seen]) -> Cost:
-    """Compare by (session, seq). What is in ``seen`` must have been sent, and each first sight must lie in order."""
+    """Compare by (session, seq). Fails for an event that was not sent, and where first occurrences are out of order."""
     counts = Counter(seen)
     first_sights = list(counts)
     place = {event: number for number, event in enumerate(sent)}

@@ -1,4 +1,4 @@
-"""The ways into each state. In Identifying and Resuming the gateway is silent until `heal`."""
+"""Bring a control plane into each state. In Identifying and Resuming the gateway is silent until `heal`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from tests.stage import Stage, StartStage
+from tests.harness import Stage, StartStage
 
 Reach = Callable[[Simulator, StartStage], Awaitable[Stage]]
 
@@ -42,7 +42,7 @@ async def in_identifying(sim: Simulator, start: StartStage) -> Stage:
 
 
 async def waiting_for_a_slot(sim: Simulator, start: StartStage) -> Stage:
-    """Identifying, and IDENTIFY is not sent yet: the one before is not five seconds old."""
+    """In Identifying before IDENTIFY is sent: the one before is less than five seconds old."""
     stage = await in_ready(sim, start)
     await sim.close(4009)
     await stage.in_state(State.IDENTIFYING, generation=2)

@@ -1,4 +1,4 @@
-"""A publisher of kind ``spool`` that a case can break and mend; what it accepts survives the process, as a broker's does."""
+"""A publisher of kind ``spool`` that a case can break and repair; what it accepts survives the process, as in a broker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from discorder.wire import Event
 
 
 class Spool:
-    """While ``down`` it refuses each batch, while it ``hangs`` it does not come back; a batch takes ``seconds`` of real time."""
+    """While ``down`` it refuses each batch, while it ``hangs`` it does not come back; a batch takes ``seconds`` of real time.
+
+    What is in ``errors`` is raised first, one at each batch.
+    """
 
     durable = True
     made: dict[str, Spool] = {}  # noqa: RUF012  # by name, for a test to find what its plane made
@@ -23,6 +26,7 @@ class Spool:
         self.down = False
         self.seconds = 0.0
         self.refusals = 0
+        self.errors: list[BaseException] = []
         self.everything: list[Event] = []
         self._works = asyncio.Event()
         self._works.set()
@@ -32,6 +36,8 @@ class Spool:
 
     async def publish(self, events: Sequence[Event]) -> None:
         await self._works.wait()
+        if self.errors:
+            raise self.errors.pop(0)
         if self.down:
             self.refusals += 1
             msg = "the broker is down"
@@ -61,7 +67,7 @@ class Spool:
 
 @pytest.fixture
 def spools(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Spool]:
-    """Makes the kind known, as another package's entry point would; gives what was made of it, by name."""
+    """Register the kind, as another package's entry point would; return its publishers by name."""
     entry = EntryPoint("spool", f"{__name__}:Spool", registry.ENTRY_POINT_GROUP)
     monkeypatch.setitem(registry.BUILT_IN, "spool", entry)
     monkeypatch.setattr(Spool, "made", {})

@@ -1,6 +1,6 @@
-"""What a fault case measured, and the table that `make faults` prints of it. A plugin of pytest; it judges nothing.
+"""A pytest plugin: the figures of the fault cases, and the table that `make faults` prints.
 
-A test notes its figures in `Case`; they travel with its report, from a worker of pytest-xdist too.
+A test notes its figures in `Case`; they are part of its report, also from a worker of pytest-xdist.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Row:
 
 
 def merged(many: Iterable[Figures]) -> Figures:
-    """The worst of each figure, and every note once."""
+    """Return the worst of each figure, and every note once."""
     figures = list(many)
     result = Figures(note="; ".join(dict.fromkeys(one.note for one in figures if one.note)))
     for name in (one.name for one in fields(Figures) if one.name != "note"):
@@ -73,7 +73,7 @@ def merged(many: Iterable[Figures]) -> Figures:
 
 
 def case_number(test_name: str) -> int | None:
-    """The number in a test's name, None for a test of something else."""
+    """Return the number in a test's name, None where there is none."""
     match = _NAME.match(test_name)
     return None if match is None else int(match[1])
 
@@ -87,7 +87,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Iterable[Case]:
-    """Where a test of a fault case notes what it measured."""
+    """Collect what a test of a fault case measures."""
     number = case_number(request.node.name)
     assert number in CASES, "a test of a fault case is named after its number: test_07_…"
     made = Case(number)

@@ -14,7 +14,7 @@ from discorder.statemachine import State
 from discorder.tracking.tracker import GatewayTracker
 from tests.faults.fault import FREE, Fault, say
 from tests.faults.table import Case
-from tests.stage import StartStage
+from tests.harness import StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 HOUR = 3_600.0

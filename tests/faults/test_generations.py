@@ -1,49 +1,60 @@
-"""Case 13: what an old socket still has to say when the new one is there."""
+"""Case 13: frames of an old socket that arrive after the redial."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from discorder.errors import GatewayFailure
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.transport.protocol import Transport
+from discorder.transport.protocol import Deliver, Transport
 from tests.faults.fault import FREE, Fault, say
 from tests.faults.table import Case
-from tests.stage import Stage, StartStage
+from tests.harness import Stage, StartStage
 
 
 class Late:
-    """A transport that ignores its cancellation: what it has read from its socket it hands out when it is let go."""
+    """A transport that does not stop when it is closed: it delivers what it holds back only when it is released."""
 
     def __init__(self, inner: Transport) -> None:
         self._inner = inner
+        self._late: list[list[bytes]] = []
+        self._end: GatewayFailure | None = None
         self._let_go = asyncio.Event()
         self.holds = False
-        self.has_read = False
+
+    @property
+    def has_read(self) -> bool:
+        return bool(self._late) or self._end is not None
 
     @property
     def closed(self) -> bool:
         return self._inner.closed
 
-    async def connect(self, url: str) -> None:
-        await self._inner.connect(url)
+    async def connect(self, url: str, deliver: Deliver) -> None:
+        self._deliver = deliver
+        await self._inner.connect(url, self._hold_or_deliver)
 
-    async def receive(self) -> list[bytes]:
+    def _hold_or_deliver(self, batch: list[bytes]) -> None:
+        if self.holds:
+            self._late.append(batch)
+        else:
+            self._deliver(batch)
+
+    async def wait_closed(self) -> None:
         try:
-            return await self._inner.receive()
-        finally:
-            await self._linger()
-
-    async def _linger(self) -> None:
-        self.has_read = self.holds
-        while self.holds and not self._let_go.is_set():
-            try:
-                await self._let_go.wait()
-            except asyncio.CancelledError:
-                continue
+            await self._inner.wait_closed()
+        except GatewayFailure as end:
+            if self.holds:
+                self._end = end
+                while not self._let_go.is_set():
+                    with contextlib.suppress(asyncio.CancelledError):  # it ignores its cancellation
+                        await self._let_go.wait()
+            raise
 
     async def send(self, data: bytes) -> None:
         await self._inner.send(data)
@@ -56,6 +67,8 @@ class Late:
 
     def let_go(self) -> None:
         self._let_go.set()
+        for batch in self._late:
+            self._deliver(batch)
 
 
 class Sockets:
@@ -82,25 +95,31 @@ LAST_WORDS: dict[str, Callable[[Simulator], Awaitable[None]]] = {
 }
 
 
-async def held(stage: Stage, socket: Late) -> None:
-    await stage.until(lambda: socket.has_read)
+async def late_socket(
+    case: Case, sim: Simulator, start_stage: StartStage, words: Callable[[Simulator], Awaitable[None]]
+) -> tuple[Stage, Late, Fault]:
+    """Return a stage that is Ready, whose first socket has read ``words`` and holds them back."""
+    sockets = Sockets()
+    stage = start_stage(sim, wrap=sockets.wrap)
+    stage.strict = False  # a reader that ignores its cancellation goes on running: that is the case
+    await stage.ready()
+    await say(sim)
+    await stage.until(lambda: len(stage.recorder.events) == len(sim.sent))
+    old = sockets.all[0]
+    old.holds = True
+    fault = Fault(case, sim, stage)
+    await words(sim)
+    await stage.until(lambda: old.has_read)
+    return stage, old, fault
 
 
 @pytest.mark.parametrize("words", LAST_WORDS.values(), ids=LAST_WORDS.keys())
 async def test_13_a_callback_of_an_old_socket_comes_after_the_redial(
     case: Case, sim: Simulator, start_stage: StartStage, words: Callable[[Simulator], Awaitable[None]]
 ) -> None:
-    """Dropped and counted: the new connection neither stumbles over it nor hears of it, and each event comes once."""
-    sockets = Sockets()
-    stage = start_stage(sim, wrap=sockets.wrap)
-    stage.strict = False  # a reader that ignores its cancellation goes on running: that is the case
-    tracker = await stage.ready()
-    await stage.until(lambda: len(stage.recorder.events) == len(sim.sent))
-    old = sockets.all[0]
-    old.holds = True
-    fault = Fault(case, sim, stage)
-    await words(sim)
-    await held(stage, old)
+    """Dropped and counted: it does not affect the new connection, and each event comes once."""
+    stage, old, fault = await late_socket(case, sim, start_stage, words)
+    tracker = stage.tracker
     tracker.throw_to("heartbeat", RuntimeError("simulated failure"))
     await fault.recovered(2)
     session, stale = tracker.session_label, tracker.stats.stale_count
@@ -119,23 +138,13 @@ async def test_13_an_old_socket_speaks_in_the_middle_of_a_resume(
     case: Case, sim: Simulator, start_stage: StartStage, words: Callable[[Simulator], Awaitable[None]]
 ) -> None:
     """RESUME is sent and nothing is replayed yet: an event of the old socket must not get in before the replay."""
-    sockets = Sockets()
-    stage = start_stage(sim, wrap=sockets.wrap)
-    stage.strict = False
-    tracker = await stage.ready()
-    await say(sim)
-    await stage.until(lambda: len(stage.recorder.events) == len(sim.sent))
-    old = sockets.all[0]
-    old.holds = True
-    fault = Fault(case, sim, stage)
-    await words(sim)
-    await held(stage, old)
+    stage, old, fault = await late_socket(case, sim, start_stage, words)
     await sim.ignore_openings()
-    tracker.throw_to("heartbeat", RuntimeError("simulated failure"))
+    stage.tracker.throw_to("heartbeat", RuntimeError("simulated failure"))
     await stage.in_state(State.RESUMING, generation=2)
     old.let_go()
     await stage.spend(1.0)
-    assert (tracker.state, tracker.generation) == (State.RESUMING, 2)
+    assert (stage.tracker.state, stage.tracker.generation) == (State.RESUMING, 2)
     await sim.heal()
     await sim.drop()
     await say(sim)

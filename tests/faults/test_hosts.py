@@ -11,7 +11,7 @@ from discorder.simulator import Simulator
 from discorder.statemachine import State
 from tests.faults.fault import FREE, Fault, say
 from tests.faults.table import Case
-from tests.stage import StartStage
+from tests.harness import StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 INTERVAL = 41.25

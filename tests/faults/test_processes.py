@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from discorder.simulator import Simulator
+from discorder.wire import Op
 from tests.endurance.evidence import read_rows
 from tests.faults.fault import Cost, Seen, loss, told
 from tests.faults.table import Case
@@ -38,7 +39,7 @@ async def keeps_going(sim: Simulator) -> None:
 
 
 async def account(sim: Simulator, last: Serving, folder: Path) -> Cost:
-    """Lets the guilds fall quiet and ends ``last``; what the file lacks of everything that was sent to all lives."""
+    """Stop the events and ``last``; return what the file lacks of everything that was sent to all lives."""
     await sim.set_rate(0.0)
     await asyncio.sleep(0.05)
     async with asyncio.timeout(10):
@@ -54,6 +55,10 @@ def note(case: Case, sim: Simulator, cost: Cost) -> None:
     """One session over all processes, and every event of it in the file, once and in order."""
     case.note(identifies=sim.identifies - 1, lost=cost.lost, duplicates=cost.duplicates)
     assert (sim.identifies, cost) == (1, Cost(0, 0, 0))
+
+
+def resumed_at(sim: Simulator) -> list[int]:
+    return [frame.d["seq"] for frame in sim.received if frame.op == Op.RESUME]
 
 
 # ---------------------------------------------------------------- 9
@@ -82,18 +87,18 @@ async def test_09_kill_9_restart_within_10_s(case: Case, serve: Serve, sim: Simu
 
 
 async def test_27_a_second_control_plane_is_refused_before_it_dials(case: Case, serve: Serve, sim: Simulator) -> None:
-    """Exit 78, and one line that names the process, the age of its lock, and the remedies."""
+    """Exit 73, and one line that names the process, the age of its lock, and the remedies."""
     first = await serve()
     await sim.wait_for(lambda: sim.sent, timeout=30)
     second = await serve()
-    assert await second.ends() == 78
+    assert await second.ends() == 73
     assert sim.connects == 1
     line = second.log.splitlines()[-1]
     assert f"held by process {first.process.pid} since " in line
     assert re.search(r"\(\d+ s\)", line)
     assert "--take-over" in line
     assert first.process.returncode is None
-    case.note(identifies=sim.identifies - 1, note="exit 78")
+    case.note(identifies=sim.identifies - 1, note="exit 73")
 
 
 async def test_27_take_over_makes_the_holder_hand_over_and_resumes(
@@ -117,7 +122,7 @@ async def test_27_take_over_makes_the_holder_hand_over_and_resumes(
 
 
 async def test_29_a_rolling_upgrade(case: Case, serve: Serve, sim: Simulator, tmp_path: Path) -> None:
-    """The new one waits and signals nobody; when the old one gets SIGTERM it resumes, within two seconds of its close."""
+    """The new one waits and sends no signal; when the old one gets SIGTERM it resumes, within two seconds of its close."""
     old = await serve()
     await sim.wait_for(lambda: len(sim.sent) > 30, timeout=30)
     new = await serve("--wait", "60")
@@ -133,3 +138,28 @@ async def test_29_a_rolling_upgrade(case: Case, serve: Serve, sim: Simulator, tm
     assert await old.ends() == 0
     await keeps_going(sim)
     note(case, sim, await account(sim, new, tmp_path))
+
+
+# ---------------------------------------------------------------- 53
+
+
+async def test_53_a_process_that_never_lives_for_a_second(
+    case: Case, serve: Serve, sim: Simulator, tmp_path: Path
+) -> None:
+    """It is killed right after RESUMED, again and again: each life resumes where the one before had come to, not where the first
+    one began. A replay that only grows would outgrow what Discord keeps.
+    """
+    serving = await serve()
+    await serving.says("Control plane started")
+    await keeps_going(sim)
+    for life in range(6):
+        serving.process.kill()
+        await serving.ends()
+        serving = await serve()
+        await sim.wait_for(lambda life=life: sim.resumed == life + 1, timeout=30)  # type: ignore[misc]  # a default binds it
+        await asyncio.sleep(0.2)
+    begun = resumed_at(sim)
+    assert begun == sorted(set(begun)), "no life resumes where an earlier one did"
+    cost = await account(sim, serving, tmp_path)
+    case.note(identifies=sim.identifies - 1, lost=cost.lost, duplicates=cost.duplicates)
+    assert (sim.identifies, cost.lost) == (1, 0)

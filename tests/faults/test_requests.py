@@ -1,4 +1,4 @@
-"""Cases 4 to 6: what the gateway may ask for at any time, op 7 and op 9, in every state that there is for it."""
+"""Cases 4 to 6: op 7 and op 9 in every state in which they can arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.faults.places import (
     waiting_for_a_slot,
 )
 from tests.faults.table import Case
-from tests.stage import Hasty, StartStage, Unlucky
+from tests.harness import Hasty, StartStage, Unlucky
 
 Ask = Callable[[Simulator], Awaitable[None]]
 

@@ -13,7 +13,7 @@ import pytest
 from discorder import diagnose
 from discorder.simulator import Simulator
 from tests.faults.table import Case
-from tests.stage import StartStage
+from tests.harness import StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 TOKEN = "MTM0NTE4Nzk4OTMxNTI1NjMzMw.GkQx1z.a-secret-that-must-stay-one-0123456789"
@@ -21,7 +21,7 @@ PARTS = (TOKEN, TOKEN.rpartition(".")[2])
 
 
 def is_clean(text: str) -> None:
-    """No notation of the token, and not the part of it that is secret."""
+    """Fail where ``text`` holds the token in any notation, or its secret part."""
     for part in PARTS:
         assert part not in text
         assert part[::-1] not in text
@@ -116,9 +116,13 @@ async def test_24_the_token_is_in_no_error_and_in_no_traceback(
 async def test_24_the_token_is_in_no_recording_and_in_nothing_a_process_prints(
     case: Case, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """`discorder serve --record` in development mode, until Discord refuses the token; and a script that does not catch it."""
+    """`discorder serve --record` in development mode, until Discord refuses the token; and a script that prints the traceback."""
     async with Simulator(guilds=1, rate=50, token=TOKEN, identify_spacing=0.0) as sim:
-        script = "import discorder, sys; discorder.run(config_file_path=sys.argv[1])"
+        script = (
+            "import sys, traceback, discorder\n"
+            "try:\n    discorder.run(config_file_path=sys.argv[1])\n"
+            "except discorder.DiscorderError:\n    traceback.print_exc()\n    sys.exit(1)\n"
+        )
         config = tmp_path / "plane.toml"
         config.write_text(
             f'[gateway]\napi = "{sim.api_url}"\n[log]\nlevel = "debug"\nformat = "json"\nheartbeat = true\nevents = true\n'

@@ -15,7 +15,7 @@ from discorder.statemachine import State
 from discorder.wire import Op
 from tests.faults.fault import FREE, Fault
 from tests.faults.table import Case
-from tests.stage import StartStage
+from tests.harness import StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 
@@ -49,16 +49,21 @@ async def test_22_120_sends_in_60_s_by_the_bots_own_commands(
     assert sim.violations == []
 
 
+def named(name: str) -> dict[str, Any]:
+    """A presence with one activity."""
+    return {"status": "idle", "activities": [{"name": name, "type": 0}]}
+
+
 async def test_23_an_outbound_command_above_4096_bytes(case: Case, sim: Simulator, start_stage: StartStage) -> None:
     """4,096 bytes are sent, one more is refused to the caller with both figures and not sent; the connection lives on."""
     stage = start_stage(sim)
     tracker = await stage.ready()
     fault = Fault(case, sim, stage)
-    frame = b'{"op":3,"d":{"status":"idle","activities":[],"since":""}}'
-    fitting: dict[str, Any] = {"status": "idle", "activities": [], "since": "x" * (4096 - len(frame))}
+    frame = b'{"op":3,"d":{"status":"idle","activities":[{"name":"","type":0}]}}'
+    fitting = named("x" * (4096 - len(frame)))
     await stage.result(tracker.send(Op.PRESENCE_UPDATE, fitting))
     with pytest.raises(CommandTooLarge, match=r"4,097 bytes .* 4,096") as refused:
-        await tracker.send(Op.PRESENCE_UPDATE, {**fitting, "since": fitting["since"] + "x"})
+        await tracker.send(Op.PRESENCE_UPDATE, named("x" * (4097 - len(frame))))
     assert (refused.value.reason, refused.value.size, refused.value.limit) == ("too_large", 4097, 4096)
     await stage.until(lambda: ops(sim, Op.PRESENCE_UPDATE))
     assert len(ops(sim, Op.PRESENCE_UPDATE)) == 1

@@ -20,7 +20,7 @@ from discorder.wire import Event, session_label
 from tests.faults import places
 from tests.faults.places import Reach
 from tests.faults.table import Case
-from tests.stage import Exchange, Hasty, Stage, StartStage
+from tests.harness import Exchange, Hasty, Stage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 
@@ -84,7 +84,7 @@ class Usage:
 
 @pytest.fixture
 async def silent_host() -> AsyncIterator[str]:
-    """host:port of a server that accepts connections and never says a word."""
+    """Return host:port of a server that accepts connections and sends nothing."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -208,7 +208,7 @@ async def test_16_goodbye_ends_the_session(
 async def test_16_handing_over_keeps_the_stored_session_and_a_goodbye_removes_it(
     case: Case, start_sim: Start, start_stage: StartStage, tmp_path: Path, reach: Reach, goodbye: bool
 ) -> None:
-    """In every state. A stop that was asked for already stays what it was; a close that is under way cannot be unsaid."""
+    """In every state. A stop that was requested already stays as it was; a close under way cannot be withdrawn."""
 
     def start(sim: Simulator, *settings: str, **around: Any) -> Stage:
         return start_stage(sim, f"session.store={tmp_path / 'sessions.sqlite3'}", *settings, **around)
@@ -247,7 +247,7 @@ async def test_16_shutdown_before_the_look_up_has_answered(
 async def test_16_shutdown_while_the_upgrade_hangs(
     sim: Simulator, start_for_real: StartStage, exchange: Exchange, silent_host: str
 ) -> None:
-    """A host that accepts the connection and never answers the upgrade holds up nobody."""
+    """A host that accepts the connection and never answers the upgrade delays nothing."""
     usage = Usage()
     exchange.url = f"ws://{silent_host}"
     stage = start_for_real(sim, look_up=exchange.look_up)

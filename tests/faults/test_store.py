@@ -1,4 +1,6 @@
-"""Case 25: a session store that is full, read-only, damaged or newer. The session runs on, and the status says so."""
+"""Cases 25, 43 and 44: a session store that is full, read-only, damaged or newer, that is somebody else's or was forged, and
+sessions whose ids were there before.
+"""
 
 # ruff: noqa: ASYNC110, ASYNC240  # it is about files and about other processes
 
@@ -10,6 +12,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +20,18 @@ import pytest
 
 from discorder import diagnose
 from discorder.simulator import Simulator
+from discorder.wire import session_label
+from tests.commandline import Command
 from tests.faults.fault import FREE, Fault, say
 from tests.faults.table import Case
-from tests.stage import StartStage
+from tests.harness import Stage, StartStage
 
 ROOT = Path(__file__).parents[2]
 Cripple = Callable[..., Awaitable["Crippled"]]
 
 
 class Crippled:
-    """A control plane in a process of its own, spoken to in words."""
+    """A control plane in a process of its own, controlled by words on its standard input."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -107,7 +112,7 @@ async def survives_a_drop(sim: Simulator) -> None:
 
 @pytest.mark.system
 async def test_25_the_disk_is_full(case: Case, cripple: Cripple, real: Simulator, tmp_path: Path) -> None:
-    """In the middle of the run, really full: nothing of the store may grow. Told once, and once that it is over."""
+    """In the middle of the run, really full: nothing of the store may grow. Logged once, and once more when it is over."""
     plane = await cripple(tmp_path / "sessions.sqlite3")
     assert (await plane.reports("store: ok"))["notes"] == []
     plane.tell("fill")
@@ -232,3 +237,105 @@ async def test_25_a_damaged_file_is_put_in_the_place_of_the_store(
     await second.ready()
     assert await fault.cost() == FREE
     assert sim.resumed == 1
+
+
+# ---------------------------------------------------------------- 43
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+async def test_43_every_user_may_write_the_store(
+    case: Case, discorder: Command, real: Simulator, tmp_path: Path, suffix: str
+) -> None:
+    """Or a journal beside it, which SQLite would copy into it: exit code 74, no change, and no request to Discord."""
+    path = tmp_path / f"sessions.sqlite3{suffix}"
+    path.touch()
+    path.chmod(0o666)
+    settings = (
+        f"gateway.api={real.api_url}",
+        f"session.store={tmp_path / 'sessions.sqlite3'}",
+        "publishers.sink.kind=channel",
+    )
+    outcome = await discorder("serve", *(word for one in settings for word in ("--set", one)), token=real.token)
+    assert outcome.code == 74, outcome.err
+    said = " ".join(outcome.err.split())
+    assert f"the session store {path} can be written by every user" in said
+    assert "Traceback" not in said
+    assert (path.stat().st_size, real.connects, real.rest_requests) == (0, 0, [])
+    case.note(note=f"exit code {outcome.code}")
+
+
+@pytest.mark.parametrize("column", ["resume_url", "session_id", "seq"])
+async def test_43_somebody_changed_what_is_stored(
+    case: Case,
+    start_simulator: Callable[..., Awaitable[Simulator]],
+    start_stage: StartStage,
+    tmp_path: Path,
+    column: str,
+) -> None:
+    """A row that the token did not sign is no session: the host that it names gets no RESUME, and a new session begins."""
+    sim, theirs = await start_simulator(), await start_simulator()
+    path = tmp_path / "sessions.sqlite3"
+    first = start_stage(sim, f"session.store={path}")
+    await first.ready()
+    await first.stop()
+    values = {"resume_url": f"'{theirs.gateway_url}'", "session_id": "'s-1'", "seq": "1"}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE session SET {column} = {values[column]}")  # noqa: S608  # constants
+    second = start_stage(sim, f"session.store={path}")
+    fault = Fault(case, sim, second, [first.recorder, second.recorder])
+    await fault.recovered(within=60.0)
+    assert await fault.cost() == (1, 0, 0)
+    assert (sim.resumes, theirs.connects, theirs.rest_requests) == (0, 0, [])
+    assert [record.type for record in second.recorder.records].count("DISCORDER_GAP") == 1
+
+
+# ---------------------------------------------------------------- 44
+
+
+@pytest.mark.parametrize("restarts", ["over restarts of the control plane", "in one process"])
+async def test_44_a_restarted_server_gives_the_ids_of_its_sessions_again(
+    case: Case,
+    sim: Simulator,
+    start_stage: StartStage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    restarts: str,
+) -> None:
+    """A READY that does not answer a RESUME begins a new session, whatever its id: the loss of the old one is told, and its
+    events have a label of their own, so that nobody takes them for repetitions.
+    """
+    monkeypatch.setattr("discorder.simulator.gateway.secrets.token_hex", lambda _: "0" * 32)
+    store = f"session.store={tmp_path / 'sessions.sqlite3'}"
+    stage = start_stage(sim, store)
+    await stage.ready()
+    labels = [session_label("0" * 32, ordinal) for ordinal in range(3)]
+    for ordinal, label in enumerate(labels):
+        await labelled(stage, label, 3)
+        await say(sim)
+        await labelled(stage, label, 6)
+        assert stage.tracker.session_label == label
+        if ordinal:
+            gap = [json.loads(record.document) for record in stage.recorder.records if record.type == "DISCORDER_GAP"][
+                -1
+            ]
+            assert (gap["session"], gap["data"]["kind"], gap["data"]["to_seq"]) == (
+                labels[ordinal - 1],
+                "session",
+                None,
+            )
+        if label == labels[-1]:
+            break
+        await sim.forget_sessions()
+        if restarts == "in one process":
+            await sim.drop()
+        else:
+            await stage.stop()
+            stage = start_stage(sim, store)
+    assert sim.identifies == 3
+    case.note(identifies=1, lost=0, duplicates=0, note="one IDENTIFY and one gap each time")
+
+
+async def labelled(stage: Stage, label: str, count: int) -> None:
+    """Wait until ``count`` events of a session were published."""
+    await stage.until(lambda: [event.session for event in stage.recorder.events].count(label) == count, within=60.0)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.faults.cases import CASES
 from tests.faults.table import Case, Figures, Row, case_number, lines, merged
+
+DOCS = Path(__file__).parents[2] / "docs" / "faults.md"
+
+
+def test_the_cases_are_those_of_the_documentation() -> None:
+    """The same sentences under the same numbers, from 1 on without a hole, in order."""
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", DOCS.read_text(), re.MULTILINE)
+    assert [(int(number), sentence) for number, sentence in rows] == list(CASES.items())
+    assert list(CASES) == list(range(1, len(CASES) + 1))
 
 
 def test_every_case_has_a_test() -> None:
@@ -33,5 +43,5 @@ def test_a_failure_shows_and_what_was_not_measured_shows_a_dash() -> None:
     """One failed test of many is enough."""
     rows = {7: Row(passed=5, failed=1), 4: Row(passed=2, figures=[Figures(0.75, 0, 0, 0, "floor kept")])}
     _, four, seven = lines(rows)
-    assert " ".join(four.split()) == "4 op 7 fifty times in a minute ok (2) 0.75 s 0 0 0 floor kept"
-    assert " ".join(seven.split()) == "7 close 4004, 4010-4014 FAILED (1 of 6) - - - -"
+    assert " ".join(four.split()) == f"4 {CASES[4]} ok (2) 0.75 s 0 0 0 floor kept"
+    assert " ".join(seven.split()) == f"7 {CASES[7]} FAILED (1 of 6) - - - -"

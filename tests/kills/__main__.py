@@ -1,4 +1,4 @@
-"""``make kills``: many kills at moments that are drawn by lot from the named points; exits 1 when one of them cost an event.
+"""``make kills``: many kills at random moments of the named points; exits 1 when one of them cost an event.
 
 A story is drawn from the seed and its number alone: ``make kills SEED=7 STORY=12`` repeats one.
 """
@@ -55,7 +55,7 @@ async def _tell_all(seed: int, numbers: list[int], workers: int) -> dict[int, St
 
 
 async def _tell(seed: int, number: int) -> Story:
-    """The points take turns: from story to story each comes up as often as its life allows."""
+    """Take the points in turn, so that over the stories each occurs as often as its life allows."""
     rng = random.Random(f"{seed} {number}")
     names = list(POINTS)
     turn = number * KILLS_PER_STORY % len(names)

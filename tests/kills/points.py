@@ -18,16 +18,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from discorder.plane.keeping import Keeper, Sessions
-from discorder.publishers.appender import Appender
-from discorder.publishers.blocking import BlockingLane
-from discorder.publishers.delivery import ShardDelivery
-from discorder.publishers.fanout import FanOut
+from discorder.plane.session_persistence import Sessions
+from discorder.plane.session_writer import SessionWriter
+from discorder.publishers.append_only_file import Appender
+from discorder.publishers.delivery.fanout import FanOut
+from discorder.publishers.delivery.lossless import LosslessQueue
+from discorder.publishers.delivery.shard_progress import ShardDelivery
 from discorder.sessions import ShardLocks, SqliteSessionStore, database
 from discorder.sessions.database import Database
+from discorder.shard.dispatches import Dispatches
 from discorder.shard.driver import ShardDriver
 from discorder.shard.handshake import Handshake
-from discorder.shard.reception import Reception
+from discorder.shard.receiver import Receiver
 from discorder.statemachine.table import Name
 from discorder.tracking.shard_tracker import Transition
 from discorder.transport import inflate
@@ -37,7 +39,7 @@ Arm = Callable[[Strike], None]
 
 
 class Life(Enum):
-    """In which lives a point is reached."""
+    """The lives in which a point is reached."""
 
     FIRST = "the one that identifies"
     LATER = "one that resumes"
@@ -125,7 +127,7 @@ SLOW = (0.0, 0.005, 0.02, 0.4)  # seconds that a slow disk takes for a batch, on
 
 
 def slow_disk() -> None:
-    """Let the file take its time, so that the publisher is congested again and again. No point: it kills nobody."""
+    """Slow the file down, so that the publisher is congested again and again."""
     original = Appender.append
 
     def append(self: Appender, lines: bytes) -> None:
@@ -178,12 +180,12 @@ _INFLATED = each(*(after(getattr(inflate, name), "feed") for name in ("_ZlibStre
 
 _ALL = (
     # the way to a session
-    Point("ledger: before the transaction", Life.FIRST, before(Database, "transact"), passes=3),
-    Point("ledger: before COMMIT", Life.FIRST, after(database, "write_book"), passes=3),
-    Point("ledger: after COMMIT", Life.FIRST, after(Database, "transact"), passes=3),
+    Point("ledger: before the transaction", Life.FIRST, before(Database, "change_ledger"), passes=3),
+    Point("ledger: before COMMIT", Life.FIRST, after(database, "write_ledger"), passes=3),
+    Point("ledger: after COMMIT", Life.FIRST, after(Database, "change_ledger"), passes=3),
     Point("IDENTIFY sent", Life.FIRST, after(Handshake, "identify")),
-    Point("READY read", Life.FIRST, after(Reception, "_open_session")),
-    Point("READY not yet stored", Life.FIRST, before(Keeper, "save")),
+    Point("READY read", Life.FIRST, after(Dispatches, "_open_session")),
+    Point("READY not yet stored", Life.FIRST, before(SessionWriter, "save")),
     Point("READY: before COMMIT", Life.FIRST, after(database, "replace_session")),
     Point("READY stored", Life.FIRST, after(Database, "write_sessions")),
     # an event on its way
@@ -193,7 +195,7 @@ _ALL = (
     Point("before the file", Life.ANY, before(Appender, "append"), passes=60),
     Point("half a batch in the file", Life.ANY, torn, passes=60),
     Point("in the file, not yet accepted", Life.ANY, after(Appender, "append"), passes=60),
-    Point("accepted", Life.ANY, after(BlockingLane, "_note_accepted"), passes=60),
+    Point("accepted", Life.ANY, after(LosslessQueue, "_note_accepted"), passes=60),
     # the file changes
     Point("rotation: before", Life.ANY, before(Appender, "_rotate"), passes=2),
     Point("rotation: between two renames", Life.ANY, renamed, passes=6),
@@ -207,7 +209,7 @@ _ALL = (
     # a new life
     Point("start: store open", Life.LATER, after(Database, "open")),
     Point("start: file repaired", Life.LATER, after(Appender, "_repair")),
-    Point("start: session adopted", Life.LATER, after(Reception, "adopt")),
+    Point("start: session adopted", Life.LATER, after(Receiver, "adopt")),
     Point("RESUME: before", Life.LATER, before(Handshake, "resume")),
     Point("RESUME sent", Life.LATER, after(Handshake, "resume")),
     Point("RESUMED", Life.LATER, resumed),

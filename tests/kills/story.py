@@ -1,4 +1,4 @@
-"""One session over several lives, each but the last ended by SIGKILL; then the account of what reached the file."""
+"""One session over several lives, each but the last ended by SIGKILL; then a comparison with the file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Moment:
 
 @dataclass(slots=True)
 class Kill:
-    """What one moment led to, seen in the life after it."""
+    """The effect of one moment, seen in the life after it."""
 
     moment: Moment
     missing: int = 0
@@ -56,7 +56,7 @@ class Kill:
 
 @dataclass(slots=True)
 class Story:
-    """The result of `tell`. ``faults``: sentences; ``log``: the end of what the processes said, for a story with faults."""
+    """The result of `tell`. ``faults``: sentences; ``log``: the end of the output of the processes, for a story with faults."""
 
     kills: list[Kill] = field(default_factory=list)
     events: int = 0
@@ -146,13 +146,13 @@ async def _die(story: Story, moment: Moment, plane: PlaneProcess, sim: Simulator
 
 
 async def _work_a_little(plane: PlaneProcess, sim: Simulator) -> None:
-    """Return some time after this life has got its session."""
+    """Return some time after this life has its session."""
     await until(lambda: sim.connected_shards or plane.process.returncode is not None, REACHED_WITHIN)
     await asyncio.sleep(WORKS_BEFORE_STOP)
 
 
 async def _catch_up(story: Story, plane: PlaneProcess, sim: Simulator, ends: Sequence[int]) -> Account:
-    """Let the guilds fall quiet and wait until the last life has everything, or gives up on it."""
+    """Stop the events and wait until the last life has everything, or time is up."""
     await _work_a_little(plane, sim)
     await sim.set_rate(0.0)
     story.events = len(sim.sent_documents)
@@ -174,7 +174,7 @@ def _judge(story: Story, account: Account, sim: Simulator) -> None:
 
 
 def _may_lose_session(plane: PlaneProcess, sim: Simulator) -> bool:
-    """Nobody can resume a session that no disk knows of: excused if READY was sent only just before."""
+    """Return whether the session may be lost: it is not stored, and READY was sent only just before."""
     if _is_session_stored(plane.store):
         return False
     newest = sim.sent_documents[-1].session_id if sim.sent_documents else ""
@@ -196,13 +196,13 @@ def _is_session_stored(path: Path) -> bool:
 
 
 def in_turn(moments: Sequence[Moment]) -> Choose:
-    """These, one after the other."""
+    """Choose these, one after the other."""
     left = iter(moments)
     return lambda _: next(left)
 
 
 def drawn(rng: random.Random, names: Sequence[str]) -> Choose:
-    """By lot: of ``names`` first that which fits the life, once each, then of all points."""
+    """Choose at random: first of ``names`` those that fit the life, once each, then of all points."""
     left = list(names)
 
     def choose(fresh: bool) -> Moment:

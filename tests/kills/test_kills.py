@@ -75,7 +75,7 @@ async def test_a_kill_while_the_disk_is_slow_costs_nothing_either() -> None:
 
 
 def report(stories: list[Story]) -> str:
-    """What a failure shows."""
+    """Return the text of a failure."""
     faults = [f"{fault}\n{story.log}" for story in stories for fault in story.faults]
     return "\n".join([table(stories), *faults])
 

@@ -1,8 +1,9 @@
-"""Members asked for and collected: chunks, what is not found, Discord's limit, silence, and sessions that go in between."""
+"""Requests for guild members: chunks, ids that are not found, Discord's limit, missing chunks, and new sessions."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,17 @@ from discorder.statemachine import State
 from discorder.wire import Op
 
 if TYPE_CHECKING:
-    from tests.stage import Line, MemoryStage, StartMemoryStage, StartStage
+    from tests.harness import Line, MemoryStage, StartMemoryStage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 INTENTS = 'gateway.intents=["guilds", "guild_members"]'
 GUILD = 1345187898931525632
 
 
-async def test_the_chunks_of_a_whole_guild_are_one_result_and_reach_the_publishers_untouched(
+async def test_the_chunks_of_a_whole_guild_are_one_result_and_are_published_unchanged(
     start_simulator: Start, start_stage: StartStage
 ) -> None:
-    """2,509 members in three chunks; a second request for the whole guild waits for its 30 s, and Discord never objects."""
+    """2,509 members in three chunks; a second request for the whole guild waits 30 s, without a violation."""
     clock = FakeClock()
     sim = await start_simulator(clock=clock, members=2_500, keep_documents=True)
     stage = start_stage(sim, INTENTS, clock=clock)
@@ -50,12 +51,12 @@ async def test_the_chunks_of_a_whole_guild_are_one_result_and_reach_the_publishe
 
 
 async def test_members_by_prefix_and_by_id(start_simulator: Start, start_stage: StartStage) -> None:
-    """What is not found is a number, however Discord writes it; two requests at once do not mix."""
+    """Ids that are not found are integers, however Discord writes them; two concurrent requests do not mix."""
     clock = FakeClock()
     sim = await start_simulator(clock=clock, members=20)
     stage = start_stage(sim, clock=clock)
     tracker, guild = await stage.ready(), sim.guild_ids[1]
-    by_prefix = asyncio.ensure_future(tracker.request_guild_members(guild, query="made_up_1", limit=100))
+    by_prefix = asyncio.ensure_future(tracker.request_guild_members(guild, query="made_up_1"))
     known = 1_346_000_000_000_000_003
     wanted: list[int | str] = [known, 7, "1300000000000000000"]
     by_id = await stage.result(tracker.request_guild_members(str(guild), user_ids=wanted))
@@ -70,7 +71,7 @@ async def test_members_by_prefix_and_by_id(start_simulator: Start, start_stage: 
 async def test_all_members_without_the_intent_would_end_the_connection_and_are_refused(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """Discord closes with 4014, which no redial can mend."""
+    """Discord would close with 4014, which is fatal."""
     stage = start_memory_stage('gateway.intents=["guilds"]')
     line = await stage.identified()
     with pytest.raises(InvalidCommand, match=r"guild_members, which gateway\.intents does not have"):
@@ -78,7 +79,7 @@ async def test_all_members_without_the_intent_would_end_the_connection_and_are_r
     assert line.ops(Op.REQUEST_GUILD_MEMBERS) == []
 
 
-# ---------------------------------------------------------------- on lines in memory
+# ---------------------------------------------------------------- on connections in memory
 
 
 def chunk(nonce: str, index: int, count: int, **more: Any) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def chunk(nonce: str, index: int, count: int, **more: Any) -> dict[str, Any]:
 
 
 async def asked(stage: MemoryStage, line: Line, times: int = 1) -> str:
-    """Let time pass until the request was sent so often; its nonce."""
+    """Advance the clock until the request was sent ``times`` times, and return its nonce."""
     await stage.until(lambda: len(line.ops(Op.REQUEST_GUILD_MEMBERS)) == times, within=60.0)
     nonce: str = line.ops(Op.REQUEST_GUILD_MEMBERS)[-1]["nonce"]
     return nonce
@@ -105,10 +106,10 @@ def ids(found: GuildMembers) -> list[str]:
     return [member["user"]["id"] for member in found.members]
 
 
-async def test_chunks_are_put_in_order_and_those_of_others_are_left_alone(
+async def test_chunks_are_sorted_and_those_of_other_requests_are_ignored(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """Another bot's nonce, none at all, and garbage change nothing; presences and ids are gathered over the chunks."""
+    """An unknown nonce, a missing one and garbage have no effect; presences and ids are collected over the chunks."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
     request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD, presences=True))
@@ -137,10 +138,21 @@ async def test_chunks_are_put_in_order_and_those_of_others_are_left_alone(
     assert stage.tracker.state is State.READY
 
 
-async def test_when_discord_says_rate_limited_the_request_is_repeated_after_the_time_it_names(
+async def test_a_lone_surrogate_in_a_name_loses_no_member(start_memory_stage: StartMemoryStage) -> None:
+    stage = start_memory_stage(INTENTS)
+    line = await stage.identified()
+    request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD))
+    document = chunk(await asked(stage, line), 0, 1)
+    document["members"][0]["nick"] = "cut \ud83d"
+    line.feed(json.dumps(line.dispatched("GUILD_MEMBERS_CHUNK", document)).encode())
+    await stage.until(request.done)
+    assert request.result().members[0]["nick"] == "cut \ud83d"
+
+
+async def test_after_rate_limited_the_request_is_repeated_after_the_stated_time(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """Another process may have asked for the same guild: only Discord knows."""
+    """Another process may have requested the same guild."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified(600_000)
     request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD))
@@ -155,7 +167,7 @@ async def test_when_discord_says_rate_limited_the_request_is_repeated_after_the_
     assert ids(request.result()) == ["0"]
 
 
-async def test_who_does_not_want_to_wait_gets_discords_retry_after(start_memory_stage: StartMemoryStage) -> None:
+async def test_without_wait_the_error_has_discords_retry_after(start_memory_stage: StartMemoryStage) -> None:
     """``wait=False``."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
@@ -168,8 +180,8 @@ async def test_who_does_not_want_to_wait_gets_discords_retry_after(start_memory_
     assert (limited.value.reason, limited.value.retry_after) == ("rate_limited", 17.5)
 
 
-async def test_silence_is_an_error_after_the_time_that_was_given(start_memory_stage: StartMemoryStage) -> None:
-    """Each chunk renews the time; a guild that Discord does not know is answered by nothing at all."""
+async def test_missing_chunks_are_an_error_after_the_timeout(start_memory_stage: StartMemoryStage) -> None:
+    """Each chunk restarts the timeout; for an unknown guild Discord sends no answer at all."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
     request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD, timeout=10.0))
@@ -180,14 +192,14 @@ async def test_silence_is_an_error_after_the_time_that_was_given(start_memory_st
     assert not request.done()
     await stage.fake.advance(3.0)
     with pytest.raises(
-        CommandUnanswered, match=f"guild {GUILD} did not come: 1 chunks, then 10 s of silence"
+        CommandUnanswered, match=f"guild {GUILD} are incomplete: 1 chunks, then none for 10 s"
     ) as silent:
         await request
     assert silent.value.reason == "no_answer"
 
 
-async def test_a_request_goes_on_over_a_resume(start_memory_stage: StartMemoryStage) -> None:
-    """Chunks are events: the replay brings them, one of them for the second time. The silence of an outage does not count."""
+async def test_a_request_continues_over_a_resume(start_memory_stage: StartMemoryStage) -> None:
+    """The replay contains the missing chunks, and one for the second time. The time of the outage does not count."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
     request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD, timeout=2.0))
@@ -207,8 +219,8 @@ async def test_a_request_goes_on_over_a_resume(start_memory_stage: StartMemorySt
     assert second.ops(Op.REQUEST_GUILD_MEMBERS) == []
 
 
-async def test_a_new_session_is_asked_anew(start_memory_stage: StartMemoryStage) -> None:
-    """What the old one still owed never comes; the half that did come is not mixed with the new answer."""
+async def test_a_request_is_repeated_in_a_new_session(start_memory_stage: StartMemoryStage) -> None:
+    """The chunks of the old session are discarded, since the missing ones never come."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
     request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD, user_ids=[1, 2]))
@@ -227,7 +239,7 @@ async def test_a_new_session_is_asked_anew(start_memory_stage: StartMemoryStage)
 
 
 async def test_two_requests_are_collected_side_by_side(start_memory_stage: StartMemoryStage) -> None:
-    """The first to be complete takes nothing from the other."""
+    """The first complete result has no chunk of the other request."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
     first = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD))
@@ -242,10 +254,10 @@ async def test_two_requests_are_collected_side_by_side(start_memory_stage: Start
     assert (ids(first.result()), ids(second.result())) == (["0"], ["7"])
 
 
-async def test_nobody_looks_at_events_once_the_last_request_is_closed(
+async def test_events_are_not_inspected_after_the_last_request(
     start_memory_stage: StartMemoryStage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """While one is open an answer that cannot be read is a warning; afterwards it is an event like any other."""
+    """While a request is open, an invalid answer is a warning; afterwards it is an ordinary event."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
     request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD))
@@ -262,11 +274,11 @@ async def test_nobody_looks_at_events_once_the_last_request_is_closed(
 
 
 async def test_a_shutdown_ends_a_request_that_waits_for_chunks(start_memory_stage: StartMemoryStage) -> None:
-    """Nobody waits for a plane that has ended."""
+    """No caller waits for a control plane that has ended."""
     stage = start_memory_stage(INTENTS)
     line = await stage.identified()
     request = asyncio.ensure_future(stage.tracker.request_guild_members(GUILD))
     await asked(stage, line)
     await stage.stop()
-    with pytest.raises(ShardNotReady, match=f"ended before the members of guild {GUILD} had come"):
+    with pytest.raises(ShardNotReady, match=f"ended before all members of guild {GUILD} had arrived"):
         await request

@@ -1,4 +1,4 @@
-"""What a bot says to the gateway: limits, order, reconnects, answers. The simulator judges; it shares the plane's clock."""
+"""Commands to the gateway: limits, order, reconnects, refusals. The simulator, on the same clock, reports violations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import discorder
 from discorder import BotClient, serve_in_background
-from discorder.clock import FakeClock, SystemClock, settle_loop
+from discorder.clock import FakeClock, SystemClock
 from discorder.errors import (
     Closed,
     CommandRateLimited,
@@ -25,30 +25,42 @@ from discorder.errors import (
     NotStarted,
     ShardNotReady,
 )
+from discorder.outbound.checks import COMMANDS
 from discorder.outbound.members import GuildMembers
-from discorder.outbound.outbound import COMMANDS
-from discorder.outbound.outbox import Outbox
+from discorder.publishers.protocol import BusApi
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.statemachine.send_window import PLAIN
-from discorder.stats import GatewayStats
 from discorder.wire import Op, shard_of_guild
+from tests.harness import Recorder
 
 if TYPE_CHECKING:
-    from tests.stage import Exchange, Line, Stage, StartMemoryStage, StartStage
+    from tests.harness import Exchange, Line, Stage, StartMemoryStage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
+ANN: dict[str, Any] = {"guild_id": "1", "query": "ann", "limit": 10}
 VOICE: dict[str, Any] = {"channel_id": None, "self_mute": False, "self_deaf": False}
 
 
 def ops(sim: Simulator, op: Op) -> list[Any]:
-    """``d`` of every frame with this opcode that the simulator read."""
+    """Return ``d`` of every frame with this opcode that the simulator read."""
     return [frame.d for frame in sim.received if frame.op == op]
 
 
 def others(line: Line) -> list[Any]:
-    """``d`` of the frames with opcode 44 that were written to a line."""
+    """Return ``d`` of the frames with opcode 44 that were written to ``line``."""
     return [frame["d"] for frame in line.sent if frame["op"] == 44]
+
+
+class Answering(Recorder):
+    """A publisher whose readers can send commands, like those of the bus."""
+
+    bus_api: BusApi
+
+    def answer_from(self, bus_api: BusApi) -> None:
+        self.bus_api = bus_api
+
+    def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
+        """Do nothing: this publisher stores no position."""
 
 
 @pytest.fixture
@@ -75,10 +87,10 @@ async def test_a_presence_reaches_discord_and_is_counted(
 # ---------------------------------------------------------------- limits
 
 
-async def test_beats_that_the_server_asks_for_take_from_the_commands_once_the_reserve_is_used_up(
+async def test_requested_heartbeats_reduce_the_room_for_commands_once_the_reserve_is_used_up(
     start_simulator: Start, start_stage: StartStage, clock: FakeClock
 ) -> None:
-    """Thirty op 1 are answered at once; Discord counts the answers, and so do we."""
+    """Thirty op 1 are answered at once; the answers count towards the send limit."""
     sim = await start_simulator(clock=clock)
     stage = start_stage(sim, clock=clock)
     tracker = await stage.ready()
@@ -100,10 +112,10 @@ async def test_beats_that_the_server_asks_for_take_from_the_commands_once_the_re
         send.cancel()
 
 
-async def test_presences_wait_for_their_own_limit_and_hold_up_nothing_else(
+async def test_presences_wait_for_their_own_limit_and_delay_no_other_command(
     start_simulator: Start, start_stage: StartStage, clock: FakeClock
 ) -> None:
-    """Five in 20 s: the sixth waits, a voice state asked for after it does not."""
+    """Five in 20 s: the sixth waits, a later voice state does not."""
     sim = await start_simulator(clock=clock)
     stage = start_stage(sim, clock=clock)
     tracker = await stage.ready()
@@ -126,7 +138,7 @@ async def test_presences_wait_for_their_own_limit_and_hold_up_nothing_else(
 async def test_after_4008_commands_are_halved_for_a_minute(
     start_simulator: Start, start_stage: StartStage, clock: FakeClock
 ) -> None:
-    """`SlowDown`: on the next connection half of the window is used, until the minute is over."""
+    """`SlowDown`: the next connection uses half of the window for a minute."""
     sim = await start_simulator(clock=clock)
     stage = start_stage(sim, clock=clock)
     tracker = await stage.ready()
@@ -148,12 +160,12 @@ async def test_after_4008_commands_are_halved_for_a_minute(
 
 
 @pytest.mark.parametrize("op", [Op.HEARTBEAT, Op.IDENTIFY, Op.RESUME, Op.DISPATCH, Op.HEARTBEAT_ACK])
-async def test_what_is_the_control_planes_is_not_sent_by_hand(start_memory_stage: StartMemoryStage, op: Op) -> None:
-    """Heartbeat, IDENTIFY, RESUME, and what only a server sends."""
+async def test_a_bot_cannot_send_the_control_planes_own_commands(start_memory_stage: StartMemoryStage, op: Op) -> None:
+    """Heartbeat, IDENTIFY, RESUME, and the opcodes of the server."""
     stage = start_memory_stage()
     line = await stage.identified()
     sent = len(line.sent)
-    with pytest.raises(InvalidCommand, match=f"op {op.value} is not a bot's to send"):
+    with pytest.raises(InvalidCommand, match=f"op {op.value} cannot be sent by a bot"):
         await stage.tracker.send(op, {})
     assert len(line.sent) == sent
 
@@ -164,8 +176,8 @@ async def test_what_is_the_control_planes_is_not_sent_by_hand(start_memory_stage
         (Op.PRESENCE_UPDATE, None, "must be an object, not NoneType"),
         (Op.PRESENCE_UPDATE, {"status": "asleep", "activities": []}, "status is 'asleep'; allowed: online"),
         (Op.PRESENCE_UPDATE, {"status": "idle", "activities": None}, "activities must be an array"),
-        (Op.VOICE_STATE_UPDATE, VOICE, "None is no guild or user id"),
-        (Op.VOICE_STATE_UPDATE, {"guild_id": "here", **VOICE}, "'here' is no guild or user id"),
+        (Op.VOICE_STATE_UPDATE, VOICE, "None is not a guild or user id"),
+        (Op.VOICE_STATE_UPDATE, {"guild_id": "here", **VOICE}, "'here' is not a guild or user id"),
         (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1"}, "needs user_ids, or a query"),
         (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1", "query": "", "limit": 0}, "need the intent guild_members"),
         (
@@ -174,17 +186,38 @@ async def test_what_is_the_control_planes_is_not_sent_by_hand(start_memory_stage
             "101 user_ids; Discord takes 1 to 100",
         ),
         (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1", "user_ids": []}, "0 user_ids"),
-        (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1", "user_ids": ["me"]}, "'me' is no guild or user id"),
+        (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1", "user_ids": ["me"]}, "'me' is not a guild or user id"),
         (Op.REQUEST_SOUNDBOARD_SOUNDS, {"guild_ids": "1"}, "guild_ids must be an array"),
-        (Op.REQUEST_CHANNEL_INFO, {"guild_id": True, "fields": []}, "True is no guild or user id"),
+        (Op.REQUEST_CHANNEL_INFO, {"guild_id": True, "fields": []}, "True is not a guild or user id"),
         (99, {"odd": object()}, "cannot be written as JSON"),
         ("3", {}, "an opcode is an integer"),
+        (-1, {}, "an opcode is an integer from 0 to 255"),
+        (10**30, {}, "an opcode is an integer from 0 to 255"),
+        (99, {"n": 10**5_000}, "cannot be written as JSON"),
+        (
+            Op.VOICE_STATE_UPDATE,
+            {**VOICE, "guild_id": "9" * 5_000},
+            r"'9+… \(5,002 characters\) is not a guild or user id",
+        ),
+        (Op.VOICE_STATE_UPDATE, {**VOICE, "guild_id": "1", "channel_id": "here"}, "'here' is not a guild or user id"),
+        (Op.VOICE_STATE_UPDATE, {**VOICE, "guild_id": 1 << 64}, "18446744073709551616 is not a guild or user id"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "nonce": "n" * 33}, "nonce has 33 bytes; Discord takes 32"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "nonce": "é€" * 7}, "nonce has 35 bytes"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "nonce": 7}, "nonce must be a string, not int"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "user_ids": ["2"]}, "user_ids or a query, not both"),
+        (Op.REQUEST_GUILD_MEMBERS, {"guild_id": "1", "query": "ann"}, "a query .* with a limit"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "limit": None}, "a query .* with a limit"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "limit": 0}, "limit is 0; Discord takes 1 to 100 with a query"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "limit": 101}, "limit is 101"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "limit": -1}, "limit is -1"),
+        (Op.REQUEST_GUILD_MEMBERS, {**ANN, "presences": "yes"}, "presences must be true or false"),
+        (Op.PRESENCE_UPDATE, {"status": "idle", "activities": [], "since": 10**30}, "since is 1000"),
     ],
 )
-async def test_what_discord_would_close_the_connection_for_is_refused(
+async def test_a_command_for_which_discord_would_close_the_connection_is_refused(
     start_memory_stage: StartMemoryStage, op: Any, d: Any, says: str
 ) -> None:
-    """A command that costs the session (4001, 4014) never leaves; the caller is told why."""
+    """A command for which Discord would close with 4001 or 4014 is not sent; the error names the reason."""
     stage = start_memory_stage()
     line = await stage.identified()
     sent = len(line.sent)
@@ -194,8 +227,8 @@ async def test_what_discord_would_close_the_connection_for_is_refused(
     assert len(line.sent) == sent
 
 
-async def test_an_opcode_that_is_newer_than_this_version_passes(start_memory_stage: StartMemoryStage) -> None:
-    """Discord adds some now and then."""
+async def test_an_opcode_that_is_newer_than_this_version_is_sent(start_memory_stage: StartMemoryStage) -> None:
+    """Discord adds opcodes now and then."""
     stage = start_memory_stage()
     line = await stage.identified()
     await stage.result(stage.tracker.send(44, {"new": True}))
@@ -205,14 +238,12 @@ async def test_an_opcode_that_is_newer_than_this_version_passes(start_memory_sta
 async def test_a_command_that_may_not_wait_is_refused_with_the_time_to_wait(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """`timeout` 0 means now or never; `retry_after` says when there will be room."""
+    """`timeout` 0 means at once or not at all; `retry_after` is the time until there is room."""
     stage = start_memory_stage()
     await stage.identified()
     for _ in range(5):
         await stage.result(stage.tracker.set_presence(timeout=0))
-    with pytest.raises(
-        CommandRateLimited, match=r"as many updates of the presence .* try again in 2\d\.\d s"
-    ) as limited:
+    with pytest.raises(CommandRateLimited, match=r"as many presence updates .* try again in 2\d\.\d s") as limited:
         await stage.tracker.set_presence(timeout=0)
     assert limited.value.reason == "rate_limited"
     assert limited.value.retry_after == pytest.approx(20.5, abs=0.7)
@@ -222,38 +253,35 @@ async def test_a_command_that_may_not_wait_is_refused_with_the_time_to_wait(
     assert (stage.tracker.stats.command_sent_count, stage.tracker.stats.command_refused_count) == (6, 2)
 
 
-async def test_a_command_that_follows_in_the_very_turn_in_which_the_one_before_was_sent_goes_out(
-    clock: FakeClock,
+async def test_a_command_that_is_queued_before_the_end_of_the_sending_task_is_noticed_is_sent(
+    start_memory_stage: StartMemoryStage, exchange: Exchange
 ) -> None:
-    """The pump has just run dry and its end is not noticed yet: somebody must pump all the same."""
-    outbox = Outbox(0, clock, GatewayStats(start_time=clock.now()))
-    written: list[bytes] = []
+    """The task ends when its queue is empty; a command that comes in the same turn must start another one."""
+    line = exchange.prepare()
+    original, requests = line.send, list[asyncio.Future[GuildMembers]]()
 
-    async def write(frame: bytes) -> None:
-        written.append(frame)
+    async def send(data: bytes) -> None:
+        await original(data)
+        if b'"op":44' in data:
+            requests.append(asyncio.ensure_future(stage.tracker.request_guild_members(1, query="ann", limit=10)))
 
-    outbox.open(write, lambda _: None, new_session=True)
-
-    async def send_all() -> None:
-        for frame in (b"first", b"second", b"third"):
-            await outbox.send(frame, PLAIN)
-
-    sending = asyncio.ensure_future(send_all())
-    await settle_loop()
-    assert written == [b"first", b"second", b"third"]
-    await sending
-    outbox.close()
+    line.send = send  # type: ignore[method-assign]  # a write that does not suspend
+    stage = start_memory_stage()
+    await stage.identified()
+    await stage.result(stage.tracker.send(44, {"number": 0}))
+    await stage.until(lambda: line.ops(Op.REQUEST_GUILD_MEMBERS))
+    requests[0].cancel()
 
 
 async def test_the_queue_is_bounded(start_memory_stage: StartMemoryStage) -> None:
-    """A thousand wait; one more is refused at once, and what waits is not hurt."""
+    """A thousand commands wait; one more is refused at once and the others stay queued."""
     stage = start_memory_stage()
     line = await stage.identified()
     line.lose()
     await stage.in_state(State.RESTARTING)
     waiting = [asyncio.ensure_future(stage.tracker.send(44, {"number": number})) for number in range(1000)]
     await asyncio.sleep(0)
-    with pytest.raises(CommandRateLimited, match="1,000 commands wait for shard 0 already"):
+    with pytest.raises(CommandRateLimited, match="1,000 commands already wait for shard 0"):
         await stage.tracker.send(44, {"number": 1000})
     for one in waiting[1:]:
         one.cancel()
@@ -266,10 +294,10 @@ async def test_the_queue_is_bounded(start_memory_stage: StartMemoryStage) -> Non
 # ---------------------------------------------------------------- across connections
 
 
-async def test_what_waits_when_ready_is_lost_goes_out_on_the_next_session_in_its_place(
+async def test_commands_that_wait_when_ready_is_lost_are_sent_in_order_on_the_next_session(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """The one that was being written is written again, before the others."""
+    """A command that was being written is written again, before the others."""
     stage = start_memory_stage()
     first = await stage.identified()
     first.writes.clear()
@@ -287,13 +315,24 @@ async def test_what_waits_when_ready_is_lost_goes_out_on_the_next_session_in_its
     assert others(first) == []
 
 
-async def test_who_does_not_want_to_wait_for_a_session_is_told(start_memory_stage: StartMemoryStage) -> None:
-    """`not_ready` at once, or after the time that was given; a cancelled command is withdrawn."""
+async def test_a_command_to_a_paused_shard_is_refused_with_what_ends_the_pause(
+    start_memory_stage: StartMemoryStage,
+) -> None:
+    stage = start_memory_stage()
+    await stage.identified()
+    stage.tracker.pause_shard(0)
+    await stage.in_state(State.RESTARTING)
+    with pytest.raises(ShardNotReady, match=r"shard 0 is paused by an operator since .*shards unpause 0`$"):
+        await stage.tracker.send(44, {}, timeout=0)
+
+
+async def test_a_command_with_a_timeout_is_refused_without_a_session(start_memory_stage: StartMemoryStage) -> None:
+    """`not_ready` at once, or after the timeout; a cancelled command is removed from the queue."""
     stage = start_memory_stage()
     line = await stage.identified()
     line.lose()
     await stage.in_state(State.RESTARTING)
-    with pytest.raises(ShardNotReady, match="shard 0 has no session right now") as refused:
+    with pytest.raises(ShardNotReady, match="shard 0 has no session now") as refused:
         await stage.tracker.send(44, {"number": 0}, timeout=0)
     assert refused.value.reason == "not_ready"
     with pytest.raises(ShardNotReady):
@@ -311,12 +350,12 @@ async def test_who_does_not_want_to_wait_for_a_session_is_told(start_memory_stag
 async def test_until_the_gateway_is_looked_up_a_command_waits_for_a_shard(
     start_memory_stage: StartMemoryStage, exchange: Exchange
 ) -> None:
-    """With ``shards = "auto"`` nobody knows yet which shard a guild has; who does not want to wait is told."""
+    """With ``shards = "auto"`` the shard of a guild is not known yet; a command that may not wait is refused."""
     exchange.answers.clear()
     stage = start_memory_stage()
     await stage.in_state(State.DISCONNECTED)
     patient = asyncio.ensure_future(stage.tracker.send(44, {"number": 1}))
-    with pytest.raises(ShardNotReady, match="no shard is there: the gateway is being looked up"):
+    with pytest.raises(ShardNotReady, match="there is no shard: the look-up of the gateway is not done"):
         await stage.tracker.set_presence(timeout=0)
     with pytest.raises(ShardNotReady):
         await stage.result(stage.tracker.set_presence(timeout=0.3))
@@ -328,10 +367,10 @@ async def test_until_the_gateway_is_looked_up_a_command_waits_for_a_shard(
     assert others(line) == [{"number": 1}]
 
 
-async def test_a_plane_that_ends_before_the_look_up_answers_tells_who_waits(
+async def test_a_plane_that_ends_before_the_look_up_refuses_the_waiting_commands(
     start_memory_stage: StartMemoryStage, exchange: Exchange
 ) -> None:
-    """There will be no shard any more."""
+    """Because there will be no shard."""
     exchange.answers.clear()
     stage = start_memory_stage()
     await stage.in_state(State.DISCONNECTED)
@@ -341,8 +380,8 @@ async def test_a_plane_that_ends_before_the_look_up_answers_tells_who_waits(
         await waiting
 
 
-async def test_a_shutdown_tells_who_waits(start_memory_stage: StartMemoryStage) -> None:
-    """Nobody hangs on a plane that has ended, neither before nor afterwards."""
+async def test_a_shutdown_refuses_waiting_and_later_commands(start_memory_stage: StartMemoryStage) -> None:
+    """No caller waits for a control plane that has ended."""
     stage = start_memory_stage()
     line = await stage.identified()
     line.lose()
@@ -355,8 +394,8 @@ async def test_a_shutdown_tells_who_waits(start_memory_stage: StartMemoryStage) 
         await stage.tracker.set_presence()
 
 
-async def test_a_session_that_begins_anew_gets_the_last_presence_again(start_memory_stage: StartMemoryStage) -> None:
-    """IDENTIFY starts with none. After a RESUME Discord still has it."""
+async def test_a_new_session_gets_the_last_presence_again(start_memory_stage: StartMemoryStage) -> None:
+    """IDENTIFY starts without a presence. After a RESUME Discord still has it."""
     stage = start_memory_stage()
     line = await stage.identified()
     await stage.result(stage.tracker.set_presence(status="dnd"))
@@ -375,10 +414,32 @@ async def test_a_session_that_begins_anew_gets_the_last_presence_again(start_mem
     assert [d["status"] for d in anew.ops(Op.PRESENCE_UPDATE)] == ["dnd"]
 
 
-async def test_a_newer_presence_that_waits_takes_the_place_of_the_last_one(
+async def test_a_queued_presence_is_sent_on_the_next_session(
+    start_simulator: Start, start_stage: StartStage, clock: FakeClock
+) -> None:
+    """The newest of a burst is sent, once Discord's limit allows; the others in between are not."""
+    sim = await start_simulator(clock=clock)
+    bus = Answering("bus")
+    stage = start_stage(sim, clock=clock, publishers=[bus])
+    await stage.ready()
+    answers = [
+        await stage.result(
+            bus.bus_api.command("presence", {"status": one, "activities": []}, shard=None, guild_id=None)
+        )
+        for one in ("online", "dnd", "idle", "online", "dnd", "online", "idle", "invisible")
+    ]
+    assert [bool(answer) for answer in answers] == [False] * 5 + [True] * 3
+    await sim.close(4000)
+    await stage.ready(generation=2)
+    await stage.until(lambda: len(ops(sim, Op.PRESENCE_UPDATE)) == 6, within=30.0)
+    assert [d["status"] for d in ops(sim, Op.PRESENCE_UPDATE)][4:] == ["dnd", "invisible"]
+    assert sim.violations == []
+
+
+async def test_a_newer_presence_that_waits_replaces_the_last_one(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """Nobody wants to be seen for a moment as what he was."""
+    """The old presence is not shown again, not even for a moment."""
     stage = start_memory_stage()
     line = await stage.identified()
     await stage.result(stage.tracker.set_presence(status="dnd"))
@@ -393,10 +454,10 @@ async def test_a_newer_presence_that_waits_takes_the_place_of_the_last_one(
     assert [d["status"] for d in anew.ops(Op.PRESENCE_UPDATE)] == ["idle"]
 
 
-async def test_a_write_that_fails_is_the_end_of_its_connection_and_not_of_the_command(
+async def test_a_write_error_ends_the_connection_and_the_command_is_sent_on_the_next_one(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """What breaks beside a closed socket is reported; the command goes out on the next session."""
+    """Every write error except a closed socket is reported as a failure of the connection."""
     stage = start_memory_stage()
     line = await stage.identified()
     line.write_error = RuntimeError("torn wire")
@@ -408,10 +469,10 @@ async def test_a_write_that_fails_is_the_end_of_its_connection_and_not_of_the_co
     assert others(second) == [{"number": 0}]
 
 
-async def test_the_cause_of_a_command_that_meets_a_closed_socket_is_what_the_processor_reads(
+async def test_after_a_write_to_a_closed_socket_the_processor_still_reads_the_close_code(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """4004 is still to be read from a socket that cannot be written to any more: it is fatal, not a lost command."""
+    """4004 can still be read from a socket that cannot be written to: the error is fatal."""
     stage = start_memory_stage()
     line = await stage.identified()
     line.write_error = Closed(None, "network")
@@ -427,10 +488,10 @@ async def test_the_cause_of_a_command_that_meets_a_closed_socket_is_what_the_pro
 # ---------------------------------------------------------------- shards
 
 
-async def test_each_command_goes_to_the_shard_that_it_concerns(
+async def test_each_command_is_sent_to_its_shard(
     start_simulator: Start, start_stage: StartStage, clock: FakeClock
 ) -> None:
-    """A presence to all of them, the rest by ``(guild_id >> 22) % count``, sounds split over the shards of their guilds."""
+    """A presence to all shards, other commands by ``(guild_id >> 22) % count``, op 31 split over the shards of its guilds."""
     sim = await start_simulator(clock=clock, guilds=4, max_concurrency=2)
     stage = start_stage(sim, "gateway.shards=2", clock=clock)
     await stage.until(lambda: is_up(stage))
@@ -448,9 +509,9 @@ async def test_each_command_goes_to_the_shard_that_it_concerns(
     for frame in asked:
         assert {shard_of_guild(guild_id, 2) for guild_id in frame.d["guild_ids"]} == {frame.shard}
     assert sorted(guild_id for frame in asked for guild_id in frame.d["guild_ids"]) == sorted(sounds["guild_ids"])
-    with pytest.raises(NoSuchShard, match=r"op 44 without a guild_id could go to any of 2 shards; pass shard="):
+    with pytest.raises(NoSuchShard, match=r"op 44 without a guild_id does not determine one of 2 shards; pass shard="):
         await tracker.send(44, {})
-    with pytest.raises(NoSuchShard, match=r"there is no shard 2 of 2 here; there are: 0, 1") as refused:
+    with pytest.raises(NoSuchShard, match=r"there is no shard 2 of 2 in this process; its shards are: 0, 1") as refused:
         await tracker.send(44, {}, shard=2)
     assert refused.value.reason == "no_such_shard"
     assert sim.violations == []
@@ -464,14 +525,14 @@ async def test_a_guild_of_a_shard_that_runs_elsewhere_is_refused(
     stage = start_stage(sim, "gateway.shards={ids=[1],of=2}", clock=clock)
     await stage.until(lambda: is_up(stage))
     guild = next(guild for guild in sim.guild_ids if shard_of_guild(guild, 2) == 0)
-    with pytest.raises(NoSuchShard, match="there is no shard 0 of 2 here; there are: 1"):
+    with pytest.raises(NoSuchShard, match="there is no shard 0 of 2 in this process; its shards are: 1"):
         await stage.tracker.update_voice_state(guild, None)
     with pytest.raises(NoSuchShard):
         await stage.tracker.request_guild_members(guild, query="a", limit=1)
 
 
 def is_up(stage: Stage) -> bool:
-    """Every shard is Ready."""
+    """Return whether every shard is Ready."""
     try:
         return all(shard.state is State.READY for shard in stage.tracker.shards)
     except NotStarted:
@@ -479,17 +540,17 @@ def is_up(stage: Stage) -> bool:
 
 
 def shards(sim: Simulator, op: Op) -> list[int | None]:
-    """The shard of every frame with this opcode."""
+    """Return the shard of every frame with this opcode."""
     return [frame.shard for frame in sim.received if frame.op == op]
 
 
-# ---------------------------------------------------------------- by name, and from elsewhere
+# ---------------------------------------------------------------- by name, and from other threads
 
 
 async def test_commands_by_name_are_those_of_the_bus(
     start_simulator: Start, start_stage: StartStage, clock: FakeClock
 ) -> None:
-    """JSON-shaped input; ``guild_id`` beside ``d`` goes into it."""
+    """``d`` as JSON; a separate ``guild_id`` is added to it."""
     sim = await start_simulator(clock=clock)
     stage = start_stage(sim, clock=clock)
     tracker, guild = await stage.ready(), sim.guild_ids[0]
@@ -502,12 +563,12 @@ async def test_commands_by_name_are_those_of_the_bus(
     assert ops(sim, Op.VOICE_STATE_UPDATE) == [{"guild_id": str(guild), **VOICE}]
     assert ops(sim, Op.REQUEST_GUILD_MEMBERS)[0]["nonce"] == "mine"
     await stage.until(lambda: {"GUILD_MEMBERS_CHUNK", "CHANNEL_INFO"} <= {e.type for e in stage.recorder.events})
-    with pytest.raises(InvalidCommand, match="there is no command 'shutdown'; there are: presence, members"):
+    with pytest.raises(InvalidCommand, match="there is no command 'shutdown'; the commands are: presence, members"):
         await tracker.command("shutdown", {})
 
 
 async def test_commands_may_be_awaited_on_another_loop(sim: Simulator, start_stage: StartStage) -> None:
-    """A thread with a loop of its own awaits the same methods; being cancelled there withdraws the command here."""
+    """A thread with its own event loop awaits the same methods; cancelling there removes the command from the queue."""
     stage = start_stage(sim, clock=SystemClock())
 
     async def elsewhere() -> GuildMembers:
@@ -526,10 +587,12 @@ async def test_commands_may_be_awaited_on_another_loop(sim: Simulator, start_sta
     await stage.stop()
 
 
-async def test_a_thread_without_a_loop_calls_through_the_background_handle(sim: Simulator, tmp_path: Path) -> None:
-    """`handle.call` gives what the coroutine gives and raises what it raises; an ended plane says so."""
+async def test_a_thread_without_a_loop_uses_the_background_handle(sim: Simulator, tmp_path: Path) -> None:
+    """`handle.call` returns the result of the coroutine or raises its error; after the end it raises NotRunning."""
     config = tmp_path / "bot.toml"
-    config.write_text(f'gateway.api = "{sim.api_url}"\nsession.store = ""\n[publishers.sink]\nkind = "channel"\n')
+    config.write_text(
+        f'gateway.api = "{sim.api_url}"\nsession.store = ""\nhttp.bind = ""\n[publishers.sink]\nkind = "channel"\n'
+    )
     handle = serve_in_background(client=BotClient(sim.token), config_file_path=config)
 
     def in_a_thread() -> GuildMembers:
@@ -556,7 +619,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "outbound.md").read_text(
 async def test_the_example_of_the_page_runs(
     start_simulator: Start, start_stage: StartStage, clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """docs/outbound.md, as it stands."""
+    """The code of docs/outbound.md is run unchanged."""
     sim = await start_simulator(clock=clock)
     stage = start_stage(sim, "log.level=error", clock=clock)
     tracker = await stage.ready()
@@ -571,7 +634,7 @@ async def test_the_example_of_the_page_runs(
 
 
 def test_the_page_lists_every_refusal_and_every_name() -> None:
-    """A reader finds the class, the word on the bus and the names of the commands."""
+    """With the class, the word on the bus and the names of the commands."""
     for refusal in CommandRefused.__subclasses__():
         assert f"`{refusal.__name__}`" in PAGE
     for reason in ("rate_limited", "too_large", "no_such_shard", "not_ready", "invalid", "no_answer"):
@@ -583,10 +646,10 @@ def test_the_page_lists_every_refusal_and_every_name() -> None:
 # ---------------------------------------------------------------- an old socket
 
 
-async def test_a_write_that_ignores_its_cancellation_tells_nobody_that_a_command_was_sent(
+async def test_a_write_that_ignores_its_cancellation_does_not_count_as_sent(
     start_memory_stage: StartMemoryStage, exchange: Exchange
 ) -> None:
-    """It went to a socket that was given up; the command goes out on the next session."""
+    """It wrote to an abandoned socket; the command is sent on the next session."""
     line = exchange.prepare()
     obedient, release = line.send, asyncio.Event()
 
@@ -596,7 +659,7 @@ async def test_a_write_that_ignores_its_cancellation_tells_nobody_that_a_command
                 await release.wait()
         await obedient(data)
 
-    line.send = send  # type: ignore[method-assign]  # a transport as bad as this one
+    line.send = send  # type: ignore[method-assign]  # a transport that ignores cancellation
     stage = start_memory_stage()
     await stage.identified()
     sending = asyncio.ensure_future(stage.tracker.send(44, {"number": 0}))

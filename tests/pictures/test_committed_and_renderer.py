@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from discorder.errors import PictureError
-from discorder.pictures import COMMITTED, PictureFormat, Subject, check_all, render, write_all
+from discorder.pictures import PictureFormat, Subject
+from discorder.pictures.render import COMMITTED, check_all, render, write_all
 from discorder.pictures.renderer import RENDERER, find_renderer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ def test_a_missing_and_a_changed_file_are_named(tmp_path: Path) -> None:
     (folder / "life-cycle.md").write_text("edited by hand", encoding="utf-8")
     assert check_all(folder) == [
         f"{folder / 'life-cycle.svg'} is missing; draw it with `make diagrams`",
-        f"{folder / 'life-cycle.md'} is outdated; draw it anew with `make diagrams`",
+        f"{folder / 'life-cycle.md'} is outdated; draw it again with `make diagrams`",
     ]
 
 
@@ -93,7 +94,7 @@ def test_the_renderer_on_path_will_do(bare_python: Path) -> None:
 def test_without_the_renderer_text_formats_still_work(bare_python: Path) -> None:
     """And the error of the others says how to get it."""
     assert shutil.which(RENDERER) is None
-    with pytest.raises(PictureError, match="pip install graphviz-pure"):
+    with pytest.raises(PictureError, match=r"pip install .discorder\[diagrams\]"):
         render(Subject.LIFE_CYCLE, PictureFormat.SVG)
     assert all(
         render(Subject.LIFE_CYCLE, kind) for kind in (PictureFormat.DOT, PictureFormat.MERMAID, PictureFormat.MARKDOWN)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from discorder.pictures import PictureFormat, Subject, render
-from discorder.pictures.scene import Tone, build_scene, guard_words, tone_of
+from discorder.pictures import PictureFormat, Subject
+from discorder.pictures.graph_model import Tone, build_graph, guard_words, tone_of
+from discorder.pictures.render import render
 from discorder.statemachine import State
 from discorder.statemachine.check import enabled, valuations
 from discorder.statemachine.life_cycle import LIFE_CYCLE
@@ -18,7 +19,7 @@ from discorder.statemachine.table import CELLS, LIVE, ROWS, Name, Row, rows_for
 from discorder.statemachine.terms import GUARD_MEANINGS, Guard
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENE = build_scene()
+GRAPH = build_graph()
 SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
 PICTURES = [PictureFormat.SVG, PictureFormat.PNG, PictureFormat.DOT, PictureFormat.MERMAID]
 
@@ -31,15 +32,15 @@ def table_edges() -> set[Edge]:
 
 
 def drawn_edges() -> set[Edge]:
-    """The same, off the lines that a reader sees: the words beside a trigger say in which states it counts."""
+    """Return the same from the labels: the text beside a trigger names the states to which it applies."""
     edges: set[Edge] = set()
-    for arrow in SCENE.arrows:
-        for line in arrow.lines:
-            edges |= {(source, line.trigger, arrow.target) for source in _told(arrow.sources, line.where)}
+    for arrow in GRAPH.arrows:
+        for line in arrow.labels:
+            edges |= {(source, line.trigger, arrow.target) for source in _states(arrow.sources, line.where)}
     return edges
 
 
-def _told(sources: tuple[State, ...], where: str) -> set[State]:
+def _states(sources: tuple[State, ...], where: str) -> set[State]:
     if where.startswith("not in "):
         return set(sources) - {State(where.removeprefix("not in "))}
     return {State(name) for name in where.removeprefix("in ").split(", ")} if where else set(sources)
@@ -63,50 +64,55 @@ def test_every_transition_of_the_table_is_drawn_and_no_other() -> None:
     assert drawn_edges() == table_edges()
 
 
-def test_an_arrow_covers_the_pairs_that_its_lines_tell() -> None:
-    """Two arrows never claim one trigger of a state for the same target."""
-    for arrow in SCENE.arrows:
-        told = {(source, line.trigger) for line in arrow.lines for source in _told(arrow.sources, line.where)}
-        assert arrow.covers == told
-    covered = [(pair, arrow.target) for arrow in SCENE.arrows for pair in arrow.covers]
+def test_an_arrow_covers_the_pairs_of_its_labels() -> None:
+    """Two arrows never cover one trigger of a state with the same target."""
+    for arrow in GRAPH.arrows:
+        labelled = {(source, line.trigger) for line in arrow.labels for source in _states(arrow.sources, line.where)}
+        assert arrow.covers == labelled
+    covered = [(pair, arrow.target) for arrow in GRAPH.arrows for pair in arrow.covers]
     assert len(covered) == len(set(covered))
 
 
 def test_the_edges_of_the_running_machine_are_those_of_the_picture() -> None:
-    """`transitions` itself, asked for its transitions, gives the same edges and the same rows inside the boxes."""
+    """The `transitions` machine has the same edges, and the same rows inside the boxes."""
     real = {
         (State[transition.source], Name(name), None if transition.dest is None else State[transition.dest])
         for name in LIFE_CYCLE.events
         for transition in LIFE_CYCLE.get_transitions(name)
     }
-    inner = {(box.state, trigger, None) for box in SCENE.boxes for inner in box.inner for trigger in inner.triggers}
+    inner = {
+        (box.state, trigger, None)
+        for box in GRAPH.boxes
+        for transition in box.internal
+        for trigger in transition.triggers
+    }
     assert real == drawn_edges() | inner
 
 
 def test_every_row_that_stays_is_in_the_box_of_its_state() -> None:
-    """With its guards and what is done."""
+    """With its guards and actions. A row without effect is left out, like a cell."""
     written = {
         (source, row.trigger, guard_words(source, row), row.actions)
         for row in ROWS
         for source in row.sources
-        if row.target is None
+        if row.target is None and not row.idle
     }
     shown = {
-        (box.state, trigger, inner.guards, inner.actions)
-        for box in SCENE.boxes
-        for inner in box.inner
-        for trigger in inner.triggers
+        (box.state, trigger, transition.guards, transition.actions)
+        for box in GRAPH.boxes
+        for transition in box.internal
+        for trigger in transition.triggers
     }
     assert shown == written
 
 
 def test_each_line_carries_the_guards_of_its_row() -> None:
-    """Words in brackets: those of the rows behind the line."""
-    for arrow, line in [(drawn, line) for drawn in SCENE.arrows for line in drawn.lines]:
-        for source in _told(arrow.sources, line.where):
+    """In brackets: the guards of its rows."""
+    for arrow, line in [(drawn, line) for drawn in GRAPH.arrows for line in drawn.labels]:
+        for source in _states(arrow.sources, line.where):
             words = {guard_words(source, row) for row in rows_for(source, line.trigger) if row.target is arrow.target}
             assert line.guards in words
-    numbered = [line.guards for arrow in SCENE.arrows for line in arrow.lines if line.trigger is Name.DIAGNOSED]
+    numbered = [line.guards for arrow in GRAPH.arrows for line in arrow.labels if line.trigger is Name.DIAGNOSED]
     assert sorted(numbered) == [
         *("1. planned", "2. fatal", "3. fail on error", "4. parked", "5. not attempts left", "6. otherwise")
     ]
@@ -130,8 +136,8 @@ def read_back(said: str, row: Row) -> Row:
     return Row(row.sources, row.trigger, row.target, row.actions, row.why, when, unless)
 
 
-def test_tones_tell_failures_from_planned_interruptions() -> None:
-    """Red, violet, amber, grey: told from what a row notes."""
+def test_failures_and_planned_interruptions_have_different_tones() -> None:
+    """By the actions of a row."""
     tones = {(source, row.trigger): tone_of(source, row) for row in ROWS for source in row.sources}
     assert tones[State.READY, Name.CLOSED] is Tone.FAILURE
     assert tones[State.READY, Name.RECONNECT] is Tone.PLANNED
@@ -139,7 +145,8 @@ def test_tones_tell_failures_from_planned_interruptions() -> None:
     assert tones[State.READY, Name.INVALID_SESSION] is Tone.FAILURE
     assert tones[State.IDENTIFYING, Name.SLOT_REFUSED] is Tone.PARKED
     assert tones[State.RESTARTING, Name.RESTART_DUE] is Tone.RECOVERY
-    assert tones[State.DISCONNECTED, Name.START] is Tone.HAPPY
+    assert tone_of(State.DISCONNECTED, rows_for(State.DISCONNECTED, Name.START)[0]) is Tone.HAPPY
+    assert tones[State.READY, Name.PAUSE] is tones[State.READY, Name.RESTART] is Tone.PLANNED
     assert {tones[state, Name.STOP] for state in LIVE} == {Tone.STOP}
 
 
@@ -150,12 +157,12 @@ def test_states_and_edges_have_ids_in_the_svg() -> None:
     """The status page moves a class to the current state: ids must be there, once each."""
     ids = [element.get("id") for element in svg().iter() if element.get("id")]
     assert {f"state-{state.value}" for state in State} <= set(ids)
-    assert {f"edge-{arrow.key}" for arrow in SCENE.arrows} <= set(ids)
+    assert {f"edge-{arrow.key}" for arrow in GRAPH.arrows} <= set(ids)
     assert len(ids) == len(set(ids))
 
 
 def test_every_trigger_and_every_state_can_be_read_in_the_svg() -> None:
-    """Text stays text: it can be searched and read out."""
+    """Text is drawn as text, so that it can be searched and read aloud."""
     texts = svg_texts()
     assert all(re.search(rf"\b{name.value}\b", texts) for name in Name)
     assert all(state.value in texts for state in State)
@@ -163,7 +170,7 @@ def test_every_trigger_and_every_state_can_be_read_in_the_svg() -> None:
 
 @pytest.mark.parametrize("subject", Subject)
 def test_every_colour_of_the_svg_has_a_dark_version(subject: Subject) -> None:
-    """A colour that the style sheet does not know would shine in the dark; text without one would vanish."""
+    """A colour without a dark version would be too bright on a dark page; black text would be invisible."""
     drawing = render(subject, PictureFormat.SVG).decode()
     sheet = drawing[drawing.index("<style>") : drawing.index("</style>")]
     used = {
@@ -179,7 +186,7 @@ def test_every_colour_of_the_svg_has_a_dark_version(subject: Subject) -> None:
 
 @pytest.mark.parametrize("subject", Subject)
 def test_the_svg_depends_on_nothing_outside(subject: Subject) -> None:
-    """No script, no link, no version of the renderer, no declaration in the way of inlining."""
+    """No script, no link, no version of the renderer, no XML declaration."""
     drawing = render(subject, PictureFormat.SVG).decode()
     assert drawing.startswith("<svg ")
     assert drawing.endswith("</svg>\n")
@@ -194,7 +201,7 @@ def test_the_png_is_a_png_sharp_enough_for_a_wall() -> None:
 
 
 def test_the_happy_path_is_strong_and_stop_is_dashed() -> None:
-    """Seen before anything is read."""
+    """A reader sees them first."""
     parsed = {group.get("id"): group for group in svg().iter(f"{SVG_NAMESPACE}g")}
     happy = parsed["edge-Disconnected-Connecting-happy"].find(f"{SVG_NAMESPACE}path")
     stop = parsed["edge-live-Stopping-stop"].find(f"{SVG_NAMESPACE}path")
@@ -241,9 +248,9 @@ def test_the_mermaid_text_has_the_same_edges() -> None:
         (
             "live" if arrow.from_live_box else arrow.sources[0].value,
             arrow.target.value,
-            [x.trigger for x in arrow.lines],
+            [x.trigger for x in arrow.labels],
         )
-        for arrow in SCENE.arrows
+        for arrow in GRAPH.arrows
     ]
     assert [
         (source, target, [line.split(" ")[0] for line in label.split("<br>")]) for source, label, target in arrows
@@ -282,8 +289,8 @@ def test_the_markdown_rows_are_the_table_with_its_reasons() -> None:
     assert [line[1] for line in guards[2:]] == list(GUARD_MEANINGS.values())
 
 
-def test_the_grid_tells_what_every_pair_is_and_why() -> None:
-    """Targets where there is a row; ignore or reject with the number of its reason where there is none."""
+def test_the_grid_shows_every_pair_with_its_reason() -> None:
+    """The targets of its rows, or ignore or reject with the number of the reason."""
     grid = markdown_tables()[3]
     assert grid[0][1:] == [state.value for state in State]
     cells = {

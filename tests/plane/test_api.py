@@ -1,4 +1,4 @@
-"""The public calls, as a program uses them: on real sockets, against the simulator."""
+"""The public API as a program uses it: on real sockets, against the simulator."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ from discorder.errors import (
     NotSharded,
     NotStarted,
     StoreLocked,
+    StoreUnavailable,
     TokenMissing,
 )
-from discorder.plane.keeping import NO_CLAIM, Claim
+from discorder.plane.session_persistence import NO_CLAIM, Claim
 from discorder.publishers.options import EventSelection
 from discorder.rest import BotClient
+from discorder.sessions.opening import read_store
+from discorder.sessions.store import bot_key
 from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.tracking.tracker import GatewayTracker
@@ -38,13 +41,20 @@ SECONDS = 20.0
 
 
 def settings(sim: Simulator, *more: str) -> list[str]:
-    return [f"gateway.api={sim.api_url}", "publishers.sink.kind=channel", "session.store=", "log.level=error", *more]
+    return [
+        f"gateway.api={sim.api_url}",
+        "publishers.sink.kind=channel",
+        "session.store=",
+        "log.level=error",
+        "http.bind=",
+        *more,
+    ]
 
 
 def write_config(path: Path, sim: Simulator, store: str = "") -> Path:
     path.write_text(
         f'[gateway]\napi = "{sim.api_url}"\n[log]\nlevel = "error"\n[session]\nstore = "{store}"\n'
-        '[publishers.sink]\nkind = "channel"\n'
+        '[http]\nbind = ""\n[publishers.sink]\nkind = "channel"\n'
     )
     return path
 
@@ -82,7 +92,7 @@ class EarlyRef(discorder.TrackerRef):
 
 
 class Raising:
-    """A publisher that cannot take anything."""
+    """A publisher that raises on every event."""
 
     name = "raising"
     durable = False
@@ -115,7 +125,7 @@ class Hanging:
 
 
 async def test_one_publisher_raises_another_hangs_and_the_third_gets_every_event() -> None:
-    """Session and heartbeats go on as well."""
+    """The session and its heartbeats go on as well."""
     async with Simulator(guilds=1, rate=100, heartbeat_interval_ms=200) as sim:
         ref = discorder.TrackerRef()
         plane = start(sim, ref)
@@ -155,7 +165,7 @@ async def test_a_publisher_survives_a_restart_of_the_session(sim: Simulator) -> 
 async def test_a_publisher_is_added_from_another_thread_with_its_policy_in_words(
     sim: Simulator, tmp_path: Path
 ) -> None:
-    """It is there when the call returns; what contradicts itself is refused in the thread that asks."""
+    """The publisher is added when the call returns. Contradictory options raise in the calling thread."""
     ref = discorder.TrackerRef()
     plane = start(sim, ref)
     tracker = await ref.ready(SECONDS)
@@ -323,7 +333,7 @@ def test_a_background_start_that_fails_shows_in_the_handle(monkeypatch: pytest.M
 
 
 async def test_the_next_process_resumes_where_this_one_stopped(sim: Simulator, tmp_path: Path) -> None:
-    """Nothing is missing in between, and no second IDENTIFY is spent."""
+    """No event is missing, and no second IDENTIFY is spent."""
     seqs: list[int] = []
     for life in (1, 2):
         channel = discorder.ChannelEventPublisher(name="kept")
@@ -353,7 +363,7 @@ async def test_a_second_plane_on_the_same_store_is_refused(sim: Simulator, tmp_p
 
 
 async def test_a_plane_that_waits_for_its_shards_can_be_cancelled(sim: Simulator, tmp_path: Path) -> None:
-    """Nothing was dialled, and the holder is not touched."""
+    """Nothing was dialled, and the process that holds the shards is not signalled."""
     store = f"session.store={tmp_path / 'sessions.sqlite'}"
     ref = discorder.TrackerRef()
     plane = start(sim, ref, store)
@@ -371,7 +381,7 @@ async def test_a_plane_that_waits_for_its_shards_can_be_cancelled(sim: Simulator
 async def test_a_plane_in_the_background_that_waits_for_its_shards_can_be_shut_down(
     sim: Simulator, tmp_path: Path
 ) -> None:
-    """There is no tracker yet: the handle asks the plane itself."""
+    """There is no tracker yet, so the handle stops the plane itself."""
     store = str(tmp_path / "sessions.sqlite")
     ref = discorder.TrackerRef()
     plane = start(sim, ref, f"session.store={store}")
@@ -387,16 +397,38 @@ async def test_a_plane_in_the_background_that_waits_for_its_shards_can_be_shut_d
     await plane
 
 
+def stored_sessions(store: Path, token: str) -> int:
+    """Return the number of stored sessions; 0 before there is a store."""
+    try:
+        return len(read_store(store, bot_key(token)).sessions)
+    except StoreUnavailable:
+        return 0
+
+
 @pytest.mark.system
 async def test_after_kill_9_the_next_process_resumes(sim: Simulator, tmp_path: Path) -> None:
-    config = write_config(tmp_path / "config.toml", sim, str(tmp_path / "sessions.sqlite"))
+    store = tmp_path / "sessions.sqlite"
+    config = write_config(tmp_path / "config.toml", sim, str(store))
     code = f"import discorder; discorder.run(config_file_path={str(config)!r})"
     for life in (1, 2, 3):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", code, env=os.environ | {"DISCORD_BOT_TOKEN": sim.token}
         )
         await sim.wait_for(lambda life=life: sim.identifies + sim.resumed == life, timeout=30)  # type: ignore[misc]
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while not stored_sessions(store, sim.token):  # noqa: ASYNC110  # another process writes it
+                await asyncio.sleep(0.02)
         process.kill()
         await process.wait()
     assert (sim.identifies, sim.resumed) == (1, 2)
+
+
+async def test_run_in_another_thread_names_what_works_there(sim: Simulator, tmp_path: Path) -> None:
+    """Flask, Streamlit and GUIs call it there: signals belong to the main thread, and the error names the alternative."""
+    config = write_config(tmp_path / "config.toml", sim)
+    ref = discorder.TrackerRef()
+    with pytest.raises(RuntimeError, match=r"main thread.*serve_in_background"):
+        await asyncio.to_thread(discorder.run, client=BotClient(sim.token), tracker_ref=ref, config_file_path=config)
+    with pytest.raises(RuntimeError, match="serve_in_background"):
+        await asyncio.to_thread(ref.wait)
+    assert sim.connects == 0

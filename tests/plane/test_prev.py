@@ -1,4 +1,4 @@
-"""``prev``: what each event says of the one before it of its type, so that a reader finds every hole."""
+"""``prev`` names the previous event of the same type, so that a reader finds every gap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from discorder.simulator import Simulator
 from discorder.wire import Event
 
 if TYPE_CHECKING:
-    from tests.stage import StartMemoryStage, StartStage
+    from tests.harness import StartMemoryStage, StartStage
 
 
 def shown(events: list[Event]) -> list[tuple[str, int | None, int | None]]:
@@ -20,7 +20,7 @@ def shown(events: list[Event]) -> list[tuple[str, int | None, int | None]]:
 async def test_prev_is_the_seq_of_the_last_event_of_the_type_and_0_for_the_first(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """Discord's own numbers have holes; those do not show as losses."""
+    """Discord's own numbers have gaps; those are not reported as losses."""
     stage = start_memory_stage()
     line = await stage.identified()
     line.feed(*(line.dispatched(kind, seq=seq) for kind, seq in [("A", 2), ("B", 5), ("A", 9), ("A", 10), ("B", 11)]))
@@ -67,7 +67,7 @@ async def test_a_resume_in_the_same_process_goes_on_and_a_new_session_begins_ane
 async def test_another_process_knows_what_precedes_only_from_the_second_event_of_a_type_on(
     sim: Simulator, start_stage: StartStage, tmp_path: Path
 ) -> None:
-    """Null for the first of each, which is not the first of the session."""
+    """It is null for the first event of each type in that process, which is not the first of the session."""
     store, clock = f"session.store={tmp_path / 'sessions.sqlite3'}", FakeClock()
     first = start_stage(sim, store, clock=clock)
     await first.ready()

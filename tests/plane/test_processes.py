@@ -1,4 +1,4 @@
-"""One session over several lives of the plane, and the ways in which a life ends."""
+"""One session across several runs of the plane, and the ways in which a run ends."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from discorder.statemachine import State
 from discorder.wire import Event, Op, session_label
 
 if TYPE_CHECKING:
-    from tests.stage import Stage, StartMemoryStage, StartStage
+    from tests.harness import Stage, StartMemoryStage, StartStage
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """The setting that keeps sessions in a file."""
+    """Return the setting that keeps sessions in a file."""
     return f"session.store={tmp_path / 'sessions.sqlite3'}"
 
 
@@ -43,7 +43,7 @@ def told(sim: Simulator) -> list[tuple[str, int, str]]:
 async def test_the_next_life_resumes_at_the_last_event_that_was_handed_over(
     sim: Simulator, start_stage: StartStage, store: str
 ) -> None:
-    """What came in between is replayed; no IDENTIFY, nothing twice, nothing missing; the look-up is not waited for."""
+    """Missed events are replayed; no IDENTIFY, no duplicate, nothing missing. The start does not wait for the look-up."""
     clock = FakeClock()
     first = start_stage(sim, store, clock=clock)
     await first.ready()
@@ -72,7 +72,7 @@ async def test_a_life_that_saw_only_ready_is_resumed_too(sim: Simulator, start_s
 
 
 class Noting(MemorySessionStore):
-    """Notes the sequence of each save, and whether it was urgent."""
+    """Records the sequence of each save, and whether it was urgent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,18 +86,22 @@ class Noting(MemorySessionStore):
 async def test_a_new_session_is_written_at_once_and_its_progress_when_there_is_time(
     sim: Simulator, start_stage: StartStage
 ) -> None:
-    """A process that is killed within the second after READY has spent an IDENTIFY, and must not need another one."""
+    """A process that is killed within a second after READY has spent an IDENTIFY, so the next one must be able to resume.
+
+    Its first event is saved at once too, so that repeated kills still make progress.
+    """
     store = Noting()
     stage = start_stage(sim, store=store)
     await stage.ready()
-    assert [urgent for _, urgent in store.saves][:1] == [True]
+    await stage.until(lambda: store.saves[-1][0] == sim.sent[-1][1])
+    assert [urgent for _, urgent in store.saves][:2] == [True, True]
     await sim.dispatch("MESSAGE_CREATE", {"id": "1"})
     await stage.until(lambda: store.saves[-1][0] == sim.sent[-1][1])
     assert store.saves[-1][1] is False
 
 
 async def test_after_a_goodbye_the_next_life_identifies(sim: Simulator, start_stage: StartStage, store: str) -> None:
-    """Nothing is left in the store to resume."""
+    """The store holds nothing to resume."""
     clock = FakeClock()
     first = start_stage(sim, store, clock=clock)
     await first.ready()
@@ -111,7 +115,7 @@ async def test_after_a_goodbye_the_next_life_identifies(sim: Simulator, start_st
 async def test_a_goodbye_before_the_first_dial_forgets_what_is_stored(
     sim: Simulator, start_stage: StartStage, store: str, shards: str
 ) -> None:
-    """While the gateway is looked up there is no socket to say it on; whether the layout is known by then or not."""
+    """During the look-up there is no socket for a close frame, whether the layout is known by then or not."""
     clock = FakeClock()
     first = start_stage(sim, store, clock=clock)
     await first.ready()
@@ -132,7 +136,7 @@ async def test_a_goodbye_before_the_first_dial_forgets_what_is_stored(
 async def test_who_is_to_hand_over_is_not_asked_where_sessions_are_in_memory(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where "auto" has found no place for a store, the start goes on and says so."""
+    """If "auto" finds no place for a store, the start goes on and logs it."""
     with configure_logs(Log(), console=True):
         await MemorySessionStore("the disk is away").hold([(0, 1)], take_over=True)
     assert "Nobody can be asked to hand over" in capsys.readouterr().err
@@ -153,7 +157,7 @@ async def test_with_other_intents_the_next_life_identifies(sim: Simulator, start
 async def test_with_another_token_of_the_same_bot_the_next_life_identifies(
     start_simulator: Callable[..., Awaitable[Simulator]], start_stage: StartStage, store: str
 ) -> None:
-    """A reset of the token ends every session: RESUME would only cost time. The ledger is the bot's, and goes on."""
+    """A token reset ends every session, so a RESUME would only cost time. The ledger belongs to the bot and is kept."""
     clock = FakeClock()
     before = await start_simulator(token="MTIz.first.token")
     first = start_stage(before, store, clock=clock)
@@ -174,7 +178,7 @@ async def test_with_another_token_of_the_same_bot_the_next_life_identifies(
 async def test_a_stored_session_of_a_fixed_layout_is_resumed_while_the_look_up_hangs(
     sim: Simulator, start_stage: StartStage, store: str
 ) -> None:
-    """With fixed shards the machines start at once; only an IDENTIFY would have to wait for the budget."""
+    """With fixed shards the shards start at once; only an IDENTIFY would have to wait for the budget."""
     clock = FakeClock()
     first = start_stage(sim, store, "gateway.shards=1", clock=clock)
     await first.ready()
@@ -192,7 +196,7 @@ async def test_a_stored_session_of_a_fixed_layout_is_resumed_while_the_look_up_h
 async def test_a_stop_that_comes_while_the_stored_session_is_read_dials_nothing(
     sim: Simulator, start_stage: StartStage, store: str
 ) -> None:
-    """Asked at the moment the tracker is there, with a session to resume: the plane ends, the session stays stored."""
+    """The stop comes when the tracker is filled, with a session to resume: the plane ends, and the session stays stored."""
     clock = FakeClock()
     first = start_stage(sim, store, "gateway.shards=1", clock=clock)
     await first.ready()
@@ -206,7 +210,7 @@ async def test_a_stop_that_comes_while_the_stored_session_is_read_dials_nothing(
     assert (sim.identifies, sim.resumed) == (1, 1)
 
 
-# ---------------------------------------------------------------- hurry
+# ---------------------------------------------------------------- a second stop request
 
 
 class Hanging:
@@ -232,7 +236,7 @@ Again = Callable[["Stage"], None]
 async def test_a_second_request_cuts_short_what_a_stop_still_waits_for(
     start_memory_stage: StartMemoryStage, again: Again
 ) -> None:
-    """A minute of draining was granted; asked again, the plane ends at once, and in order."""
+    """The first stop would drain for a minute; the second ends the plane at once, with all its clean-up."""
     stage = start_memory_stage("session.drain_timeout=60", publishers=[Hanging()])
     line = await stage.identified()
     stage.task.cancel()
@@ -248,7 +252,7 @@ async def test_a_second_request_cuts_short_what_a_stop_still_waits_for(
 async def test_hurry_does_not_wait_for_a_peer_that_does_not_answer_the_close(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """The frame with 4000 is on its way; the socket is dropped without the answer, and no time passes."""
+    """The frame with 4000 is sent; the socket is dropped without waiting for the answer."""
     stage = start_memory_stage()
     line = await stage.identified()
     line.answers_close = False
@@ -283,7 +287,7 @@ print("run has returned")
 
 @pytest.fixture
 async def busy() -> AsyncIterator[Simulator]:
-    """A simulator whose guilds live."""
+    """A simulator whose guilds send events."""
     async with Simulator(guilds=1, rate=50) as sim:
         yield sim
 
@@ -293,11 +297,11 @@ async def busy() -> AsyncIterator[Simulator]:
 async def test_run_ends_by_a_signal_with_the_session_kept(
     busy: Simulator, tmp_path: Path, signals: tuple[signal.Signals, ...]
 ) -> None:
-    """Exit 0, closed with 4000, and `run` returns to its caller; a peer that is silent holds up nobody."""
+    """Exit 0, closed with 4000, and `run` returns to its caller. A silent peer does not delay the exit."""
     config = tmp_path / "config.toml"
     config.write_text(
         f'[gateway]\napi = "{busy.api_url}"\n[log]\nlevel = "error"\n[session]\nstore = ""\n'
-        '[publishers.sink]\nkind = "channel"\n'
+        '[http]\nbind = ""\n[publishers.sink]\nkind = "channel"\n'
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,4 +1,4 @@
-"""The control plane's own records, from the machine to a publisher: what is told when, against the simulator."""
+"""The control plane's own records, from the machine to a publisher, against the simulator."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import pytest
 
 from discorder.clock import FakeClock
 from discorder.errors import NotStarted
-from discorder.records import Gap, GapKind, StateChange
+from discorder.records import LossKind, LostEvents, StateChange
 from discorder.simulator import Simulator
 from discorder.wire import Event, session_label
-from tests.stage import Recorder
+from tests.harness import Recorder
 
 if TYPE_CHECKING:
-    from tests.stage import Stage, StartMemoryStage, StartStage
+    from tests.harness import Stage, StartMemoryStage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 
 
 class Listener(Recorder):
-    """Wants all records."""
+    """A publisher that selects all records."""
 
     all_records = True
 
@@ -38,8 +38,8 @@ class Listener(Recorder):
         return [record for record in self.records if record.type == kind]
 
     @property
-    def gaps(self) -> list[Gap]:
-        return [msgspec.json.decode(record.data, type=Gap) for record in self.of("DISCORDER_GAP")]
+    def gaps(self) -> list[LostEvents]:
+        return [msgspec.json.decode(record.data, type=LostEvents) for record in self.of("DISCORDER_GAP")]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def listener() -> Listener:
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """The setting that makes lives share a session store."""
+    """Return the setting with which several runs share a session store."""
     return f"session.store={tmp_path / 'sessions.sqlite3'}"
 
 
@@ -129,8 +129,10 @@ async def test_resumed_out_of_place_is_no_resume(start_memory_stage: StartMemory
     stage = start_memory_stage(publishers=[listener])
     line = await stage.identified()
     line.feed(line.dispatched("RESUMED"))
-    await stage.line(2)
+    line.feed(line.dispatched("TYPING_START"))
+    await stage.until(lambda: any(event.type == "TYPING_START" for event in listener.events))
     assert listener.of("DISCORDER_RESUMED") == []
+    assert len(stage.exchange.lines) == 1
 
 
 LOSSES: dict[str, tuple[Callable[[Simulator], Awaitable[None]], str]] = {
@@ -154,13 +156,13 @@ async def test_a_lost_session_is_told_to_every_publisher_right_before_the_next_r
     await stage.ready(generation=2, within=60.0)
     for publisher in (listener, stage.recorder):
         (record,) = [one for one in publisher.records if one.type == "DISCORDER_GAP"]
-        gap = msgspec.json.decode(record.data, type=Gap)
+        gap = msgspec.json.decode(record.data, type=LostEvents)
         place = publisher.everything.index(record)
         ready = publisher.everything[place + 1]
         assert (ready.type, ready.seq) == ("READY", 1)
         assert record.session == last.session != ready.session
         assert last.seq is not None
-        assert (gap.kind, gap.publisher, gap.from_seq, gap.to_seq) == (GapKind.SESSION, None, last.seq + 1, None)
+        assert (gap.kind, gap.publisher, gap.from_seq, gap.to_seq) == (LossKind.SESSION, None, last.seq + 1, None)
         assert gap.cause == cause
         assert gap.start == last.received_at
         assert gap.end is not None
@@ -170,7 +172,7 @@ async def test_a_lost_session_is_told_to_every_publisher_right_before_the_next_r
 async def test_a_session_that_is_lost_and_not_followed_by_another_is_told_at_the_end(
     sim: Simulator, start_stage: StartStage, listener: Listener
 ) -> None:
-    """The end of the gap is not known."""
+    """The end of the gap is unknown."""
     stage = start_stage(sim, publishers=[listener])
     tracker = await stage.ready()
     await sim.invalidate()
@@ -178,7 +180,7 @@ async def test_a_session_that_is_lost_and_not_followed_by_another_is_told_at_the
     assert listener.gaps == []
     await stage.stop()
     (gap,) = listener.gaps
-    assert (gap.kind, gap.cause, gap.end) == (GapKind.SESSION, "invalid_session", None)
+    assert (gap.kind, gap.cause, gap.end) == (LossKind.SESSION, "invalid_session", None)
     last = listener.events[-1].seq
     assert last is not None
     assert gap.from_seq == last + 1
@@ -200,7 +202,7 @@ async def test_a_goodbye_is_a_gap_without_an_end_and_a_hand_over_is_none(
 async def test_a_stored_session_that_is_refused_is_told_from_what_was_delivered(
     start_simulator: Start, start_stage: StartStage, store: str
 ) -> None:
-    sim = await start_simulator(session_ttl=0.0)  # Discord forgets the session while nobody is connected
+    sim = await start_simulator(session_ttl=0.0)  # Discord forgets the session while the client is disconnected
     clock = FakeClock()
     first = start_stage(sim, store, clock=clock)
     await first.ready()
@@ -221,7 +223,7 @@ async def test_a_stored_session_that_is_refused_is_told_from_what_was_delivered(
 async def test_a_lost_session_is_told_even_if_the_process_dies_before_the_next_one(
     sim: Simulator, start_stage: StartStage, tmp_path: Path
 ) -> None:
-    """It stays in the store until then; the next process tries to resume it, and tells what is missing."""
+    """The session stays stored until then; the next process tries to resume it, and publishes the gap."""
     first_store, left = tmp_path / "first", tmp_path / "left"
     first_store.mkdir()
     clock = FakeClock()
@@ -231,7 +233,7 @@ async def test_a_lost_session_is_told_even_if_the_process_dies_before_the_next_o
     await first.until(lambda: stored_sessions(first_store) == 1)
     await sim.invalidate()
     await first.until(lambda: tracker.session is None)
-    shutil.copytree(first_store, left)  # what a crash would leave
+    shutil.copytree(first_store, left)  # the state after a crash
     await first.stop()
     assert stored_sessions(first_store) == 0, "an orderly end has told of it"
     listener = Listener()
@@ -243,7 +245,7 @@ async def test_a_lost_session_is_told_even_if_the_process_dies_before_the_next_o
 
 
 class Stuck(Recorder):
-    """Must not lose, and accepts nothing once it is ``stuck``."""
+    """A required publisher that accepts nothing once it is ``stuck``."""
 
     durable = True
 
@@ -261,7 +263,7 @@ class Stuck(Recorder):
 async def test_what_a_required_publisher_lacked_of_a_lost_session_is_told_by_the_next_process(
     sim: Simulator, start_stage: StartStage, tmp_path: Path, ended: str
 ) -> None:
-    """Its queue held the session's last events and the gap record, and went with the process; the next session was stored."""
+    """Its queue held the session's last events and the gap record and was lost with the process; the next session was stored."""
     first_store = tmp_path / "0"
     first_store.mkdir()
     clock, stuck = FakeClock(), Stuck()
@@ -289,8 +291,8 @@ async def test_what_a_required_publisher_lacked_of_a_lost_session_is_told_by_the
     last = start_stage(sim, f"session.store={folder / 'sessions.sqlite3'}", clock=clock, publishers=[listener])
     await last.ready(within=60.0)
     (record,) = [record for record in listener.of("DISCORDER_GAP") if record.session == lost]
-    gap = msgspec.json.decode(record.data, type=Gap)
-    assert gap.kind is GapKind.SESSION
+    gap = msgspec.json.decode(record.data, type=LostEvents)
+    assert gap.kind is LossKind.SESSION
     assert gap.from_seq == (accepted or 0) + 1
     assert listener.everything[listener.everything.index(record) + 1].type == "READY"
 
@@ -298,7 +300,7 @@ async def test_what_a_required_publisher_lacked_of_a_lost_session_is_told_by_the
 async def test_an_orderly_end_keeps_a_lost_session_stored_while_a_required_publisher_lacks_some_of_it(
     sim: Simulator, start_stage: StartStage, tmp_path: Path
 ) -> None:
-    """The gap record went into its queue, and with it."""
+    """The gap record was in its queue and was lost with it."""
     stuck = Stuck()
     stage = start_stage(
         sim, f"session.store={tmp_path / 'sessions.sqlite3'}", "session.drain_timeout=0", clock=FakeClock()
@@ -355,7 +357,7 @@ async def test_a_stored_session_that_no_longer_fits_is_told_once(
 async def test_a_stored_session_that_no_longer_fits_is_not_lost_until_the_next_one_begins(
     sim: Simulator, start_stage: StartStage, store: str
 ) -> None:
-    """A start that comes to nothing leaves it where it is: with the old settings it can still be resumed."""
+    """If the start fails, the session stays stored: with the old settings it can still be resumed."""
     clock = FakeClock()
     first = start_stage(sim, store, "gateway.shards=1", clock=clock)
     await first.ready()
@@ -375,7 +377,7 @@ async def test_a_stored_session_that_no_longer_fits_is_not_lost_until_the_next_o
 
 
 def all_ready(stage: Stage) -> bool:
-    """Whether the tracker is there, and each shard of it has been Ready."""
+    """Return whether the tracker is filled and each of its shards has been Ready."""
     try:
         return all(shard.was_ready for shard in stage.tracker.shards)
     except NotStarted:

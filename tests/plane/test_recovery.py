@@ -1,6 +1,6 @@
-"""How a run goes on or ends, against the simulator: refusals, thrown failures, `fail_on_error`; what passes through unchanged.
+"""How a run recovers or ends, against the simulator: refusals, thrown failures, `fail_on_error`, and unchanged payloads.
 
-What the session survives is in tests/faults.
+The faults that a session survives are in tests/faults.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from discorder.simulator import Simulator
 from discorder.statemachine import State
 
 if TYPE_CHECKING:
-    from tests.stage import Caught, StartStage
+    from tests.harness import Caught, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 Catch = Callable[..., "Caught"]
@@ -30,7 +30,7 @@ Catch = Callable[..., "Caught"]
 async def test_intents_that_the_gateway_refuses_cost_one_identify(
     start_simulator: Start, start_stage: StartStage
 ) -> None:
-    """Discord answers IDENTIFY with 4014, and that is the end of it."""
+    """Discord answers IDENTIFY with 4014, and the plane ends."""
     sim = await start_simulator(approved_intents=0)
     error = await start_stage(sim, 'gateway.intents=["message_content"]').end()
     assert isinstance(error, FatalCloseError)
@@ -41,7 +41,7 @@ async def test_intents_that_the_gateway_refuses_cost_one_identify(
 async def test_a_token_that_rest_refuses_is_never_dialled_with(
     sim: Simulator, start_simulator: Start, start_stage: StartStage
 ) -> None:
-    """401 for the look-up: no connection, no redial, `AuthenticationFailed`."""
+    """The look-up gets 401: no connection, no redial, `AuthenticationFailed`."""
     other = await start_simulator(token="another.token.altogether")
     error = await start_stage(sim, f"gateway.api={other.api_url}").end()
     assert isinstance(error, AuthenticationFailed)
@@ -50,7 +50,7 @@ async def test_a_token_that_rest_refuses_is_never_dialled_with(
 
 
 async def test_under_fail_on_error_the_very_error_reaches_the_caller(sim: Simulator, start_stage: StartStage) -> None:
-    """Act one of the walk-through: Unhealthy, then Exited, no restart in between."""
+    """Part one of the walk-through: Unhealthy, then Exited, without a restart."""
     stage = start_stage(sim, "gateway.fail_on_error=true")
     tracker = await stage.ready()
     thrown = RuntimeError("simulated failure")
@@ -64,7 +64,7 @@ async def test_under_fail_on_error_the_very_error_reaches_the_caller(sim: Simula
 async def test_without_fail_on_error_the_same_throw_is_recovered_from(
     sim: Simulator, start_stage: StartStage, catch: Catch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Act two: the log says "Starting a new control plane", and the session is resumed."""
+    """Part two: the log says "Starting a new control plane", and the session is resumed."""
     stage = start_stage(sim)
     tracker = await stage.ready()
     tracker.throw_to("processor", RuntimeError("simulated failure"))
@@ -84,7 +84,7 @@ async def test_without_fail_on_error_the_same_throw_is_recovered_from(
 async def test_a_throw_to_any_task_is_recovered_from(
     sim: Simulator, start_stage: StartStage, catch: Catch, task: str
 ) -> None:
-    """Closed with 4000 each time, resumed within two seconds."""
+    """The socket is closed with 4000 each time, and the session resumed within two seconds."""
     stage = start_stage(sim)
     tracker = await stage.ready()
     thrown_at = stage.clock.monotonic()
@@ -108,7 +108,7 @@ async def test_a_planned_interruption_restarts_even_under_fail_on_error(
 
 
 async def test_a_first_dial_that_fails_ends_a_development_run(sim: Simulator, start_stage: StartStage) -> None:
-    """The refused upgrade itself is raised."""
+    """The exception is that of the refused upgrade."""
     await sim.refuse_upgrades(503)
     error = await start_stage(sim, "gateway.fail_on_error=true").end()
     assert isinstance(error, ConnectFailed)
@@ -116,7 +116,7 @@ async def test_a_first_dial_that_fails_ends_a_development_run(sim: Simulator, st
 
 
 async def test_max_attempts_gives_up_at_the_nth_consecutive_failure(sim: Simulator, start_stage: StartStage) -> None:
-    """`AttemptsExhausted` says how many, and the last failure is its cause."""
+    """`AttemptsExhausted` has the number, and the last failure is its cause."""
     await sim.refuse_upgrades(503)
     error = await start_stage(sim, "gateway.max_attempts=3").end(within=120.0)
     assert isinstance(error, AttemptsExhausted)
@@ -138,7 +138,7 @@ async def test_under_fail_on_error_a_gateway_that_cannot_be_looked_up_ends_serve
 async def test_every_sample_payload_passes_byte_for_byte(
     start_simulator: Start, start_stage: StartStage, catch: Catch
 ) -> None:
-    """What Discord sends is what a publisher gets."""
+    """A publisher gets exactly what Discord sends."""
     sim = await start_simulator(keep_documents=True)
     stage = start_stage(sim)
     await stage.ready()

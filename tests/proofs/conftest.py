@@ -1,4 +1,4 @@
-"""The table as it is and broken copies of it, each in the small world."""
+"""The real table and damaged copies of it, each in the abstract environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from discorder.proofs.compiled import Compiled
-from discorder.proofs.small_world import THE_TABLE, SmallWorld, Table, small_world
+from discorder.proofs.model import THE_TABLE, SmallWorld, Table, small_world
 from discorder.statemachine import State
 from discorder.statemachine.table import Name, Row
 from discorder.statemachine.terms import Action
@@ -18,19 +18,19 @@ Break = Callable[..., Table]
 
 @pytest.fixture(scope="session")
 def world() -> SmallWorld:
-    """The world of the real table."""
+    """Return the environment of the real table."""
     return small_world()
 
 
 @pytest.fixture(scope="session")
 def compiled(world: SmallWorld) -> Compiled:
-    """The same, to be walked."""
+    """Return the same, compiled for the search."""
     return Compiled(world)
 
 
 @pytest.fixture
 def broken() -> Break:
-    """A copy of the table in which the row of a pair is different."""
+    """Return a copy of the table in which the row of a pair is different."""
 
     def change(source: State, trigger: Name, **changes: object) -> Table:
         row = next(row for row in THE_TABLE.rows if source in row.sources and row.trigger is trigger)
@@ -41,10 +41,10 @@ def broken() -> Break:
 
 
 def without(row_actions: tuple[Action, ...], action: Action) -> tuple[Action, ...]:
-    """The actions without one."""
+    """Return the actions without one of them."""
     return tuple(other for other in row_actions if other is not action)
 
 
 def row_of(source: State, trigger: Name) -> Row:
-    """The first row of a pair."""
+    """Return the first row of a pair."""
     return next(row for row in THE_TABLE.rows if source in row.sources and row.trigger is trigger)

@@ -1,4 +1,4 @@
-"""What the table has and the small world does not know is named, with the file in which to say it."""
+"""Whatever the table has and the environment lacks is named, with the file in which to add it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pytest
 
 from discorder.proofs import actions, completeness
 from discorder.proofs.completeness import check_meanings, check_origins, dead_rows
+from discorder.proofs.environment import environment_steps
+from discorder.proofs.model import SmallWorld
 from discorder.proofs.search import Found
-from discorder.proofs.small_world import SmallWorld
-from discorder.proofs.surroundings import surroundings
 from discorder.statemachine import State
 from discorder.statemachine.table import Name
 from discorder.statemachine.terms import Action, Guard
 
 
 def test_the_world_knows_all_of_the_table() -> None:
-    """Every action, guard and trigger."""
+    """The environment covers every action, guard and trigger."""
     assert check_meanings() == []
     assert check_origins() == []
 
 
 def test_an_action_and_a_guard_without_a_meaning_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new one is added there."""
+    """The message names the file for new ones."""
     acts = {action: effects for action, effects in actions.ACTIONS.items() if action is not Action.CLIMB}
     guards = {guard: condition for guard, condition in actions.GUARDS.items() if guard is not Guard.PARKED}
     monkeypatch.setattr(completeness, "ACTIONS", acts)
@@ -35,22 +35,22 @@ def test_an_action_and_a_guard_without_a_meaning_are_named(monkeypatch: pytest.M
 
 
 def test_a_trigger_that_nobody_posts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without its step no row of it would ever be taken, and every property would hold."""
+    """Without a step that posts it, no row of it would ever be taken, and every property would hold."""
 
     def deaf(*arguments: Any) -> Any:
         return (step for step in original(*arguments) if "is congested" not in step.says)
 
-    original = surroundings
-    monkeypatch.setattr(completeness, "surroundings", deaf)
+    original = environment_steps
+    monkeypatch.setattr(completeness, "environment_steps", deaf)
     assert check_origins() == [
         "trigger congested is posted by nobody in the small world; "
-        "add the step that does it to discorder/proofs/surroundings.py "
-        "(and the trigger to WITHOUT_A_GENERATION in discorder/proofs/facts.py, if it is no report of a connection)"
+        "add the step that does it to discorder/proofs/environment.py "
+        "(and the trigger to WITHOUT_A_GENERATION in discorder/proofs/variables.py, if it is no report of a connection)"
     ]
 
 
 def test_a_row_that_is_never_enabled_is_named(world: SmallWorld) -> None:
-    """Statically nothing may be wrong with it; but no shard ever comes there."""
+    """The static check may pass, although no shard ever takes the row."""
     congested = {n for n, move in enumerate(world.moves) if move is not None and move.trigger is Name.CONGESTED}
     found = Found(1, 1, 1, 0.0, taken=frozenset(range(len(world.steps))) - congested)
     assert dead_rows(world, found) == [

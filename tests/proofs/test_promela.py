@@ -1,4 +1,4 @@
-"""The model for spin is the same world: every step is in it, by its number, and every property. (`make proofs` runs it.)"""
+"""The model for spin has every step of the environment, by its number, and every property. (`make proofs` runs it.)"""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 
 import pytest
 
-from discorder.proofs.language import Actor, Duty
 from discorder.proofs.liveness import LIVENESS, Liveness
+from discorder.proofs.model import SmallWorld, without_properties
+from discorder.proofs.model_dsl import Actor, Duty
 from discorder.proofs.promela import promela
 from discorder.proofs.properties import STOPPED, WRONG
-from discorder.proofs.small_world import SmallWorld, without_properties
 
 
 @pytest.mark.parametrize("check", LIVENESS, ids=lambda check: check.name)
 def test_each_step_is_an_option_and_each_property_a_formula(world: SmallWorld, check: Liveness) -> None:
-    """No step is lost between the two readers, none is there twice."""
+    """Each step and each property appears in it exactly once."""
     text = promela(world, check)
     marks = [int(number) for number in re.findall(r'printf\("@(\d+)\\n"\)', text)]
     assert sorted(marks) == list(range(len(world.steps)))
@@ -24,7 +24,7 @@ def test_each_step_is_an_option_and_each_property_a_formula(world: SmallWorld, c
 
 
 def test_what_is_owed_and_what_may_happen_are_different_processes(world: SmallWorld) -> None:
-    """Weak fairness is by process; who owes nothing may stand still."""
+    """Weak fairness applies per process; optional steps may never be taken."""
     processes = dict(re.findall(r"proctype the_(\w+)\(\) \{\n(.*?)\nod \}", promela(world, LIVENESS[0]), re.DOTALL))
     owing = {step.actor for step in world.steps if step.duty is Duty.MUST}
     assert processes.keys() == {*owing, "chance"}
@@ -34,7 +34,7 @@ def test_what_is_owed_and_what_may_happen_are_different_processes(world: SmallWo
 
 
 def test_facts_for_other_properties_are_left_out(world: SmallWorld) -> None:
-    """They change nothing that happens, and would make the model larger."""
+    """They affect no step, and would make the model larger."""
     smaller = without_properties(world, frozenset({STOPPED}))
     assert STOPPED in smaller.variables
     assert WRONG not in smaller.variables

@@ -1,4 +1,4 @@
-"""The search: the shortest run that shows what is wrong with a broken table. (That it is silent on the real one: tests/cli.)"""
+"""The search finds the shortest run that shows the fault of a damaged table. (That it finds none in the real one: tests/cli.)"""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from discorder.proofs.compiled import Compiled
+from discorder.proofs.model import THE_TABLE, Table, small_world
 from discorder.proofs.properties import Property
 from discorder.proofs.reports import proofs
 from discorder.proofs.search import search
-from discorder.proofs.small_world import THE_TABLE, Table, small_world
 from discorder.proofs.transcript import transcript
 from discorder.statemachine import State
 from discorder.statemachine.table import Name
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def violated(table: Table) -> tuple[Property, list[str]]:
-    """What the search says about it."""
+    """Return the property that the search reports as violated."""
     world = small_world(table)
     wrong = search(world).counterexample
     assert wrong is not None
@@ -46,14 +46,14 @@ def violated(table: Table) -> tuple[Property, list[str]]:
         (State.IDENTIFYING, Name.SLOT_DEFERRED, Action.NOTE_UNTIL, Property.NOT_BEFORE_UNTIL),
         (State.IDENTIFYING, Name.SLOT_DEFERRED, Action.NOTE_PLANNED, Property.CAUSE_IS_RIGHT),
         (State.UNHEALTHY, Name.TIMEOUT, Action.ABORT_SOCKET, Property.VERDICT_AT_ONCE),
-        (State.CONNECTING, Name.STOP, Action.NOTE_STOP, Property.SLOW_CLOSE),
+        (State.CONNECTING, Name.STOP, Action.NOTE_STOP, Property.GOODBYE_ENDS),
         (State.STOPPING, Name.STOPPED, Action.ABORT_SOCKET, Property.NOTHING_LEFT),
     ],
 )
 def test_a_dropped_action_is_noticed(
     broken: Break, source: State, trigger: Name, action: Action, wrong: Property
 ) -> None:
-    """By the property that the action is there for."""
+    """It violates the property for which the action exists."""
     table = broken(source, trigger, actions=without(row_of(source, trigger).actions, action))
     assert violated(table)[0] is wrong
 
@@ -71,12 +71,12 @@ def test_a_dropped_action_is_noticed(
 def test_a_swapped_target_is_noticed(
     broken: Break, source: State, trigger: Name, target: State | None, wrong: Property
 ) -> None:
-    """By the first property that the wrong way breaks."""
+    """It violates the first property that the wrong target breaks."""
     assert violated(broken(source, trigger, target=target))[0] is wrong
 
 
 def test_a_restart_that_is_never_due_is_a_dead_end() -> None:
-    """No state is wrong by itself; that nothing leads on is."""
+    """Each state is valid by itself, but no step leaves it."""
     rows = [
         replace(row, actions=without(row.actions, Action.REARM_RESTART)) if row.trigger is Name.RESTART_DUE else row
         for row in THE_TABLE.rows
@@ -85,7 +85,7 @@ def test_a_restart_that_is_never_due_is_a_dead_end() -> None:
 
 
 def test_the_counterexample_is_a_transcript(broken: Break) -> None:
-    """Who did what, and what was different afterwards; it is as short as can be."""
+    """It shows each step, with its actor and the changed variables, and is as short as possible."""
     table = broken(State.IDENTIFYING, Name.STOP, actions=(Action.NOTE_STOP,))
     _, lines = violated(table)
     assert "\n".join(lines) == (
@@ -103,7 +103,7 @@ def test_the_counterexample_is_a_transcript(broken: Break) -> None:
 
 
 def test_a_table_that_is_statically_wrong_is_not_searched(broken: Break) -> None:
-    """The first layer that fails is the last one that speaks."""
+    """A failed layer of checks ends the run."""
     lines = list(proofs(broken(State.READY, Name.CLOSED, target=State.READY), liveness=True))
     assert [(line.sound, line.text) for line in lines] == [
         (False, "static    Ready x closed: a row leads to the state it comes from; to stay, write None")
@@ -111,7 +111,7 @@ def test_a_table_that_is_statically_wrong_is_not_searched(broken: Break) -> None
 
 
 def test_the_report_tells_the_property_and_the_run(broken: Break) -> None:
-    """In words; nothing is sound once something is not."""
+    """The report is in words, and says nothing is sound once one property fails."""
     lines = list(proofs(broken(State.READY, Name.ZOMBIE, target=None), liveness=True))
     assert lines[0].sound
     assert lines[1].text.startswith(

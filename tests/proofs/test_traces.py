@@ -1,4 +1,4 @@
-"""Transitions are read from every kind of file that a production leaves."""
+"""Transitions are read from every kind of file that a control plane writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVENT = '{"type":"MESSAGE_CREATE","shard":[3,4],"seq":4,"prev":0,"session":"a","
 
 
 def test_three_kinds_of_lines_are_read_and_others_passed_over(tmp_path: Path) -> None:
-    """JSON log, text log and state documents, even mixed; a torn line at the end is no error."""
+    """JSON log, text log and state documents, even mixed; an incomplete line at the end is not an error."""
     path = tmp_path / "mixed"
     path.write_text("\n".join([JSON_LOG, "noise", EVENT, TEXT_LOG, DOCUMENT, JSON_LOG[:40]]))
     (trace,) = read_traces(path)
@@ -41,7 +41,7 @@ def test_three_kinds_of_lines_are_read_and_others_passed_over(tmp_path: Path) ->
 
 
 def test_shards_and_processes_are_told_apart(tmp_path: Path) -> None:
-    """Each shard is a run of its own, and so is each start."""
+    """Each shard and each start is a separate run."""
     path = tmp_path / "log"
     other = JSON_LOG.replace('"shard": 3', '"shard": 0')
     path.write_text("\n".join([JSON_LOG, other, TEXT_LOG, JSON_LOG]))
@@ -64,7 +64,7 @@ def test_shards_and_processes_are_told_apart(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_trace_says_why(tmp_path: Path, text: str, message: str) -> None:
-    """And what would be one."""
+    """The message also says which files are accepted."""
     path = tmp_path / "log"
     path.write_text(text)
     with pytest.raises(UnusableFile, match=message):
@@ -72,6 +72,6 @@ def test_a_file_that_is_no_trace_says_why(tmp_path: Path, text: str, message: st
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """As any other error of the command."""
+    """It is reported like every other error of the command."""
     with pytest.raises(UnusableFile, match="nowhere cannot be read: No such file"):
         read_traces(tmp_path / "nowhere")

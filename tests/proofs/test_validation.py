@@ -1,4 +1,4 @@
-"""A trace is held against the table and the small world: what can have happened passes, what cannot is named."""
+"""A trace is checked against the table and the environment: possible steps pass, an impossible one is named."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESUMED = (*LOST, "Connecting hello Resuming 2", "Resuming resumed Ready 2")
 
 
 def trace(lines: Sequence[str]) -> Trace:
-    """One step a line: source, trigger, target, generation."""
+    """Return a trace with one step per line: source, trigger, target, generation."""
     steps = []
     for number, line in enumerate(lines, 1):
         source, trigger, target, generation = line.split()
@@ -57,7 +57,7 @@ def check(lines: Sequence[str]) -> Broken | None:
     ids=["resumed", "stopped", "late READY", "rearmed", "never started"],
 )
 def test_what_can_happen_passes(lines: Sequence[str]) -> None:
-    """Runs that the driver has been seen to make."""
+    """These runs of the driver were observed."""
     assert check(lines) is None
 
 
@@ -98,7 +98,7 @@ def test_what_can_happen_passes(lines: Sequence[str]) -> None:
     ],
 )
 def test_the_first_impossible_step_is_named(lines: Sequence[str], why: str) -> None:
-    """It is the last one of each of these, and the reason tells the table from the world."""
+    """It is the last step of each trace. The reason says whether the table or the environment excludes it."""
     broken = check(lines)
     assert broken is not None
     assert broken.number == len(lines) - 1
@@ -106,7 +106,7 @@ def test_the_first_impossible_step_is_named(lines: Sequence[str], why: str) -> N
 
 
 def test_a_broken_trace_tells_what_would_have_been_possible() -> None:
-    """The steps before, the step, the reason, and the others."""
+    """It has the steps before, the impossible step, the reason, and the possible steps."""
     broken = check((*READY, "Ready timeout Unhealthy 1"))
     assert broken is not None
     text = str(broken)
@@ -119,7 +119,7 @@ def test_a_broken_trace_tells_what_would_have_been_possible() -> None:
 
 
 def test_a_trace_may_begin_in_the_middle() -> None:
-    """The ring holds the last 256: what came before is not known, and what follows is checked all the same."""
+    """The ring holds the last 256 steps: the earlier ones are unknown, and the later ones are still checked."""
     assert check(RESUMED[5:]) is None
     broken = check((*RESUMED[5:], "Ready hello Ready 2"))
     assert broken is not None

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from discorder.clock import FakeClock
-from discorder.publishers.fanout import FanOut
+from discorder.publishers.delivery.fanout import FanOut
 from discorder.wire import Event
 
 MakeEvent = Callable[..., Event]
@@ -17,7 +17,7 @@ MakeEvent = Callable[..., Event]
 
 @pytest.fixture
 def make_event() -> MakeEvent:
-    """A function that makes an event with a given seq."""
+    """Return a function that makes an event with a given seq."""
 
     def make(
         seq: int,
@@ -26,21 +26,22 @@ def make_event() -> MakeEvent:
         *,
         shard: tuple[int, int] = (0, 1),
         session: str = "0123456789abcdef",
+        prev: int | None = None,
     ) -> Event:
-        return Event(kind, shard, seq, None, session, datetime(2026, 1, 1, tzinfo=UTC), data)
+        return Event(kind, shard, seq, prev, session, datetime(2026, 1, 1, tzinfo=UTC), data)
 
     return make
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """A clock that stands still."""
+    """Return a clock that only the test moves."""
     return FakeClock()
 
 
 @pytest.fixture
 async def fan_out(clock: FakeClock) -> AsyncIterator[FanOut]:
-    """A fan-out on a clock that the test moves; closed afterwards, within a second whatever its publishers do."""
+    """A fan-out on a clock that the test moves. It is closed afterwards, within a second whatever its publishers do."""
     made = FanOut(clock)
     yield made
     closing = asyncio.create_task(made.close())

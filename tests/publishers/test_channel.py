@@ -1,8 +1,9 @@
-"""The channel: what its readers see, on a loop and from a thread."""
+"""The channel as its readers see it, on the event loop and from a thread."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 
@@ -55,6 +56,19 @@ async def test_a_reader_that_gives_up_takes_no_event_with_it(
     channel.publish_nowait([make_event(1)])
     impatient.cancel()
     assert (await patient).seq == 1
+
+
+async def test_a_reader_that_polls_an_empty_channel_leaves_nothing_behind(channel: ChannelEventPublisher) -> None:
+    def futures() -> int:
+        gc.collect()
+        return sum(isinstance(thing, asyncio.Future) for thing in gc.get_objects())
+
+    await channel.open()
+    before = futures()  # of other tests
+    for _ in range(200):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(channel.get(), 0.0001)
+    assert futures() < before + 50
 
 
 async def test_publish_waits_for_room_and_drops_nothing(channel: ChannelEventPublisher, make_event: MakeEvent) -> None:

@@ -1,4 +1,4 @@
-"""The file on the disk: its columns, rotation, repair, and what happens when the disk says no."""
+"""The file on disk: its columns, rotation, repair, and failing writes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ FULL_FOR_A_WHILE = """
     from datetime import UTC, datetime
     from discorder.clock import FakeClock
     from discorder.publishers.delimited_file import DelimitedFileEventPublisher
-    from discorder.publishers.fanout import DeliveryOptions, FanOut
+    from discorder.publishers.delivery.fanout import DeliveryOptions, FanOut
     from discorder.wire import Event
 
     ROOM = resource.RLIM_INFINITY
@@ -108,12 +108,15 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-async def test_the_columns_are_type_timestamp_session_shard_seq_data(tmp_path: Path, make_event: MakeEvent) -> None:
+async def test_the_columns_are_type_timestamp_session_shard_seq_prev_data(
+    tmp_path: Path, make_event: MakeEvent
+) -> None:
     publisher = DelimitedFileEventPublisher(tmp_path / "e.csv", ";")
     await publisher.open()
-    await publisher.publish([make_event(5, data=b'{"a":"x;y"}')])
+    await publisher.publish([make_event(5, data=b'{"a":"x;y"}', prev=3), make_event(6, data=b"null")])
     assert (tmp_path / "e.csv").read_text() == (
-        'MESSAGE_CREATE;2026-01-01T00:00:00.000000Z;0123456789abcdef;0/1;5;"{""a"":""x;y""}"\n'
+        'MESSAGE_CREATE;2026-01-01T00:00:00.000000Z;0123456789abcdef;0/1;5;3;"{""a"":""x;y""}"\n'
+        "MESSAGE_CREATE;2026-01-01T00:00:00.000000Z;0123456789abcdef;0/1;6;;null\n"
     ), "accepted means that the operating system has it, before close"
     await publisher.close()
 
@@ -150,7 +153,7 @@ async def test_rotation_keeps_the_newest_files_and_splits_no_batch(tmp_path: Pat
 
 
 async def test_not_even_a_type_with_line_breaks_spans_lines(tmp_path: Path, make_event: MakeEvent) -> None:
-    """A peer may name an event as it likes; a torn line must still be told from a whole one."""
+    """A peer may use any event name; an incomplete line must still be recognizable."""
     publisher = DelimitedFileEventPublisher(tmp_path / "e.tsv")
     await publisher.open()
     await publisher.publish([make_event(1, kind="A\r\nB")])
@@ -176,18 +179,10 @@ async def test_a_torn_last_line_is_cut_off_at_open(
     assert f"torn last line of {len(torn)} bytes" in caplog.text
 
 
-async def test_a_file_that_is_nothing_but_a_torn_line_becomes_empty(tmp_path: Path) -> None:
-    (tmp_path / "e.tsv").write_bytes(b"MESSAGE")
-    publisher = DelimitedFileEventPublisher(tmp_path / "e.tsv")
-    await publisher.open()
-    await publisher.close()
-    assert (tmp_path / "e.tsv").read_bytes() == b""
-
-
 async def test_a_gap_that_a_crash_left_between_rotated_files_is_filled_first(
     tmp_path: Path, make_event: MakeEvent
 ) -> None:
-    """Killed between two renames: the next rotation moves the files up to the gap, and the oldest one is not pushed out."""
+    """The process was killed between two renames: the next rotation moves the files up to the gap and keeps the oldest one."""
     path = tmp_path / "e.tsv"
     for number in (1, 3, 4):
         path.with_name(f"e.tsv.{number}").write_text(f"file {number}\n")
@@ -220,7 +215,7 @@ async def test_a_file_that_somebody_rotated_away_is_made_anew(tmp_path: Path, ma
 
 
 def test_a_full_disk_leaves_no_half_batch_and_the_retry_no_duplicate(tmp_path: Path) -> None:
-    """A file size limit stands in for the full disk: the write is cut short, then refused."""
+    """A file size limit simulates the full disk: the write is cut short, then refused."""
     path = tmp_path / "e.tsv"
     assert run_script(FULL_DISK, str(path)) == f"cannot write to {path}: File too large\n"
     assert seqs(path) == [1, 2, 3]
@@ -234,14 +229,14 @@ def test_a_disk_that_is_full_for_a_while_costs_a_required_file_nothing(tmp_path:
 
 
 def test_a_disk_that_is_full_for_a_while_leaves_one_gap_in_a_file_of_best_effort(tmp_path: Path) -> None:
-    """It is tried with back-off, parked, and taken back when there is room; the gap stands where the events would have."""
+    """It is retried with back-off, parked, and restored when there is room; the gap is at the place of the dropped events."""
     path = tmp_path / "e.tsv"
     said = run_script(FULL_FOR_A_WHILE, str(path), "best effort")
     assert said == f"parked PublisherError: cannot write to {path}: File too large\n"
     found = rows(path)
     (gap,) = (index for index, row in enumerate(found) if row[0] == "DISCORDER_GAP")
     assert found[gap][4] == "", "a record has no seq"
-    data = json.loads(found[gap][5])
+    data = json.loads(found[gap][6])
     assert (data["kind"], data["publisher"]) == ("publisher", "audit")
     assert "File too large" in data["cause"]
     before = [int(row[4]) for row in found[:gap]]
@@ -254,7 +249,7 @@ def test_a_disk_that_is_full_for_a_while_leaves_one_gap_in_a_file_of_best_effort
 async def test_a_second_process_on_the_same_file_is_refused(tmp_path: Path) -> None:
     first, second = (DelimitedFileEventPublisher(tmp_path / "e.tsv", name="audit") for _ in range(2))
     await first.open()
-    with pytest.raises(ConfigError, match=r"publishers\.audit\.path: another process appends to"):
+    with pytest.raises(ConfigError, match=r"publishers\.audit\.path: another process or publisher appends to"):
         await second.open()
     await first.close()
     await second.open()

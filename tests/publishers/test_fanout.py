@@ -1,4 +1,4 @@
-"""The fan-out: order, bounds, policies, isolation, retries, parking, and publishers that come and go. Time is the test's."""
+"""The fan-out: order, bounds, policies, isolation, retries, parking, adding and removing publishers. The test moves the clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from discorder.clock import FakeClock, settle_loop
 from discorder.errors import ConfigError, NotRunning, PublisherError
 from discorder.publishers.channel import ChannelEventPublisher
-from discorder.publishers.fanout import DeliveryOptions, FanOut, PublisherHealth, PublisherState
+from discorder.publishers.delivery.fanout import DeliveryOptions, FanOut, PublisherHealth, PublisherState
 from discorder.publishers.options import EventSelection, Overflow
 from discorder.wire import Event
 
@@ -20,7 +20,7 @@ MakeEvent = Callable[..., Event]
 
 
 class Recorder:
-    """Waits for nothing, remembers everything, and fails as long as it is told to."""
+    """A publisher that never waits, keeps everything, and fails while ``failing`` is set."""
 
     durable = False
 
@@ -45,7 +45,7 @@ class Recorder:
 
     @property
     def seqs(self) -> list[int | None]:
-        """Of what was accepted; None for a record."""
+        """Return the seq of each accepted event; None for a record."""
         return [event.seq for event in self.everything]
 
     async def close(self) -> None:
@@ -53,7 +53,7 @@ class Recorder:
 
 
 class Hanging(Recorder):
-    """Its publish returns only once it is released."""
+    """A publisher whose publish returns only once it is released."""
 
     def __init__(self, name: str = "hanging") -> None:
         super().__init__(name)
@@ -65,7 +65,7 @@ class Hanging(Recorder):
 
 
 class HangingOpen(Recorder):
-    """Its open returns only once it is released."""
+    """A publisher whose open returns only once it is released."""
 
     def __init__(self, name: str = "hanging") -> None:
         super().__init__(name)
@@ -77,7 +77,7 @@ class HangingOpen(Recorder):
 
 
 class Unkillable(Recorder):
-    """Ignores its cancellation, both in publish and in close."""
+    """A publisher that ignores its cancellation, both in publish and in close."""
 
     async def publish(self, events: Sequence[Event]) -> None:
         await ignore_cancellation(0.03)
@@ -87,7 +87,7 @@ class Unkillable(Recorder):
 
 
 class InLine(Recorder):
-    """May be called in line."""
+    """A publisher with `publish_nowait`."""
 
     def publish_nowait(self, events: Sequence[Event]) -> int:
         self.batches.append(len(events))
@@ -116,7 +116,7 @@ async def test_every_publisher_gets_every_event_in_order(fan_out: FanOut, make_e
     fan_out.add(in_line)
     await fan_out.open()
     for start in range(1, 1000, 9):
-        fan_out.hand_over([make_event(seq) for seq in range(start, start + 9)])
+        fan_out.shard(0).hand_over([make_event(seq) for seq in range(start, start + 9)])
     assert in_line.seqs == list(range(1, 1000)), "in line means before hand_over returns"
     await settle_loop()
     assert waiting.seqs == list(range(1, 1000))
@@ -135,9 +135,9 @@ async def test_a_full_queue_drops_by_its_policy_and_counts(
     hanging = Hanging()
     fan_out.add(hanging, DeliveryOptions(max_events=5, overflow=overflow))
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     await settle_loop()
-    fan_out.hand_over([make_event(seq) for seq in range(2, 17)])
+    fan_out.shard(0).hand_over([make_event(seq) for seq in range(2, 17)])
     health = health_of(fan_out, "hanging")
     assert (health.in_flight, health.queued_events, health.dropped) == (1, 5, 10)
     hanging.released.set()
@@ -149,9 +149,9 @@ async def test_bytes_are_bounded_too_but_one_large_event_always_fits(fan_out: Fa
     hanging = Hanging()
     fan_out.add(hanging, DeliveryOptions(max_bytes=100))
     await fan_out.open()
-    fan_out.hand_over([make_event(seq, data=b"x" * 40) for seq in range(1, 6)])
+    fan_out.shard(0).hand_over([make_event(seq, data=b"x" * 40) for seq in range(1, 6)])
     assert (health_of(fan_out, "hanging").queued_bytes, health_of(fan_out, "hanging").dropped) == (80, 3)
-    fan_out.hand_over([make_event(6, data=b"x" * 500)])
+    fan_out.shard(0).hand_over([make_event(6, data=b"x" * 500)])
     assert (health_of(fan_out, "hanging").queued_events, health_of(fan_out, "hanging").queued_bytes) == (1, 500)
 
 
@@ -165,7 +165,7 @@ async def test_raising_and_hanging_publishers_do_not_touch_the_others(
         fan_out.add(publisher)
     await fan_out.open()
     for seq in range(1, 101):
-        fan_out.hand_over([make_event(seq)])
+        fan_out.shard(0).hand_over([make_event(seq)])
         await clock.advance(1.0)
     assert healthy.seqs == list(range(1, 101))
     assert health_of(fan_out, "healthy").failures == 0
@@ -180,16 +180,16 @@ async def test_a_failed_batch_is_offered_again_as_a_whole_and_order_is_kept(
     fan_out.add(publisher)
     await fan_out.open()
     publisher.failing = OSError("broken pipe")
-    fan_out.hand_over([make_event(1), make_event(2)])
+    fan_out.shard(0).hand_over([make_event(1), make_event(2)])
     await settle_loop()
     assert health_of(fan_out, "recorder").state is PublisherState.RETRYING
     assert health_of(fan_out, "recorder").last_error == "OSError: broken pipe"
-    fan_out.hand_over([make_event(3)])
+    fan_out.shard(0).hand_over([make_event(3)])
     publisher.failing = None
-    fan_out.hand_over([make_event(4)])
+    fan_out.shard(0).hand_over([make_event(4)])
     assert publisher.seqs == [], "a publisher that works again must not be given later events first"
     await clock.advance(6.0)
-    fan_out.hand_over([make_event(5)])
+    fan_out.shard(0).hand_over([make_event(5)])
     assert publisher.seqs == [1, 2, 3, 4, 5]
     assert health_of(fan_out, "recorder").state is PublisherState.HEALTHY
     assert health_of(fan_out, "recorder").dropped == 0
@@ -203,13 +203,13 @@ async def test_a_publisher_that_keeps_failing_is_parked_probed_with_the_gap_and_
     publisher.failing = OSError("down")
     fan_out.add(publisher, DeliveryOptions(give_up_after=30))
     await fan_out.open()
-    fan_out.hand_over([make_event(1), make_event(2)])
+    fan_out.shard(0).hand_over([make_event(1), make_event(2)])
     await clock.advance(29.0)
     assert health_of(fan_out, "recorder").state is PublisherState.RETRYING
     await clock.advance(7.0)
     assert health_of(fan_out, "recorder").state is PublisherState.PARKED
     assert (health_of(fan_out, "recorder").dropped, health_of(fan_out, "recorder").in_flight) == (2, 0)
-    fan_out.hand_over([make_event(seq) for seq in (3, 4, 5)])
+    fan_out.shard(0).hand_over([make_event(seq) for seq in (3, 4, 5)])
     publisher.batches.clear()
     failures = health_of(fan_out, "recorder").failures
     await clock.advance(31.0)
@@ -234,7 +234,7 @@ async def test_while_a_parked_publisher_is_looked_at_its_state_says_so(
     hanging.released.set()
     late.released.set()
     hanging.failing = late.refusing_to_open = OSError("down")
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     await clock.advance(40.0)
     assert [health.state for health in fan_out.health] == [PublisherState.PARKED] * 2
     hanging.released.clear()
@@ -247,7 +247,7 @@ async def test_what_publish_nowait_did_not_take_is_counted_as_dropped(fan_out: F
     channel = ChannelEventPublisher(3, overflow="drop_newest")
     fan_out.add(channel)
     await fan_out.open()
-    fan_out.hand_over([make_event(seq) for seq in range(1, 6)])
+    fan_out.shard(0).hand_over([make_event(seq) for seq in range(1, 6)])
     assert health_of(fan_out, "channel").dropped == 2
     assert [(await channel.get()).seq for _ in range(4)] == [1, 2, 3, None]
 
@@ -256,7 +256,7 @@ async def test_what_a_channel_drops_by_itself_shows_in_its_health(fan_out: FanOu
     channel = ChannelEventPublisher(3)
     fan_out.add(channel)
     await fan_out.open()
-    fan_out.hand_over([make_event(seq) for seq in range(1, 6)])
+    fan_out.shard(0).hand_over([make_event(seq) for seq in range(1, 6)])
     assert health_of(fan_out, "channel").dropped == 2
     assert [(await channel.get()).seq for _ in range(4)] == [None, 3, 4, 5]
 
@@ -269,20 +269,20 @@ async def test_a_nonsensical_count_is_a_failure_of_the_publisher(fan_out: FanOut
     liar = Liar()
     fan_out.add(liar)
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     assert health_of(fan_out, "recorder").failures == 1
 
 
 async def test_a_publisher_that_is_closed_is_not_called_in_line_any_more(
     fan_out: FanOut, make_event: MakeEvent
 ) -> None:
-    """What is handed over after the end stays out."""
+    """Events that come after the close are not passed on."""
     publisher = InLine()
     fan_out.add(publisher)
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     await fan_out.close()
-    fan_out.hand_over([make_event(2)])
+    fan_out.shard(0).hand_over([make_event(2)])
     assert publisher.seqs == [1]
 
 
@@ -295,9 +295,9 @@ async def test_a_publisher_gets_only_the_events_it_selected(fan_out: FanOut, mak
     fan_out.add(readies, DeliveryOptions(events=EventSelection(include=("READY",))))
     await fan_out.open()
     names = ["READY", "MESSAGE_CREATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "GUILD_CREATE", "MESSAGE_CREATE"]
-    fan_out.hand_over([make_event(seq, kind) for seq, kind in enumerate(names, 1)])
+    fan_out.shard(0).hand_over([make_event(seq, kind) for seq, kind in enumerate(names, 1)])
     await settle_loop()
-    fan_out.hand_over([make_event(7, "GUILD_CREATE")])
+    fan_out.shard(0).hand_over([make_event(7, "GUILD_CREATE")])
     await settle_loop()
     for publisher in (waiting, in_line):
         assert publisher.seqs == [1, 2, 6]
@@ -315,12 +315,12 @@ async def test_filling_up_warns_once_per_run_and_says_when_it_is_over(
     for run in range(2):
         first = 100 * run + 1
         hanging.released.clear()
-        fan_out.hand_over([make_event(first)])
+        fan_out.shard(0).hand_over([make_event(first)])
         await settle_loop()
-        fan_out.hand_over([make_event(seq) for seq in range(first + 1, first + 9)])
+        fan_out.shard(0).hand_over([make_event(seq) for seq in range(first + 1, first + 9)])
         assert len(caplog.records) == 2 * run, "80 % is not above 80 %"
         for seq in range(first + 9, first + 29):
-            fan_out.hand_over([make_event(seq)])
+            fan_out.shard(0).hand_over([make_event(seq)])
         hanging.released.set()
         await settle_loop()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"] * 2
@@ -355,7 +355,7 @@ async def test_one_added_at_run_time_is_opened_in_the_background_and_keeps_what_
     late = InLine("late")
     late.refusing_to_open = PublisherError("not yet")
     fan_out.add(late, name="renamed")
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     assert late.seqs == [], "it is not open yet"
     await clock.advance(40.0)
     assert health_of(fan_out, "renamed").state is PublisherState.PARKED
@@ -373,9 +373,9 @@ async def test_a_removed_publisher_gets_what_waits_for_it_and_is_closed(
     fan_out.add(removed)
     fan_out.add(kept)
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     fan_out.remove("removed")
-    fan_out.hand_over([make_event(2)])
+    fan_out.shard(0).hand_over([make_event(2)])
     await settle_loop()
     assert (removed.seqs, removed.closed, kept.seqs) == ([1], 1, [1, 2])
     assert fan_out.publishers == (kept,)
@@ -387,7 +387,7 @@ async def test_a_removed_publisher_that_is_slow_has_a_moment_in_which_to_accept_
     slow = Hanging("slow")
     fan_out.add(slow)
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     fan_out.remove("slow")
     await settle_loop()
     assert slow.closed == 0
@@ -405,14 +405,14 @@ async def test_one_added_while_the_others_are_opened_is_opened_too(fan_out: FanO
     fan_out.add(late)
     first.released.set()
     await opening
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     await settle_loop()
     assert (first.opened, first.seqs, late.opened, late.seqs) == (1, [1], 1, [1])
 
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_one_removed_while_the_others_are_opened_is_closed(fan_out: FanOut, *, fails: bool) -> None:
-    """Whether its own turn has come or not, and whether another one then fails to open: nobody else could close it."""
+    """This holds whether its own turn has come or not, and if another one fails to open. No one else could close it."""
     early, slow, late = Recorder("early"), HangingOpen("slow"), Recorder("late")
     if fails:
         slow.refusing_to_open = PublisherError("no")
@@ -435,7 +435,7 @@ async def test_one_removed_while_the_others_are_opened_is_closed(fan_out: FanOut
 async def test_publishers_are_added_and_removed_from_any_thread(
     fan_out: FanOut, clock: FakeClock, make_event: MakeEvent
 ) -> None:
-    """At once: who comes second is refused in its own thread, and what was added is there when the call returns."""
+    """A second publisher of the same name is refused in the calling thread, and the first is added when the call returns."""
     await fan_out.open()
     publishers = [Recorder(f"recorder {number % 4}") for number in range(32)]
     outcomes: list[str] = []
@@ -449,7 +449,7 @@ async def test_publishers_are_added_and_removed_from_any_thread(
 
     await asyncio.gather(*(asyncio.to_thread(add, publisher) for publisher in publishers))
     assert sorted(outcomes) == ["added"] * 4 + ["refused"] * 28
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     await settle_loop()
     there = [publisher for publisher in publishers if publisher in fan_out.publishers]
     assert [(publisher.opened, publisher.seqs) for publisher in there] == [(1, [1])] * 4
@@ -460,7 +460,7 @@ async def test_publishers_are_added_and_removed_from_any_thread(
 
 
 async def test_what_another_thread_asked_for_just_before_the_end_is_over_with_it(clock: FakeClock) -> None:
-    """The loop has heard of it and has not come to it yet."""
+    """The request is queued on the loop and has not run yet."""
     fan_out, removed, added = FanOut(clock), Recorder("removed"), Recorder("added")
     fan_out.add(removed)
     await fan_out.open()
@@ -491,7 +491,7 @@ async def test_what_was_dropped_stays_counted_when_its_publisher_is_removed(
     hanging = Hanging()
     fan_out.add(hanging, DeliveryOptions(max_events=5))
     await fan_out.open()
-    fan_out.hand_over([make_event(seq) for seq in range(1, 11)])
+    fan_out.shard(0).hand_over([make_event(seq) for seq in range(1, 11)])
     assert (fan_out.dropped, fan_out.gaps) == (5, 1)
     fan_out.remove("hanging")
     assert (fan_out.dropped, fan_out.gaps) == (5, 1)
@@ -502,7 +502,7 @@ async def test_what_was_dropped_stays_counted_when_its_publisher_is_removed(
 async def test_health_can_be_read_from_another_thread_while_events_pour_in(
     fan_out: FanOut, make_event: MakeEvent
 ) -> None:
-    """It walks through queues that change under it."""
+    """The queues change while their health is read."""
     fan_out.add(Hanging(), DeliveryOptions(max_events=50))
     fan_out.add(Recorder("blocks"), DeliveryOptions(overflow=Overflow.BLOCK))
     await fan_out.open()
@@ -517,7 +517,7 @@ async def test_health_can_be_read_from_another_thread_while_events_pour_in(
     watching = asyncio.ensure_future(asyncio.to_thread(watch))
     seq = 0
     while not watching.done():
-        fan_out.hand_over([make_event(seq := seq + 1) for _ in range(20)])
+        fan_out.shard(0).hand_over([make_event(seq := seq + 1) for _ in range(20)])
         await asyncio.sleep(0)
     await watching
 
@@ -548,7 +548,7 @@ async def test_drain_waits_for_the_slow_but_not_for_ever(
     hanging = Hanging()
     fan_out.add(hanging)
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     draining = asyncio.create_task(fan_out.drain(0.5))
     await clock.advance(0.4)
     assert not draining.done()
@@ -570,7 +570,7 @@ async def test_close_ends_within_a_second_even_if_a_publisher_ignores_its_cancel
     fan_out.add(stubborn)
     fan_out.add(other)
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     await settle_loop()
     closing = asyncio.create_task(fan_out.close())
     await clock.advance(1.0)
@@ -579,7 +579,7 @@ async def test_close_ends_within_a_second_even_if_a_publisher_ignores_its_cancel
     assert "stubborn ignores its cancellation" in caplog.text
     await closing
     assert "stubborn did not close" in caplog.text
-    await asyncio.sleep(0.04)  # let the stubborn one run out
+    await asyncio.sleep(0.04)  # let the stubborn publisher end
     assert [health.state for health in fan_out.health] == [PublisherState.CLOSED] * 2, "that it works is no news"
 
 
@@ -630,18 +630,18 @@ async def test_close_does_not_wait_for_one_that_is_being_removed(
     hanging = Hanging()
     fan_out.add(hanging)
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     fan_out.remove("hanging")
     await settle_loop()
-    await asyncio.wait_for(fan_out.close(), 5.0)  # the clock stands still
+    await asyncio.wait_for(fan_out.close(), 5.0)  # the clock does not move
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert (hanging.closed, fan_out.dropped) == (1, 1)
 
 
-async def test_publishers_that_answer_their_readers_are_given_the_desk(clock: FakeClock) -> None:
+async def test_publishers_that_answer_their_readers_are_given_the_bus_api(clock: FakeClock) -> None:
     class Answering(Recorder):
-        def answer_from(self, desk: object) -> None:
-            given.append(desk)
+        def answer_from(self, bus_api: object) -> None:
+            given.append(bus_api)
 
         def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None: ...
 
@@ -654,16 +654,16 @@ async def test_publishers_that_answer_their_readers_are_given_the_desk(clock: Fa
         def last_ready(self, shard: int) -> None: ...
 
     given: list[object] = []
-    desk = Counter()
+    bus_api = Counter()
     FanOut(clock).add(Answering())
-    fan_out = FanOut(clock, desk)
+    fan_out = FanOut(clock, bus_api)
     fan_out.add(Answering())
     fan_out.add(Recorder("plain"))
-    assert given == [desk]
+    assert given == [bus_api]
 
 
 async def test_opening_in_the_background_is_given_up_after_its_time(fan_out: FanOut, clock: FakeClock) -> None:
-    """And nobody waits for what has nothing to give to it."""
+    """Draining does not wait for it, because it has no events yet."""
     await fan_out.open()
     late = HangingOpen("late")
     fan_out.add(late, DeliveryOptions(give_up_after=30))
@@ -680,7 +680,7 @@ async def test_opening_in_the_background_is_given_up_after_its_time(fan_out: Fan
 async def test_whoever_drains_is_released_by_close(fan_out: FanOut, clock: FakeClock, make_event: MakeEvent) -> None:
     fan_out.add(Hanging())
     await fan_out.open()
-    fan_out.hand_over([make_event(1)])
+    fan_out.shard(0).hand_over([make_event(1)])
     draining = asyncio.create_task(fan_out.drain(60.0))
     await settle_loop()
     await fan_out.close()
@@ -694,6 +694,6 @@ async def test_lag_is_the_age_of_the_oldest_event_that_is_not_accepted(
     fan_out.add(Hanging())
     await fan_out.open()
     assert health_of(fan_out, "hanging").lag == 0.0
-    fan_out.hand_over([make_event(1)])  # received when the clock started
+    fan_out.shard(0).hand_over([make_event(1)])  # received when the clock started
     await clock.advance(12.0)
     assert health_of(fan_out, "hanging").lag == pytest.approx(12.0)

@@ -1,4 +1,4 @@
-"""Records on their way through the fan-out: who gets which, in which place, and from where a gap counts."""
+"""Records in the fan-out: which publisher gets which, in which place, and where a gap begins."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from discorder.clock import FakeClock, settle_loop
-from discorder.publishers.delivery import LostSession, ShardDelivery
-from discorder.publishers.fanout import DeliveryOptions, FanOut, PublisherState
+from discorder.publishers.delivery.fanout import DeliveryOptions, FanOut, PublisherState
+from discorder.publishers.delivery.shard_progress import LostSession, ShardDelivery
 from discorder.publishers.options import EventSelection, Overflow
-from discorder.records import Gap, GapKind, StateChange, state_record
+from discorder.records import LossKind, LostEvents, StateChange, state_record
 from discorder.wire import Event
 
 SESSION, NEXT_SESSION = "0123456789abcdef", "fedcba9876543210"
@@ -45,12 +45,12 @@ class Sink:
 
     @property
     def shapes(self) -> list[object]:
-        """Events as their seq, gaps as (kind, from, to), other records as their type."""
+        """Return events as their seq, gaps as (kind, from, to), other records as their type."""
         return [_shape(event) for event in self.everything]
 
 
 class Cramped(Sink):
-    """May be called in line, and takes only so much at a time."""
+    """A publisher with `publish_nowait` that accepts only so much at a time."""
 
     room = 2
 
@@ -62,7 +62,7 @@ class Cramped(Sink):
 
 
 class Chatty(Sink):
-    """Wants to hear of everything."""
+    """A publisher that selects all records."""
 
     all_records = True
 
@@ -72,7 +72,7 @@ def _shape(event: Event) -> object:
         return event.seq
     if event.type != "DISCORDER_GAP":
         return event.type
-    gap = msgspec.json.decode(event.data, type=Gap)
+    gap = msgspec.json.decode(event.data, type=LostEvents)
     return gap.kind.value, gap.from_seq, gap.to_seq
 
 
@@ -130,7 +130,7 @@ async def test_a_publisher_that_raises_on_each_event_is_told_once_it_works_again
     await clock.advance(31.0)
     assert raising.shapes == [("publisher", 1, 190), *range(191, 201)]
     assert fan_out.health[0].dropped == 190
-    gap = msgspec.json.decode(raising.everything[0].data, type=Gap)
+    gap = msgspec.json.decode(raising.everything[0].data, type=LostEvents)
     assert (gap.publisher, gap.cause) == ("raising", "publisher raising failed: RuntimeError: no")
 
 
@@ -209,23 +209,23 @@ async def test_a_lost_session_is_told_once_right_before_the_next_one_begins(
     assert sink.shapes == [1, 2, 3, ("session", 4, None), 1, 1]
     record = sink.everything[3]
     assert (record.shard, record.session, record.received_at) == ((0, 1), SESSION, START + timedelta(seconds=9))
-    gap = msgspec.json.decode(record.data, type=Gap)
-    assert gap == Gap(GapKind.SESSION, None, 4, None, "invalid_session", START, START + timedelta(seconds=9))
+    gap = msgspec.json.decode(record.data, type=LostEvents)
+    assert gap == LostEvents(LossKind.SESSION, None, 4, None, "invalid_session", START, START + timedelta(seconds=9))
 
 
 async def test_a_gap_of_a_session_begins_after_what_each_publisher_was_offered(
     fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
 ) -> None:
-    """A required one that was congested lacks more than one that kept up; one that came late counts from the same place."""
+    """A congested required publisher lacks more than one that kept up. For one that was added late the gap begins there, too."""
     stuck, lively, late = Sink("stuck"), Sink("lively"), Sink("late")
     stuck.free.clear()
     fan_out.add(stuck, DeliveryOptions(required=True, max_events=10))
     fan_out.add(lively)
     await fan_out.open()
     shard.hand_over(events([1]))
-    await settle_loop()  # in hand
+    await settle_loop()  # being published
     shard.hand_over(events(range(2, 21)))
-    await clock.advance(11.0)  # longer than block_timeout: it is congested, and takes no more
+    await clock.advance(11.0)  # longer than block_timeout: it is congested, and accepts no more
     shard.hand_over(events(range(21, 31)))
     fan_out.add(late)
     shard.session_dropped((0, 1), SESSION, "invalid_session", clock.now())
@@ -248,7 +248,7 @@ async def test_the_gap_of_one_that_came_late_begins_after_the_replay_that_it_was
     await fan_out.open()
     shard.hand_over(events(range(1, 6)))
     fan_out.add(late)
-    shard.hand_over(events([2, 3]))  # a replay that was cut off
+    shard.hand_over(events([2, 3]))  # a replay that was interrupted
     shard.session_dropped((0, 1), SESSION, "invalid_session", clock.now())
     shard.announce_lost(clock.now(), ended=False)
     await settle_loop()
@@ -268,7 +268,7 @@ async def test_the_gap_of_a_session_starts_when_its_last_event_came_not_when_tha
     shard.session_dropped((0, 1), SESSION, "invalid_session", START + timedelta(seconds=9))
     shard.announce_lost(clock.now(), ended=True)
     await settle_loop()
-    assert msgspec.json.decode(sink.everything[-1].data, type=Gap).start == came
+    assert msgspec.json.decode(sink.everything[-1].data, type=LostEvents).start == came
 
 
 async def test_a_gap_keeps_its_place_behind_what_is_held(
@@ -281,7 +281,7 @@ async def test_a_gap_keeps_its_place_behind_what_is_held(
     )
     await fan_out.open()
     shard.hand_over(events([1]))
-    await settle_loop()  # in hand
+    await settle_loop()  # being published
     shard.hand_over(events(range(2, 31)))  # ten in the queue, the others held
     shard.announce(state())
     shard.session_lost(lost(30))
@@ -316,14 +316,14 @@ async def test_the_gap_of_an_adopted_session_begins_after_what_was_delivered(
     shard.session_dropped((0, 1), SESSION, "invalid_session", clock.now())
     shard.announce_lost(clock.now(), ended=True)
     await settle_loop()
-    gap = msgspec.json.decode(sink.everything[0].data, type=Gap)
+    gap = msgspec.json.decode(sink.everything[0].data, type=LostEvents)
     assert (gap.from_seq, gap.start, gap.end) == (41, START - timedelta(hours=1), None)
 
 
 async def test_at_the_end_what_is_still_stored_does_not_hide_what_is_lost(
     fan_out: FanOut, shard: ShardDelivery, clock: FakeClock
 ) -> None:
-    """The first can be resumed by a later process; the second was dropped, and only now can that be told."""
+    """A later process can resume the first. The second was dropped, and this is the last chance to report it."""
     sink = Sink()
     fan_out.add(sink)
     await fan_out.open()

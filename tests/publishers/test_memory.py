@@ -1,4 +1,4 @@
-"""A publisher that hangs costs no more memory than its bounds say, however much comes meanwhile (fault case 18)."""
+"""A publisher that hangs uses no more memory than its bounds allow, however many events arrive meanwhile (fault case 18)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from datetime import UTC, datetime
 import pytest
 
 from discorder.clock import settle_loop
-from discorder.publishers.fanout import DeliveryOptions, FanOut
-from discorder.publishers.intake import HOLD_BYTES
-from discorder.publishers.lane import BATCH_BYTES
+from discorder.publishers.delivery.fanout import DeliveryOptions, FanOut
+from discorder.publishers.delivery.position import HOLD_BYTES
+from discorder.publishers.delivery.queue import BATCH_BYTES
 from discorder.publishers.options import Overflow
 from discorder.wire import Event
 
 MEGABYTE = 1_000_000
 QUEUE = 8 * MEGABYTE
-SLACK = 2 * MEGABYTE  # of the test, the loop and the bookkeeping
+SLACK = 2 * MEGABYTE  # for the test, the loop and the bookkeeping
 
 
 class Hanging:
-    """Its publish never returns."""
+    """A publisher whose publish never returns."""
 
     name = "hanging"
     durable = True
@@ -36,7 +36,7 @@ class Hanging:
 
 
 class Bus(Hanging):
-    """Is called in line and has every document built, as ZeroMQ does: it stays with an event for as long as that lives."""
+    """A publisher with `publish_nowait` that builds every document, as ZeroMQ does. The event keeps the document."""
 
     name = "bus"
     carried = 0

@@ -1,8 +1,9 @@
-"""From a configuration table to a publisher: what is built, and each thing that can be wrong with a table."""
+"""From a configuration table to a publisher: what is built, and each error that a table can have."""
 
 from __future__ import annotations
 
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from discorder.publishers.delimited_file import DelimitedFileEventPublisher
 from discorder.publishers.log import LogPublisher
 from discorder.publishers.options import EventSelection, Overflow
 from discorder.publishers.registry import build
-from discorder.publishers.zeromq import ZmqPublisher
+from discorder.publishers.zeromq.publisher import ZmqPublisher
 
 THIRD_PARTY = """
 from typing import Annotated
@@ -87,7 +88,7 @@ def test_a_channel_is_as_large_as_its_table_says() -> None:
             {"events": {"includes": []}},
             r"publishers\.zmq\.events\.includes is not a key; did you mean include\?",
         ),
-        ("zmq", {"hwm": "many"}, r"publishers\.zmq\.hwm: .*'many'; allowed: messages per subscriber, at least 1"),
+        ("zmq", {"hwm": "many"}, r"publishers\.zmq\.hwm: .*'many'; allowed: messages per subscriber, 1 to"),
         ("zmq", {"hwm": 0}, r"publishers\.zmq\.hwm: .*got 0"),
         ("zmq", {"linger_ms": -1}, r"publishers\.zmq\.linger_ms: .*0 to 60000"),
         ("zmq", {"bind": 6000}, r"publishers\.zmq\.bind: .*6000; allowed: an endpoint or a list of endpoints"),
@@ -96,7 +97,7 @@ def test_a_channel_is_as_large_as_its_table_says() -> None:
         ("zmq", {"overflow": "explode"}, r'publishers\.zmq\.overflow: .*"drop_oldest", "drop_newest"'),
         ("zmq", {"events": {"include": [1]}}, r"publishers\.zmq\.events\.include"),
         ("zmq", {"events": "MESSAGE_*"}, r"publishers\.zmq\.events: .*include"),
-        ("zmq", {"max_events": 0}, r"publishers\.zmq\.max_events: .*at least 1"),
+        ("zmq", {"max_events": 0}, r"publishers\.zmq\.max_events: .*from 1 to"),
         ("zmq", {"give_up_after": 0}, r"publishers\.zmq\.give_up_after: .*more than 0"),
         ("delimited_file", {}, r"publishers\.delimited_file\.path is missing; it must be the file to append to"),
         ("delimited_file", {"path": "e", "delimiter": "ab"}, r"publishers\.delimited_file\.delimiter: .*one character"),
@@ -104,6 +105,13 @@ def test_a_channel_is_as_large_as_its_table_says() -> None:
         ("delimited_file", {"path": "e", "fsync": 0}, r"publishers\.delimited_file\.fsync"),
         ("delimited_file", {"path": "e", "rotate_bytes": 1.5}, r"publishers\.delimited_file\.rotate_bytes"),
         ("zmq", {"required": True}, r"publishers\.zmq\.required: .*does not survive this process.*delimited_file"),
+        ("zmq", {"hwm": 2**31}, r"publishers\.zmq\.hwm: .*1 to 2\*\*31 - 1"),
+        ("zmq", {"ring_bytes": 10**30}, r"publishers\.zmq\.ring_bytes: .*0 to 2\*\*50"),
+        ("zmq", {"ring_seconds": inf}, r"publishers\.zmq\.ring_seconds: .*at most 86400"),
+        ("zmq", {"max_events": 10**30}, r"publishers\.zmq\.max_events: .*1 to 2\*\*50"),
+        ("zmq", {"hold_off": inf}, r"publishers\.zmq\.hold_off: .*at most 86400"),
+        ("delimited_file", {"path": "e", "keep": 10**30}, r"publishers\.delimited_file\.keep: .*1 to 100000"),
+        ("delimited_file", {"path": "e", "fsync": inf}, r"publishers\.delimited_file\.fsync: .*at most 86400"),
         ("log", {"required": True, "overflow": "drop_newest"}, r"publishers\.log\.overflow: .*contradicts required"),
     ],
 )
@@ -138,3 +146,22 @@ def test_other_packages_bring_kinds_by_entry_point(tmp_path: Path, monkeypatch: 
         build("broken", {})
     with pytest.raises(ConfigError, match="allowed: broken, channel, delimited_file, log, nats, zmq"):
         build("pigeon", {})
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "SyntaxError('bad')", "BaseException('panic')"])
+@pytest.mark.parametrize("when", ["imported", "made"])
+def test_whatever_a_kind_of_another_package_raises_is_an_error_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, error: str
+) -> None:
+    raising = f"raise {error}"
+    (tmp_path / "third_party_bad.py").write_text(
+        f"{raising if when == 'imported' else ''}\nclass Bad:\n    def __init__(self, name):\n        {raising}\n"
+    )
+    metadata = tmp_path / "third_party_bad-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: third-party-bad\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[discorder.publishers]\nbad = third_party_bad:Bad\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "third_party_bad", raising=False)
+    with pytest.raises(ConfigError, match=rf"publishers\.sink.* cannot be {when}: {error.partition('(')[0]}"):
+        build("sink", {"kind": "bad"})

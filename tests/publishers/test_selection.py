@@ -1,16 +1,16 @@
-"""What a publisher selects, asked of the function that decides it."""
+"""The function that applies a publisher's selection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from discorder.publishers.delivery.selection import selector
 from discorder.publishers.options import EventSelection
-from discorder.publishers.selection import selector
 from discorder.wire import Event
 
 
 def test_who_wants_everything_is_asked_nothing() -> None:
-    """Then a batch is handed on as it is."""
+    """The batch is passed on unchanged."""
     assert selector(EventSelection()) is None
     assert selector(EventSelection(include=("MESSAGE_*", "*"))) is None
 

@@ -1,4 +1,4 @@
-"""The ring: what it holds, what it gives up, and what it may say about the rest."""
+"""The ring: what it holds, what it drops, and what it reports about the rest."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discorder.publishers.zeromq_ring import COMPACT_AT, ENTRY_OVERHEAD, Entry, Place, Replay, Ring
-from discorder.records import Gap, GapKind, gap_record
-from discorder.wire import Event
+from discorder.publishers.zeromq.ring import ENTRY_OVERHEAD, Ring
+from discorder.publishers.zeromq.shard_log import CHUNK_OVERHEAD, COMPACT_AT, LogEntry, LogReader
+from discorder.records import LossKind, LostEvents, gap_record
+from discorder.wire import Event, StreamPosition
 
 MakeEvent = Callable[..., Event]
 SESSION = "0123456789abcdef"
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 LARGE = 1 << 40
+OVERHEAD = CHUNK_OVERHEAD + ENTRY_OVERHEAD  # of a document that is appended alone
 
 
 def append(ring: Ring, event: Event, now: float = 0.0) -> None:
-    ring.append(event, event.type.encode(), event.document, now)
+    ring.append([event], [event.document], now)
 
 
-def drained(replay: Replay) -> Iterator[Entry]:
-    """What a client gets that reads at once."""
+def drained(replay: LogReader) -> Iterator[LogEntry]:
+    """Return what a client gets that reads at once."""
     while (entry := replay.look()) is not None:
         if replay.wanted(entry):
             yield entry
         replay.step()
 
 
-def replay(ring: Ring, session: str | None, after: int = 0, *types: str) -> Replay:
+def replay(ring: Ring, session: str | None, after: int = 0, *types: str) -> LogReader:
     log = ring.log(0)
     assert log is not None
-    asked = None if session is None else Place(session, after)
-    return Replay(log, asked, frozenset(name.encode() for name in types) or None)
+    asked = None if session is None else StreamPosition(session, after)
+    return LogReader(log, asked, frozenset(name.encode() for name in types) or None)
 
 
-def seqs(found: Replay) -> list[int]:
+def seqs(found: LogReader) -> list[int]:
     return [entry.seq for entry in drained(found)]
 
 
@@ -71,7 +73,7 @@ def test_only_the_types_that_were_asked_for_come(ring: Ring, make_event: MakeEve
 
 
 def test_bytes_are_bounded_and_what_is_given_up_is_not_vouched_for(make_event: MakeEvent) -> None:
-    size = len(make_event(10).document) + ENTRY_OVERHEAD
+    size = len(make_event(10).document) + OVERHEAD
     ring = Ring(max_bytes=3 * size, max_seconds=600)
     for seq in range(10, 20):
         append(ring, make_event(seq))
@@ -105,7 +107,7 @@ def test_what_is_too_old_goes_however_young_the_documents_of_another_shard_are(
 
 
 def test_what_came_before_the_first_event_here_is_not_known(ring: Ring, make_event: MakeEvent) -> None:
-    """A process that resumes an old session."""
+    """The process resumes an old session."""
     append(ring, make_event(91))
     assert not replay(ring, SESSION, 89).complete
     assert replay(ring, SESSION, 90).complete
@@ -113,7 +115,7 @@ def test_what_came_before_the_first_event_here_is_not_known(ring: Ring, make_eve
 
 
 def test_what_an_earlier_process_delivered_is_known_before_anything_comes(ring: Ring, make_event: MakeEvent) -> None:
-    """Discord's numbers have holes, so the first event does not tell it."""
+    """Discord's numbers have gaps, so the first event does not show it."""
     ring.begin((0, 1), SESSION, 90)
     (position,) = ring.positions()
     assert (position.since, position.last, position.types) == (90, 90, {})
@@ -134,7 +136,7 @@ def test_a_session_that_is_not_known_gets_everything_and_is_told(ring: Ring, mak
 def test_a_replay_goes_on_into_the_next_session(ring: Ring, make_event: MakeEvent) -> None:
     for seq in range(1, 4):
         append(ring, make_event(seq, session="a"))
-    append(ring, gap(GapKind.SESSION, "a", 4, None))
+    append(ring, gap(LossKind.SESSION, "a", 4, None))
     for seq in range(1, 3):
         append(ring, make_event(seq, session="b"))
     found = replay(ring, "a", 2)
@@ -160,7 +162,7 @@ def test_a_session_of_which_nothing_is_left_is_forgotten(make_event: MakeEvent) 
 def test_what_a_queue_dropped_before_it_came_here_is_a_hole(ring: Ring, make_event: MakeEvent) -> None:
     for seq in (1, 2):
         append(ring, make_event(seq))
-    append(ring, gap(GapKind.PUBLISHER, SESSION, 3, 8))
+    append(ring, gap(LossKind.PUBLISHER, SESSION, 3, 8))
     append(ring, make_event(9))
     found = replay(ring, SESSION, 2)
     assert (found.complete, found.since) == (False, (SESSION, 8))
@@ -173,10 +175,41 @@ def test_what_a_queue_dropped_before_it_came_here_is_a_hole(ring: Ring, make_eve
 def test_a_hole_in_a_later_session_is_told_to_who_comes_from_an_earlier_one(ring: Ring, make_event: MakeEvent) -> None:
     append(ring, make_event(1, session="a"))
     append(ring, make_event(1, session="b"))
-    append(ring, gap(GapKind.PUBLISHER, "b", 2, 5))
+    append(ring, gap(LossKind.PUBLISHER, "b", 2, 5))
     append(ring, make_event(6, session="b"))
     found = replay(ring, "a", 1)
     assert (found.complete, found.since) == (False, ("b", 5))
+
+
+def test_a_batch_may_mix_shards_records_and_events_that_were_kept_before(ring: Ring, make_event: MakeEvent) -> None:
+    """A queue that fell behind passes on such a batch."""
+    append(ring, make_event(1))
+    batch = [
+        make_event(1),
+        make_event(7, shard=(1, 1), session="b"),
+        make_event(2),
+        gap(LossKind.PUBLISHER, SESSION, 3, 5),
+        make_event(6),
+        make_event(8, shard=(1, 1), session="b"),
+        make_event(1, session="c"),
+    ]
+    ring.append(batch, [event.document for event in batch], 0.0)
+    assert seqs(replay(ring, SESSION, 1)) == [2, 5, 6, 1]
+    assert not replay(ring, SESSION, 4).complete
+    assert len(ring) == 7
+    other = ring.log(1)
+    assert other is not None
+    assert seqs(LogReader(other, StreamPosition("b", 7), None)) == [8]
+
+
+def test_a_replay_ends_with_what_was_there_when_it_began(ring: Ring, make_event: MakeEvent) -> None:
+    for seq in range(1, 4):
+        append(ring, make_event(seq))
+    found, empty = replay(ring, SESSION, 1), replay(ring, SESSION, 3)
+    for seq in range(4, 7):
+        append(ring, make_event(seq), now=seq)
+    assert (seqs(found), seqs(empty), found.last) == ([2, 3], [], (SESSION, 3))
+    assert seqs(replay(ring, SESSION, 3)) == [4, 5, 6]
 
 
 def test_the_same_event_is_kept_once(ring: Ring, make_event: MakeEvent) -> None:
@@ -202,9 +235,9 @@ def test_who_reads_slower_than_the_ring_forgets_is_told(make_event: MakeEvent) -
 
 
 def test_a_replay_and_the_next_session_keep_their_places_when_the_list_is_moved_together(make_event: MakeEvent) -> None:
-    """It is while somebody reads: the document that is next stays the next one."""
+    """The list is moved together while a client reads: its next document stays the same."""
     held = COMPACT_AT + 100
-    ring = Ring(max_bytes=held * (len(make_event(1_000).document) + ENTRY_OVERHEAD), max_seconds=600)
+    ring = Ring(max_bytes=held * (len(make_event(1_000).document) + OVERHEAD), max_seconds=600)
     later = "fedcba9876543210"
 
     def publish(*places: int) -> None:
@@ -216,7 +249,7 @@ def test_a_replay_and_the_next_session_keep_their_places_when_the_list_is_moved_
     while len(read) < 60 and (entry := reading.look()) is not None:
         read.append(entry.seq)
         reading.step()
-    publish(2_200, 2 * held + 12)  # it is moved when half of it is given up
+    publish(2_200, 2 * held + 12)  # the list is moved together when half of it is dropped
     assert [*read, *seqs(reading)] == list(range(2_100, 3_200))
     assert reading.complete
     for session, after in ((SESSION, 2_140), (later, 3_200)):
@@ -237,12 +270,12 @@ def test_shards_share_the_bounds_and_nothing_else(make_event: MakeEvent) -> None
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=300), st.integers(1, 20))
 def test_a_complete_replay_is_what_was_published_after_the_place(steps: list[tuple[int, bool]], held: int) -> None:
-    """Whatever the sequence of sessions, gaps in the numbers and the size of the ring."""
+    """This holds for any sequence of sessions, gaps in the numbers and size of the ring."""
 
     def make(session: str, seq: int) -> Event:
         return Event("T", (0, 1), seq, None, session, MOMENT, b"{}")
 
-    ring = Ring(max_bytes=held * (len(make("s00", 10).document) + ENTRY_OVERHEAD), max_seconds=600)
+    ring = Ring(max_bytes=held * (len(make("s00", 10).document) + OVERHEAD), max_seconds=600)
     published: list[tuple[str, int]] = []
     session, seq = 0, 0
     for step, renew in steps:
@@ -264,5 +297,19 @@ def ring_knows(ring: Ring, session: str) -> bool:
     return session in {run.session for run in log.runs}
 
 
-def gap(kind: GapKind, session: str, first: int, last: int | None) -> Event:
-    return gap_record((0, 1), session, MOMENT, Gap(kind, None, first, last, "test", MOMENT, MOMENT))
+def gap(kind: LossKind, session: str, first: int, last: int | None) -> Event:
+    return gap_record((0, 1), session, MOMENT, LostEvents(kind, None, first, last, "test", MOMENT, MOMENT))
+
+
+@pytest.mark.parametrize("session", [None, "session nobody saw", "a1"])
+def test_a_replay_of_no_types_holds_no_documents(session: str | None, make_event: MakeEvent) -> None:
+    """The client only asks whether the ring reaches back, even if the answer is no."""
+    ring = Ring(max_bytes=1 << 20, max_seconds=600.0)
+    for seq in range(1, 4):
+        append(ring, make_event(seq))
+    log = ring.log(0)
+    assert log is not None
+    asked = None if session is None else StreamPosition(session, 1)
+    replay = LogReader(log, asked, frozenset())
+    assert replay.exhausted
+    assert replay.look() is None

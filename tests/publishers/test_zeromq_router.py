@@ -1,4 +1,4 @@
-"""The ROUTER beside the bus, asked as a program in another language would: JSON in, three frames out."""
+"""The ROUTER beside the bus, as a program in another language uses it: a JSON request, three frames in reply."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ import msgspec
 import pytest
 import zmq
 
-from discorder.clock import SystemClock
+from discorder.bot.subscriber import subscribe
+from discorder.clock import FakeClock, SystemClock
 from discorder.errors import AddressInUse, CommandRateLimited, ConfigError
-from discorder.publishers import zeromq_router
-from discorder.publishers.zeromq import ZmqPublisher
-from discorder.publishers.zeromq_ring import Ring
-from discorder.publishers.zeromq_router import BUSY_PAUSE, Router
-from discorder.wire import Event, decode_document, replay_address
+from discorder.publishers.zeromq import sockets
+from discorder.publishers.zeromq.publisher import ZmqPublisher
+from discorder.publishers.zeromq.replays import STREAMS, STREAMS_PER_CLIENT
+from discorder.publishers.zeromq.ring import Ring
+from discorder.publishers.zeromq.router import BUSY_PAUSE, Router
+from discorder.publishers.zeromq.subscriptions import connections
+from discorder.wire import Event, ReceivedEvent, decode_document, replay_address
+from tests.relay import relay_to
 
 MakeEvent = Callable[..., Event]
 SESSION = "0123456789abcdef"
@@ -28,7 +32,7 @@ SECONDS = 20.0
 
 
 class Client:
-    """A DEALER that waits without holding up the loop, on which the bus runs as well."""
+    """A DEALER that waits without blocking the loop, on which the bus runs as well."""
 
     def __init__(self, sock: zmq.Socket[bytes]) -> None:
         self.socket = sock
@@ -47,7 +51,7 @@ class Client:
                     return id_frame, topic, document
 
     async def answer(self) -> tuple[list[tuple[bytes, bytes]], dict[str, Any]]:
-        """The parts before the last, and what the last says."""
+        """Return the parts before the last, and the content of the last."""
         parts: list[tuple[bytes, bytes]] = []
         while True:
             _, topic, document = await self.part()
@@ -70,7 +74,7 @@ async def bus() -> AsyncIterator[ZmqPublisher]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., Client]]:
-    """Makes clients of a bus."""
+    """Return a function that makes clients of a bus."""
     context = zmq.Context()
     made: list[zmq.Socket[bytes]] = []
 
@@ -89,6 +93,15 @@ def connect() -> Iterator[Callable[..., Client]]:
 Connect = Callable[..., Client]
 
 
+LARGE = b'"' + b"x" * 20_000 + b'"'
+
+
+def replays_of(bus: ZmqPublisher) -> int:
+    """Return how many replays are pending; this is not visible from outside."""
+    assert bus._router is not None  # noqa: SLF001
+    return len(bus._router._replays)  # noqa: SLF001
+
+
 async def test_replay_is_byte_identical_in_order_and_ends_with_where_it_ends(
     bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
 ) -> None:
@@ -100,7 +113,7 @@ async def test_replay_is_byte_identical_in_order_and_ends_with_where_it_ends(
     assert [document for _, document in parts] == [event.document for event in events[41:]]
     assert {topic for topic, _ in parts} == {b"MESSAGE_CREATE"}
     since = {"session": SESSION, "seq": 41}
-    assert last == {"ok": True, "complete": True, "session": SESSION, "last": 3_000, "since": since}
+    assert last == {"ok": True, "complete": True, "shard": [0, 1], "session": SESSION, "last": 3_000, "since": since}
 
 
 async def test_the_id_of_the_request_stands_on_every_part(
@@ -156,15 +169,11 @@ async def test_positions_are_published_as_they_move_and_once_more_at_the_end(mak
         while not bus.subscriptions:  # noqa: ASYNC110  # ZeroMQ tells of subscriptions only when asked
             await asyncio.sleep(0.005)
     bus.publish_nowait([make_event(1)])
-    reading = asyncio.to_thread(lambda: [decode_document(sub.recv_multipart()[1]) for _ in range(2)])
-    task = asyncio.ensure_future(reading)
-    await asyncio.sleep(0)
+    read = lambda: decode_document(sub.recv_multipart()[1])  # noqa: E731
     async with asyncio.timeout(SECONDS):
-        while not bus._told:  # noqa: ASYNC110, SLF001  # the first of the two
-            await asyncio.sleep(0.02)
-    bus.publish_nowait([make_event(2)])
-    await bus.close()
-    first, second = await task
+        first = await asyncio.to_thread(read)
+        bus.publish_nowait([make_event(2)])
+        second, _ = await asyncio.gather(asyncio.to_thread(read), bus.close())
     assert first.json() == {"since": 0, "last": 1, "types": {"MESSAGE_CREATE": 1}}
     assert second.json() == {"since": 0, "last": 2, "types": {"MESSAGE_CREATE": 2}}
     assert (first.seq, first.prev, first.session, first.shard) == (None, None, SESSION, (0, 1))
@@ -172,7 +181,7 @@ async def test_positions_are_published_as_they_move_and_once_more_at_the_end(mak
     context.term()
 
 
-# ---------------------------------------------------------------- what may go wrong
+# ---------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -190,6 +199,22 @@ async def test_positions_are_published_as_they_move_and_once_more_at_the_end(mak
         ({"op": "ready", "shard": 0}, "not_ready", "READY"),
         ({"op": "command", "command": "presence", "d": {}}, "commands_off", "control plane"),
         ({"v": 2, "op": "replay", "shard": 0}, "unsupported_version", "version 1"),
+        ({"v": 10**300, "op": "positions"}, "bad_request", "int"),
+        ({"id": "n" * 65, "op": "positions"}, "bad_request", "64"),
+        ({"id": 10**300, "op": "positions"}, "bad_request", "int"),
+        ({"id": 1.5, "op": "positions"}, "bad_request", "float"),
+        ({"op": "replay", "shard": 10**30}, "bad_request", "int"),
+        ({"op": "replay", "shard": -1}, "bad_request", "0"),
+        ({"op": "replay", "shard": 0, "session": "s" * 65}, "bad_request", "64"),
+        ({"op": "replay", "shard": 0, "after": -1}, "bad_request", "0"),
+        ({"op": "replay", "shard": 0, "types": ["T" * 101]}, "bad_request", "100"),
+        ({"op": "replay", "shard": 0, "types": [str(number) for number in range(1_001)]}, "bad_request", "1000"),
+        ({"op": "command", "command": "c" * 65, "d": {}}, "bad_request", "64"),
+        ({"op": "command", "command": "members", "guild_id": "9" * 5_000, "d": {}}, "bad_request", "20"),
+        ({"op": "command", "command": "members", "guild_id": 10**40, "d": {}}, "bad_request", "int"),
+        (b'{"v":1,"id":7,"op":"command","command":"members","guild_id":%b}' % (b"9" * 5_000), "bad_request", "range"),
+        (b'{"v":1,"id":%b,"op":"positions"}' % (b"9" * 5_000), "bad_request", "range"),
+        (b'{"v":1,"id":"\\ud800","op":"positions"}', "bad_request", "JSON"),
     ],
 )
 async def test_a_request_that_cannot_be_answered_gets_an_error_that_says_why(
@@ -209,7 +234,7 @@ async def test_what_is_no_request_at_all_disturbs_nobody(
     client, stranger = connect(bus), connect(bus)
     stranger.socket.send_multipart([b"a"] * 50)
     assert (await stranger.answer())[1]["error"] == "bad_request"
-    stranger.socket.send(b"x" * 200_000)  # ZeroMQ cuts the connection
+    stranger.socket.send(b"x" * 200_000)  # ZeroMQ closes the connection
     with socket.create_connection(("127.0.0.1", int(bus.replay_endpoint.rpartition(":")[2]))) as raw:
         raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
         bus.publish_nowait([make_event(1)])
@@ -219,7 +244,7 @@ async def test_what_is_no_request_at_all_disturbs_nobody(
 async def test_a_client_that_does_not_read_costs_neither_memory_nor_the_others_anything(
     bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
 ) -> None:
-    """Its replay waits in the ring; its further requests are refused, and those answers that it does not fetch are dropped."""
+    """Its replay waits in the ring, its further requests are refused, and the replies that it does not read are dropped."""
     bus.publish_nowait([make_event(seq, data=b'"' + b"x" * 20_000 + b'"') for seq in range(1, 501)])
     asleep, awake = connect(bus, RCVHWM=1, RCVBUF=65_536), connect(bus)
     for number in range(200):
@@ -228,9 +253,7 @@ async def test_a_client_that_does_not_read_costs_neither_memory_nor_the_others_a
         awake.send({"op": "replay", "shard": 0, "session": SESSION, "after": 100})
         parts, last = await awake.answer()
         assert (len(parts), last["complete"]) == (400, True)
-    router = bus._router  # noqa: SLF001  # what it keeps for each client is not seen from outside
-    assert router is not None
-    assert {len(streams) for streams in router._streams.values()} == {zeromq_router.STREAMS_PER_CLIENT}  # noqa: SLF001
+    assert replays_of(bus) == STREAMS_PER_CLIENT
     seqs = []
     while (part := await asleep.part())[1] or part[0] != b"0":
         if part[0] == b"0":
@@ -246,11 +269,101 @@ async def test_a_client_that_leaves_in_the_middle_is_forgotten(
     client.send({"op": "replay", "shard": 0})
     await client.part()
     client.socket.close(linger=0)
-    router = bus._router  # noqa: SLF001
-    assert router is not None
     async with asyncio.timeout(SECONDS):
-        while router._streams:  # noqa: ASYNC110, SLF001
+        while replays_of(bus):  # noqa: ASYNC110  # the bus has no event for it
             await asyncio.sleep(0.01)
+
+
+async def test_a_replay_that_nobody_fetches_is_dropped(connect: Connect, make_event: MakeEvent) -> None:
+    """The limit is ten seconds without room in the pipes. The client then gets only what they hold."""
+    clock = FakeClock()
+    bus = ZmqPublisher("tcp://127.0.0.1:0", clock=clock)
+    await bus.open()
+    bus.publish_nowait([make_event(seq, data=LARGE) for seq in range(1, 1_001)])
+    asleep = connect(bus, RCVHWM=1, RCVBUF=65_536)
+    asleep.send({"op": "replay", "shard": 0})
+    for _ in range(100):
+        await clock.advance(0.09)
+        await asyncio.sleep(0.002)
+    assert replays_of(bus) == 1, "nine seconds are no reason"
+    async with asyncio.timeout(SECONDS):
+        while replays_of(bus):
+            await clock.advance(0.5)
+            await asyncio.sleep(0.002)
+    await bus.close()
+
+
+async def test_clients_that_do_not_fetch_keep_no_other_one_waiting(
+    bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
+) -> None:
+    """32 clients use all the replays that are allowed; another one gets "busy" for a second at most."""
+    bus.publish_nowait([make_event(seq, data=LARGE) for seq in range(1, 301)])
+    idle = [connect(bus, RCVHWM=1, RCVBUF=65_536) for _ in range(STREAMS // STREAMS_PER_CLIENT)]
+    for client in idle:
+        for number in range(STREAMS_PER_CLIENT):
+            client.send({"id": number, "op": "replay", "shard": 0})
+    async with asyncio.timeout(SECONDS):
+        while replays_of(bus) < STREAMS:  # noqa: ASYNC110  # the bus has no event for it
+            await asyncio.sleep(0.01)
+    client, began = connect(bus), time.monotonic()
+    request = {"op": "replay", "shard": 0, "session": SESSION, "after": 0}
+    client.send(request)
+    parts, last = await client.answer()
+    while not last["ok"]:
+        assert (last["error"], parts) == ("busy", [])
+        await asyncio.sleep(last["retry_after"] / 4)
+        client.send(request)
+        parts, last = await client.answer()
+    assert (len(parts), last["complete"]) == (300, True)
+    assert time.monotonic() - began < 10
+
+
+async def test_an_event_without_a_name_ends_no_replay(
+    bus: ZmqPublisher, connect: Connect, make_event: MakeEvent
+) -> None:
+    """Discord may send ``t: ""``; the empty topic marks the last part."""
+    events = [make_event(1), make_event(2, ""), make_event(3)]
+    bus.publish_nowait(events)
+    client = connect(bus)
+    client.send({"op": "replay", "shard": 0, "session": SESSION, "after": 0})
+    parts, last = await client.answer()
+    assert [document for _, document in parts] == [event.document for event in events]
+    assert last["complete"] is True
+    async with subscribe(bus.endpoints[0], start="oldest", replay=bus.replay_endpoint) as got, asyncio.timeout(SECONDS):
+        items = [await anext(got) for _ in events]
+        bus.publish_nowait([make_event(4, ""), make_event(5)])
+        items += [await anext(got) for _ in range(2)]
+    assert [item.seq for item in items if isinstance(item, ReceivedEvent)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_connection_that_dies_without_a_word_is_noticed_on_both_sides(
+    bus: ZmqPublisher, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides notice it within a second here. The bus closes the connection, and so does a client without special options."""
+    monkeypatch.setattr(sockets, "BEAT_MS", 100)
+    monkeypatch.setattr(sockets, "SILENCE_MS", 400)
+    await bus.close()
+    await bus.open()
+    endpoints = (bus.endpoints[0], bus.replay_endpoint)
+    context = zmq.Context()
+    sub, dealer = context.socket(zmq.SUB), context.socket(zmq.DEALER)
+    lost = []
+    async with relay_to(endpoints[0]) as (first, sub_address), relay_to(endpoints[1]) as (second, dealer_address):
+        for sock, address in ((sub, sub_address), (dealer, dealer_address)):
+            sock.set(zmq.RECONNECT_IVL, -1)
+            lost.append(sock.get_monitor_socket(zmq.EVENT_DISCONNECTED))
+            sock.connect(address)
+        sub.subscribe("")
+        async with asyncio.timeout(SECONDS):
+            while not bus.subscriptions or not connections([bus.replay_endpoint]):  # noqa: ASYNC110  # no event for it
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.6)
+            assert not any(monitor.poll(0) for monitor in lost), "as long as it lives nothing is closed"
+            first.freeze()
+            second.freeze()
+            while connections(endpoints) or not all(monitor.poll(0) for monitor in lost):  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0.05)
+    context.destroy(linger=0)
 
 
 async def test_a_flood_of_requests_leaves_the_loop_its_turns(
@@ -274,7 +387,7 @@ async def test_a_flood_of_requests_leaves_the_loop_its_turns(
 
 
 class FakeDesk:
-    """Notes what it is asked to do."""
+    """A bus API that records its calls."""
 
     def __init__(self) -> None:
         self.commands: list[tuple[Any, ...]] = []
@@ -295,7 +408,7 @@ class FakeDesk:
 
 @pytest.fixture
 async def desk(bus: ZmqPublisher) -> FakeDesk:
-    """The bus opened anew, with a desk behind it."""
+    """The bus opened anew, with a bus API behind it."""
     made = FakeDesk()
     await bus.close()
     bus.answer_from(made)
@@ -353,7 +466,7 @@ async def test_an_insecure_bus_takes_no_commands(connect: Connect) -> None:
     await bus.close()
 
 
-# ---------------------------------------------------------------- where it is
+# ---------------------------------------------------------------- addresses
 
 
 async def test_it_is_beside_the_first_address(tmp_path: Path) -> None:
@@ -366,7 +479,7 @@ async def test_it_is_beside_the_first_address(tmp_path: Path) -> None:
 
 
 def hold_a_port_with_a_free_one_below() -> socket.socket:
-    """The system hands out ports at random: the one below may be somebody's connection."""
+    """Try several ports: the system assigns them at random, and the one below may be in use."""
     while True:
         holder = socket.create_server(("127.0.0.1", 0))
         try:
@@ -418,11 +531,12 @@ def test_the_address_beside_an_address() -> None:
 
 
 class Swallowing:
-    """A ROUTER whose descriptor says nothing of a request that comes while something is sent, as ZeroMQ's may."""
+    """A ROUTER whose descriptor does not signal a request that comes while something is sent, as with ZeroMQ."""
 
     def __init__(self, *requests: Mapping[str, Any]) -> None:
         self.sent: list[dict[str, Any]] = []
         self.coming: list[Mapping[str, Any]] = []
+        self.left = False  # the client of the next reply has left
         self._here = list(requests)
         self._descriptor, self._other_end = os.pipe()
 
@@ -435,8 +549,11 @@ class Swallowing:
         return [b"client", msgspec.json.encode({"v": 1, **self._here.pop(0)})]
 
     def send_multipart(self, frames: tuple[bytes, ...], _: int) -> None:
-        self.sent.append(msgspec.json.decode(frames[-1]))
         self._here, self.coming = [*self._here, *self.coming], []
+        if self.left:
+            self.left = False
+            raise zmq.ZMQError(zmq.EHOSTUNREACH)
+        self.sent.append(msgspec.json.decode(frames[-1]))
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -444,7 +561,7 @@ class Swallowing:
 
 
 async def test_a_request_that_comes_while_a_command_is_answered_is_answered_too() -> None:
-    """The news of it is told once, and sending the answer may have taken it."""
+    """Its arrival is signalled once, and sending the reply may have consumed the signal."""
     asked, done = asyncio.Event(), asyncio.Event()
 
     class Waiting:
@@ -460,10 +577,10 @@ async def test_a_request_that_comes_while_a_command_is_answered_is_answered_too(
 
     sock = Swallowing({"id": 1, "op": "command", "command": "presence", "d": {"status": "idle"}})
     ring = Ring(max_bytes=1_000, max_seconds=1.0)
-    router = Router(cast("zmq.Socket[bytes]", sock), ring, SystemClock(), desk=Waiting(), commands_off="")
+    router = Router(cast("zmq.Socket[bytes]", sock), ring, SystemClock(), bus_api=Waiting(), commands_off="")
     router.start()
     await asked.wait()
-    await asyncio.sleep(4 * BUSY_PAUSE)  # it has seen that nothing more is there, and waits for news
+    await asyncio.sleep(4 * BUSY_PAUSE)  # the router has seen that no request is left, and waits for a signal
     sock.coming = [{"id": 2, "op": "positions"}]
     done.set()
     deadline = time.monotonic() + 5.0
@@ -472,3 +589,21 @@ async def test_a_request_that_comes_while_a_command_is_answered_is_answered_too(
     await router.stop()
     sock.close()
     assert [answer.get("ok") for answer in sock.sent] == [True, True], "the second request was never read"
+
+
+async def test_a_request_that_comes_while_another_client_leaves_is_answered_too(make_event: MakeEvent) -> None:
+    """The reply to the client that left cannot be sent, but the attempt may have consumed the signal of the request."""
+    ring = Ring(max_bytes=10_000, max_seconds=60.0)
+    event = make_event(1)
+    ring.append([event], [event.document], time.monotonic())
+    sock = Swallowing({"id": 1, "op": "replay", "shard": 0})
+    sock.left = True
+    sock.coming = [{"id": 2, "op": "positions"}]
+    router = Router(cast("zmq.Socket[bytes]", sock), ring, SystemClock(), bus_api=None, commands_off="")
+    router.start()
+    deadline = time.monotonic() + 5.0
+    while not sock.sent and time.monotonic() < deadline:  # noqa: ASYNC110  # the router has no event for it
+        await asyncio.sleep(BUSY_PAUSE)
+    await router.stop()
+    sock.close()
+    assert [sorted(answer) for answer in sock.sent] == [["commands", "ok", "shards"]], "the request was never read"

@@ -1,4 +1,4 @@
-"""Who can reach the bus: nobody from elsewhere by default; with CURVE, those whose keys are listed."""
+"""Who can connect to the bus: only local clients by default; with CURVE, clients whose keys are listed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from discorder.bot.commands import Commands
 from discorder.bot.subscriber import CurveKeys, subscribe
 from discorder.curve import generate, load_pair
 from discorder.errors import CommandRefused, ConfigError, UnusableFile
-from discorder.publishers.zeromq import DEFAULT_BIND, ZmqPublisher
+from discorder.paths import DEFAULT_ADDRESS
+from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.wire import Event
 
 MakeEvent = Callable[..., Event]
@@ -25,7 +26,7 @@ LOOPBACK = {"127.0.0.1", "::1"}
 
 
 def listening() -> Iterator[tuple[str, int]]:
-    """Address and port of each TCP socket of this process that listens, as it says: the kernel's table moves as it is read."""
+    """Return address and port of each TCP socket on which this process listens, from the sockets: the kernel's table changes."""
     for link in Path("/proc/self/fd").iterdir():
         try:
             with socket.socket(fileno=os.dup(int(link.name))) as copy:
@@ -33,15 +34,15 @@ def listening() -> Iterator[tuple[str, int]]:
                 if listens and copy.family in {socket.AF_INET, socket.AF_INET6}:
                     yield copy.getsockname()[:2]
         except OSError:
-            continue  # no socket, or the descriptor that lists the folder
+            continue  # not a socket, or the descriptor that lists the folder
 
 
 async def those_left(
     before: set[tuple[str, int]], expected: Callable[[set[tuple[str, int]]], bool]
 ) -> set[tuple[str, int]]:
-    """Who listens beside ``before``, as soon as that is what is ``expected``, or after five seconds.
+    """Return the listeners other than ``before`` once they are ``expected``, or after five seconds.
 
-    A port that was tried, and whose neighbour was taken, is closed by ZeroMQ's own thread in its own time.
+    If the neighbour of a tried port is taken, ZeroMQ's thread closes the port asynchronously.
     """
     deadline = time.monotonic() + 5.0
     while not expected(opened := set(listening()) - before) and time.monotonic() < deadline:  # noqa: ASYNC110  # a thread
@@ -52,7 +53,7 @@ async def those_left(
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux which sockets listen")
 async def test_nothing_listens_for_other_hosts_by_default() -> None:
     before = set(listening())
-    bus = ZmqPublisher(DEFAULT_BIND.replace("6000", "0"))  # the default, on a port that is free
+    bus = ZmqPublisher(DEFAULT_ADDRESS.replace("6000", "0"))  # the default, on a free port
     await bus.open()
     ports = {int(endpoint.rpartition(":")[2]) for endpoint in (*bus.endpoints, bus.replay_endpoint)}
     opened = await those_left(before, lambda opened: {port for _, port in opened} == ports)
@@ -64,7 +65,7 @@ async def test_nothing_listens_for_other_hosts_by_default() -> None:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """A folder with key pairs of a bus, of a bot that may connect, and of one that may not."""
+    """A folder with the key pairs of a bus, of an allowed bot, and of one that is not allowed."""
     for name in ("bus", "bot", "stranger"):
         generate(tmp_path / name)
     return tmp_path

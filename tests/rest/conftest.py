@@ -61,6 +61,7 @@ class Server:
     script: deque[Play] = field(default_factory=deque)
     bucket_of: Callable[[str], tuple[str, str] | None] = lambda _path: None
     quota: tuple[int, float] = (5, 5.0)
+    quota_of: dict[str, tuple[int, float]] = field(default_factory=dict)  # by hash, where it is not ``quota``
     seen: list[Seen] = field(default_factory=list)
     quotas: dict[tuple[str, str], Quota] = field(default_factory=dict)
     refused: int = 0
@@ -99,7 +100,7 @@ class Server:
         key = self.bucket_of(path)
         if key is None:
             return {}, None
-        quota = self.quotas.setdefault(key, Quota(*self.quota))
+        quota = self.quotas.setdefault(key, Quota(*self.quota_of.get(key[0], self.quota)))
         now = self.clock.monotonic()
         if now >= quota.ends:
             quota.used, quota.ends = 0, now + quota.period
@@ -154,6 +155,14 @@ class Plays:
         return web.Response()
 
     @staticmethod
+    def stall_until(released: asyncio.Event, then: Play) -> Play:
+        async def play(request: web.Request) -> web.StreamResponse:
+            await released.wait()
+            return await then(request)
+
+        return play
+
+    @staticmethod
     async def stall(_request: web.Request) -> web.StreamResponse:
         """Never answer; ends when the client gives up."""
         await asyncio.Event().wait()
@@ -185,7 +194,7 @@ def gateway_document() -> dict[str, object]:
 @pytest.fixture
 async def server(clock: FakeClock) -> AsyncIterator[Server]:
     server = Server(clock)
-    app = web.Application()
+    app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/api/v10/{rest:.*}", server.serve)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01)
     await runner.setup()

@@ -10,8 +10,8 @@ import pytest
 
 from discorder.errors import HTTPError, RateLimited, TooManyInvalidRequests
 from discorder.rest import BotClient, RateLimitMode
-from discorder.rest.answer import Answer
-from discorder.rest.budget import INVALID_STOP
+from discorder.rest.limits import INVALID_STOP
+from discorder.rest.response import Response
 
 
 def by_channel(path: str) -> tuple[str, str] | None:
@@ -224,6 +224,7 @@ async def test_a_request_cancelled_in_the_moment_it_is_woken_passes_its_turn_on(
     await asyncio.gather(first, second, return_exceptions=True)
 
 
+@pytest.mark.heavy
 async def test_too_many_invalid_requests_stop_everything_well_before_the_ban(
     client: BotClient, server: Any, plays: Any, run: Any
 ) -> None:
@@ -255,9 +256,9 @@ async def test_too_many_invalid_requests_stop_everything_well_before_the_ban(
     ],
 )
 def test_what_counts_on_the_way_to_a_ban(status: int, scope: str, counts: bool) -> None:
-    """gateway-protocol.md §15: 401, 403 and 429, unless somebody else used up what all share."""
+    """docs/protocol.md#rest: 401, 403 and 429, unless somebody else used up what all share."""
     headers = {"X-RateLimit-Scope": scope} if scope else {}
-    assert Answer(status, "", headers, b"{}").is_invalid is counts
+    assert Response(status, "", headers, b"{}").is_invalid is counts
 
 
 async def test_idle_buckets_are_forgotten(client: BotClient, server: Any) -> None:

@@ -1,4 +1,4 @@
-"""Stores, clocks and helper processes for the tests of what outlives a connection."""
+"""Stores, clocks and helper processes for the tests of what is kept across connections."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the store is; its directory does not exist yet."""
+    """Return the path of the store; its directory does not exist yet."""
     return tmp_path / "state" / "sessions.sqlite3"
 
 
 @pytest.fixture
 async def make_store(path: Path, clock: FakeClock) -> AsyncIterator[MakeStore]:
-    """Opens another store on the same file; all are closed at the end."""
+    """Return a function that opens another store on the same file; all are closed at the end."""
     made: list[SqliteSessionStore] = []
 
     async def make(*, bot: str = "b" * 64, at: Path = path) -> SqliteSessionStore:
@@ -49,10 +49,10 @@ async def make_store(path: Path, clock: FakeClock) -> AsyncIterator[MakeStore]:
 
 @pytest.fixture
 def spoil_index() -> Callable[[Path], None]:
-    """Damages a store, which must hold a session of bot bbb…."""
+    """Damage a store that holds a session of bot bbb…."""
 
     def spoil(path: Path) -> None:
-        """Another bot in the index than in the table: only a check of the whole file finds that."""
+        """Put another bot into the index than into the table. Only a check of the whole file detects that."""
         with closing(sqlite3.connect(path)) as connection:
             (page,) = connection.execute(
                 "SELECT rootpage FROM sqlite_master WHERE name LIKE '%auto%session%'"
@@ -74,7 +74,7 @@ def make_session() -> MakeSession:
 
 @pytest.fixture
 def start_script(tmp_path: Path) -> Iterator[StartScript]:
-    """Starts a Python script with arguments in a process of its own; all are killed at the end."""
+    """Return a function that starts a Python script with arguments as a process; all are killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
     def start(source: str, *arguments: object) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""A store that fails or hangs when the test says so."""
+"""A store that fails or hangs when the test requests it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from discorder.errors import StoreUnavailable
-from discorder.sessions import Book, MemorySessionStore
+from discorder.sessions import Ledger, MemorySessionStore
 
 T = TypeVar("T")
 
 
 class ShakyStore(MemorySessionStore):
-    """Fails while ``broken``, hangs until ``goes_on`` is set. ``asked`` counts calls, ``durable`` lists what they asked for."""
+    """Transactions fail while ``broken`` and hang until ``goes_on`` is set. ``asked`` and ``recorded`` count the calls."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked = 0
-        self.durable: list[bool] = []
+        self.recorded = 0
         self.broken = False
         self.goes_on = asyncio.Event()
         self.goes_on.set()
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
+    def record(self, change: Callable[[Ledger], Ledger]) -> None:
+        self.recorded += 1
+        super().record(change)
+
+    async def transact(self, change: Callable[[Ledger], tuple[Ledger, T]]) -> T:
         self.asked += 1
         await self.goes_on.wait()
         if self.broken:
             msg = "disk full"
             raise StoreUnavailable(msg)
-        self.durable.append(durable)
-        return await super().transact(change, durable=durable)
+        return await super().transact(change)

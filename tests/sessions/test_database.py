@@ -1,10 +1,11 @@
-"""The file itself: which one is open, what of it is trusted, and that nothing is left open behind it."""
+"""The database file: which file is open, which of its content is used, and that no connection is leaked."""
 
 from __future__ import annotations
 
 import errno
 import itertools
 import os
+import resource
 import shutil
 import sqlite3
 import threading
@@ -17,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from discorder.errors import UnusableFile
-from discorder.sessions import Book, StartLimit, StoredSession
+from discorder.sessions import Ledger, StartLimit, StoredSession
 from discorder.sessions.database import Database
 from discorder.sessions.locks import mutex
-from discorder.sessions.rows import SCHEMA, Unsound, replace_session, select_book, write_book
+from discorder.sessions.schema import SCHEMA, Unsound, replace_session, select_ledger, write_ledger
 
 MakeSession = Callable[..., StoredSession]
 Spoil = Callable[[Path], None]
@@ -30,7 +31,7 @@ BOT = "b" * 64
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
-    """An open one."""
+    """An open database."""
     made = Database(path, BOT)
     made.open(NOW)
     yield made
@@ -38,7 +39,7 @@ def database(path: Path) -> Iterator[Database]:
 
 
 def failing(code: int, message: str) -> Callable[..., None]:
-    """What SQLite raises with this result code."""
+    """Return a function that raises the SQLite error with this result code."""
 
     def fail(*_: object) -> None:
         error = sqlite3.OperationalError(message)
@@ -49,12 +50,12 @@ def failing(code: int, message: str) -> Callable[..., None]:
 
 
 def is_open(path: Path) -> bool:
-    """Whether this process has the file at ``path`` open."""
+    """Return whether this process has the file at ``path`` open."""
     wanted = path.stat()
     for descriptor in Path("/dev/fd").iterdir():
         try:
             found = os.fstat(int(descriptor.name))
-        except OSError:  # that of the listing itself
+        except OSError:  # the descriptor of the listing itself
             continue
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
             return True
@@ -62,7 +63,7 @@ def is_open(path: Path) -> bool:
 
 
 def swap_in(other: Path, path: Path) -> None:
-    """Put the file ``other`` where the store is, as who restores a backup does."""
+    """Put the file ``other`` in the place of the store, as when restoring a backup."""
     path.rename(path.with_name("gone"))
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -98,7 +99,7 @@ def test_what_an_open_file_holds_can_be_read_after_it_was_removed(
 def test_a_file_that_could_not_be_opened_is_read_and_not_trusted_unchecked(
     database: Database, make_session: MakeSession, path: Path, spoil_index: Spoil
 ) -> None:
-    """A read-only file, for example: what it holds is still of use, unless it is damaged."""
+    """A read-only file, for example: its content is still used, unless it is damaged."""
     database.write_sessions({(0, 1): make_session()})
     database.close()
     reader = Database(path, BOT)
@@ -120,20 +121,28 @@ def test_a_damaged_file_is_set_aside_and_let_go(
     assert database.read_sessions() == []
 
 
-@pytest.mark.parametrize("missing", ["DROP TABLE session", "ALTER TABLE session DROP COLUMN seq", "DROP TABLE debit"])
-def test_a_file_without_what_it_must_have_is_set_aside(database: Database, path: Path, missing: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP TABLE session",
+        "ALTER TABLE session DROP COLUMN seq",
+        "DROP TABLE debit",
+        "CREATE TABLE keyless AS SELECT * FROM look_up; DROP TABLE look_up; ALTER TABLE keyless RENAME TO look_up",
+    ],
+)
+def test_a_file_without_what_it_must_have_is_set_aside(database: Database, path: Path, change: str) -> None:
     database.close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(missing)
+        connection.executescript(change)
     assert database.open(NOW) is not None
     assert database.read_sessions() == []
 
 
-@pytest.mark.parametrize("step", ["examine", "select_book"])
+@pytest.mark.parametrize("step", ["examine", "select_ledger"])
 def test_a_file_that_cannot_be_read_just_now_is_neither_opened_nor_set_aside(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """What it holds has not been looked at; a moment later it can be."""
+    """Its content was not checked, and it may be readable a moment later."""
     database.close()
     busy = failing(sqlite3.SQLITE_BUSY, "database is locked")
 
@@ -150,7 +159,7 @@ def test_a_file_that_cannot_be_read_just_now_is_neither_opened_nor_set_aside(
 
 
 def test_the_log_of_a_damaged_file_goes_aside_with_it(path: Path) -> None:
-    """It belongs to that file; the new one must not be told from it."""
+    """The log belongs to that file, and must not be applied to the new one."""
     path.parent.mkdir()
     log = path.with_name(f"{path.name}-wal")
     for file in (path, log):
@@ -164,7 +173,7 @@ def test_the_log_of_a_damaged_file_goes_aside_with_it(path: Path) -> None:
 
 
 def kill_in_the_middle(path: Path, *before: str) -> None:
-    """Leave at ``path`` what a process leaves that is killed as it commits: a file that is there in part, and a journal."""
+    """Leave a partial file and a journal at ``path``, as a process that is killed during a commit does."""
     at_work = path.with_name("at-work")
     with closing(sqlite3.connect(at_work, isolation_level=None)) as connection:
         for statement in (*before, "PRAGMA cache_size = 1", "BEGIN", "CREATE TABLE half (made)"):
@@ -175,7 +184,7 @@ def kill_in_the_middle(path: Path, *before: str) -> None:
 
 
 def test_a_store_that_was_left_half_made_is_made_anew(path: Path) -> None:
-    """Only who may write can undo what the journal holds; a kill must not cost the store for ever."""
+    """Rolling back the journal needs write access. A kill must not make the store unusable forever."""
     path.parent.mkdir()
     kill_in_the_middle(path)
     database = Database(path, BOT)
@@ -207,7 +216,7 @@ OUT_OF_SPACE = [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EI
 
 @pytest.mark.parametrize("number", [*OUT_OF_SPACE, errno.EACCES, errno.EROFS])
 def test_a_lack_that_may_pass_is_no_reason_to_give_up(path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """No space, no descriptor, a disk that fails: tried again. What may not be made there never will be."""
+    """Retry when there is no space, no descriptor, or a failing disk. Give up where the file can never be created."""
 
     def refuse(*_: object) -> int:
         raise OSError(number, os.strerror(number))
@@ -223,7 +232,7 @@ def test_a_lack_that_may_pass_is_no_reason_to_give_up(path: Path, monkeypatch: p
 def test_a_file_that_may_only_be_read_is_no_reason_to_give_up(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
 ) -> None:
-    """It may not even be opened for writing; one that may not be read either is of no use."""
+    """The file cannot be opened for writing, but can be read. A file that cannot be read either is of no use."""
     database.close()
     monkeypatch.setattr("discorder.sessions.database.os.access", lambda _, mode: readable and mode == os.R_OK)
     with pytest.raises(PermissionError if readable else UnusableFile, match="read-only"):
@@ -234,7 +243,7 @@ def test_a_file_that_may_only_be_read_is_no_reason_to_give_up(
 def test_a_file_that_is_gone_while_it_is_opened_is_no_reason_to_give_up(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever removed it has left room for another."""
+    """A new file can be created in its place."""
     database.close()
     cannot_open = failing(sqlite3.SQLITE_CANTOPEN, "unable to open database file")
 
@@ -248,7 +257,7 @@ def test_a_file_that_is_gone_while_it_is_opened_is_no_reason_to_give_up(
 
 
 def test_folders_are_made_for_it(path: Path) -> None:
-    """As many as are missing, for nobody else to look into."""
+    """Create all missing folders, readable for their owner only."""
     database = Database(path.parent / "far" / "away" / path.name, BOT)
     database.open(NOW)
     database.close()
@@ -257,7 +266,7 @@ def test_folders_are_made_for_it(path: Path) -> None:
 
 
 def test_who_opens_waits_for_others_that_do(path: Path) -> None:
-    """Two that find the same damaged file must not both set it aside."""
+    """Two processes that find the same damaged file must not both set it aside."""
     database = Database(path, BOT)
     database.lock_directory.mkdir(parents=True)
     opened = threading.Event()
@@ -287,7 +296,7 @@ def test_whoever_comes_first_makes_the_place_where_others_wait(database: Databas
 def test_damage_that_is_found_in_use_is_told_and_the_file_let_go(
     database: Database, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next `open` sets it aside."""
+    """The next `open` sets the file aside."""
     damaged = failing(sqlite3.SQLITE_CORRUPT_INDEX, "database disk image is malformed")
     with monkeypatch.context() as patch:
         patch.setattr("discorder.sessions.database.replace_session", damaged)
@@ -299,7 +308,7 @@ def test_damage_that_is_found_in_use_is_told_and_the_file_let_go(
 def test_a_change_of_the_book_waits_longer_and_for_the_disk_if_it_must(
     database: Database, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A debit may not be lost with the machine, and is worth five seconds; a sequence is written again anyway."""
+    """A debit must survive a power loss and may wait five seconds for the lock; a sequence is written again anyway."""
     seen: list[tuple[int, int]] = []
 
     def noted(work: Callable[..., object]) -> Callable[..., object]:
@@ -310,11 +319,11 @@ def test_a_change_of_the_book_waits_longer_and_for_the_disk_if_it_must(
 
         return note
 
-    monkeypatch.setattr("discorder.sessions.database.select_book", noted(select_book))
+    monkeypatch.setattr("discorder.sessions.database.select_ledger", noted(select_ledger))
     monkeypatch.setattr("discorder.sessions.database.replace_session", noted(replace_session))
     database.write_sessions({(0, 1): make_session()})
-    database.transact(lambda book: (book, None), durable=True)
-    database.transact(lambda book: (book, None), durable=False)
+    for durable in (True, False):
+        database.change_ledger(lambda ledger: ledger, durable=durable)
     full, normal = 2, 1
     assert seen == [(normal, 1_000), (full, 5_000), (normal, 5_000)]
 
@@ -344,7 +353,7 @@ WRONG = {
 def test_a_row_of_the_wrong_kind_is_left_out(
     database: Database, make_session: MakeSession, path: Path, column: str, value: str
 ) -> None:
-    """The others are as good as before."""
+    """The other rows are still used."""
     database.write_sessions({(0, 2): make_session(0, 2), (1, 2): make_session(1, 2)})
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"UPDATE session SET {column} = {value} WHERE shard_id = 0")  # noqa: S608  # constants
@@ -353,9 +362,9 @@ def test_a_row_of_the_wrong_kind_is_left_out(
 
 
 def test_of_a_book_only_what_has_changed_is_written() -> None:
-    """Each debit is waited for: it must not carry all the others."""
+    """Each debit waits for the disk, so it must not rewrite all the others."""
     limit = StartLimit(1000, 900, 3_600_000, 16)
-    books = [Book().reconciled(limit, at=100.0, now=100.0)]
+    books = [Ledger().reconciled(limit, at=100.0, now=100.0)]
     for bucket in range(3):
         after, _ = books[-1].take(bucket, f"t-{bucket}", now=100.0, shard_count=1)
         books.append(after)
@@ -363,16 +372,16 @@ def test_of_a_book_only_what_has_changed_is_written() -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         for statement in SCHEMA:
             connection.execute(statement)
-        for before, after in itertools.pairwise([Book(), *books, books[-1]]):
+        for before, after in itertools.pairwise([Ledger(), *books, books[-1]]):
             changes = connection.total_changes
-            write_book(connection, BOT, before, after)
+            write_ledger(connection, BOT, before, after)
             written.append(connection.total_changes - changes)
-        assert select_book(connection, BOT) == books[-1]
+        assert select_ledger(connection, BOT) == books[-1]
     assert written == [1, 2, 2, 2, 0], "the look-up, then a debit and its bucket each time"
 
 
 def test_what_was_removed_can_be_written_again(database: Database, make_session: MakeSession) -> None:
-    """Whole, though nothing but its sequence has changed since it was there."""
+    """The whole row is written, even if nothing but its sequence has changed."""
     database.write_sessions({(0, 1): make_session(seq=1)})
     database.write_sessions({(0, 1): None})
     database.write_sessions({(0, 1): make_session(seq=2)})
@@ -382,7 +391,7 @@ def test_what_was_removed_can_be_written_again(database: Database, make_session:
 def test_a_sequence_is_never_given_to_the_session_of_somebody_else(
     database: Database, make_session: MakeSession
 ) -> None:
-    """Another process without a lock has put its own in this place: a mixture of both could not be resumed."""
+    """Another process without a lock has replaced the row. A mixture of both sessions could not be resumed."""
     other = Database(database.path, BOT)
     other.open(NOW)
     database.write_sessions({(0, 1): make_session(seq=1)})
@@ -395,7 +404,7 @@ def test_a_sequence_is_never_given_to_the_session_of_somebody_else(
 def test_into_a_file_that_was_put_there_a_session_is_written_whole(
     database: Database, make_session: MakeSession, path: Path
 ) -> None:
-    """The row that a backup has of it may be older in more than its sequence."""
+    """The row of a backup may be outdated in more than its sequence."""
     session = make_session(seq=1)
     database.write_sessions({(0, 1): replace(session, intents=1)})
     database.close()
@@ -406,3 +415,30 @@ def test_into_a_file_that_was_put_there_a_session_is_written_whole(
     database.open(NOW)
     database.write_sessions({(0, 1): replace(session, seq=2)})
     assert database.read_sessions() == [replace(session, seq=2)]
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["after kill -9", "after a stop"])
+def test_a_file_is_read_where_the_disk_has_no_room_for_another(
+    database: Database, path: Path, make_session: MakeSession, closed: bool
+) -> None:
+    """SQLite wants shared memory beside the file, which is not there: what is stored is still resumed."""
+    stored = make_session(0)
+    database.write_sessions({stored.shard: stored})
+    copy = path.with_name("copy.sqlite3")
+    if closed:
+        database.close()
+    shutil.copy(path, copy)
+    if not closed:
+        shutil.copy(path.with_name(path.name + "-wal"), copy.with_name(copy.name + "-wal"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    other = Database(copy, BOT)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(sqlite3.OperationalError):
+            other.open(NOW)
+        assert [session.session_id for session in other.read_sessions()] == [stored.session_id]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    other.open(NOW)
+    assert [session.session_id for session in other.read_sessions()] == [stored.session_id]
+    other.close()

@@ -97,7 +97,7 @@ async def test_after_a_release_the_shard_is_free_and_releasing_twice_is_no_error
 
 
 async def test_all_or_none(directory: Path) -> None:
-    """Who cannot have one of its shards keeps none of the others."""
+    """A process that cannot lock one of its shards releases all the others."""
     mine = await held(directory, (1, 4))
     with pytest.raises(StoreLocked):
         await held(directory, (0, 4), (1, 4), (2, 4))
@@ -119,7 +119,7 @@ async def test_the_error_names_process_age_file_and_remedies(directory: Path, st
         await hold_shards(directory, BOT, [(1, 2)], clock=SystemClock())
     text = str(caught.value)
     assert caught.value.pid == holder.pid
-    assert caught.value.exit_code == 78
+    assert caught.value.exit_code == 73
     for part in (
         f"process {holder.pid} since 20",
         "0 s)",
@@ -176,7 +176,7 @@ async def test_take_over_of_a_holder_that_does_not_leave_ends_after_the_bound(
 
 
 async def test_waiting_for_the_holder_signals_nobody(directory: Path) -> None:
-    """Fault case 29: the new one waits, somebody else stops the old one."""
+    """Fault case 29: the new process waits, and another party stops the old one."""
     mine = await held(directory, (0, 1))
     clock = FakeClock()
     waiting = asyncio.create_task(hold_shards(directory, BOT, [(0, 1)], clock=clock, patience=60.0))
@@ -198,7 +198,7 @@ async def test_take_over_never_signals_this_very_process(directory: Path) -> Non
 async def test_take_over_never_signals_a_process_that_is_not_surely_the_holder(
     directory: Path, start_script: StartScript, field: str, value: object
 ) -> None:
-    """The id in the lock file may belong to another process by now, or to another host."""
+    """The process id in the lock file may be that of another process by now, or of another host."""
     holder = start_script(HOLDER, directory, "willing")
     started(holder)
     for path in directory.glob("*.lock"):
@@ -212,7 +212,7 @@ async def test_take_over_never_signals_a_process_that_is_not_surely_the_holder(
 
 
 async def test_a_second_starter_waits_for_the_one_that_is_starting(directory: Path) -> None:
-    """The mutex is held for moments only; who keeps it longer is named."""
+    """The mutex is held only for moments. A process that holds it longer is named."""
     (await held(directory, (0, 1))).release()
     descriptor = os.open(directory / "mutex", os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -230,7 +230,7 @@ async def test_a_second_starter_waits_for_the_one_that_is_starting(directory: Pa
 
 
 async def test_nobody_else_starts_while_shards_are_taken(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another layout left behind is removed then, and must not be somebody's new lock."""
+    """Lock files of another layout are removed at that time; none of them may be another process's new lock."""
     (await held(directory, (0, 4), (1, 2))).release()
     lock, mutex = fcntl.flock, directory / "mutex"
     alone: list[bool] = []

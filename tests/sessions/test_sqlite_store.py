@@ -1,4 +1,4 @@
-"""The SQLite store's file: coalescing, permissions, and everything that can be wrong with it (fault case 25)."""
+"""The SQLite store's file: coalesced writes, permissions, and every kind of fault (fault case 25)."""
 
 # ruff: noqa: ASYNC240  # the tests arrange files, nobody else is on the loop
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
@@ -19,8 +20,9 @@ import pytest
 from discorder.clock import FakeClock
 from discorder.errors import StoreLocked, StoreUnavailable, UnusableFile
 from discorder.sessions import (
-    Book,
+    Ledger,
     MemorySessionStore,
+    Seal,
     SessionStore,
     SqliteSessionStore,
     StartLimit,
@@ -33,7 +35,7 @@ from discorder.sessions import (
     open_store,
     read_store,
 )
-from discorder.sessions.rows import replace_session
+from discorder.sessions.schema import replace_session
 
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
 MakeSession = Callable[..., StoredSession]
@@ -45,7 +47,7 @@ def state(store: SessionStore) -> StoreState:
 
 
 def seq_in_file(path: Path) -> int | None:
-    """What another process would read right now."""
+    """Return the sequence that another process would read now."""
     with closing(sqlite3.connect(path)) as connection:
         row = connection.execute("SELECT seq FROM session").fetchone()
     return None if row is None else int(row[0])
@@ -54,7 +56,7 @@ def seq_in_file(path: Path) -> int | None:
 async def test_a_debit_is_on_the_disk_when_it_is_granted_and_readers_hold_up_nobody(
     make_store: MakeStore, make_session: MakeSession, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """synchronous=FULL for the ledger: a host that loses its power must not pay twice. The file is in WAL mode."""
+    """synchronous=FULL for the ledger: a host that loses power must not pay twice. The file is in WAL mode."""
     opened: list[sqlite3.Connection] = []
     connect = sqlite3.connect
 
@@ -67,8 +69,8 @@ async def test_a_debit_is_on_the_disk_when_it_is_granted_and_readers_hold_up_nob
     store.save(make_session(), now=True)
     await store.flush()
     (synchronous,) = await store.transact(
-        lambda book: (
-            book,
+        lambda ledger: (
+            ledger,
             opened[-1].execute("PRAGMA synchronous").fetchone(),
         )  # on the store's thread, in its transaction
     )
@@ -95,16 +97,16 @@ async def test_an_old_store_that_others_could_read_is_closed_to_them(make_store:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_saves_are_written_together_once_a_second(
+async def test_the_saves_of_one_moment_are_written_together(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
 ) -> None:
     store = await make_store()
     for seq in range(1, 100):
         store.save(make_session(seq=seq))
-    await clock.advance(0.9)
+    await clock.advance(0.09)
     await asyncio.sleep(0.02)
     assert seq_in_file(path) is None
-    await clock.advance(0.2)
+    await clock.advance(0.02)
     await store.flush()
     assert seq_in_file(path) == 99
     assert clock.next_due() is None
@@ -135,12 +137,12 @@ async def test_a_restart_finds_sessions_and_book(make_store: MakeStore, make_ses
     first = await make_store()
     first.save(make_session(seq=5))
     limit = StartLimit(1000, 900, 1000, 1)
-    await first.transact(lambda book: (book.reconciled(limit, at=100.0, now=100.0), None))
-    await first.transact(lambda book: book.take(0, "t", now=101.0, shard_count=1))
+    await first.transact(lambda ledger: (ledger.reconciled(limit, at=100.0, now=100.0), None))
+    await first.transact(lambda ledger: ledger.take(0, "t", now=101.0, shard_count=1))
     await first.close()
     second = await make_store()
     assert await second.load(1) == {0: make_session(seq=5)}
-    assert list((await second.transact(lambda book: (book, book))).ledger.debits) == ["t"]
+    assert list((await second.transact(lambda ledger: (ledger, ledger))).debits) == ["t"]
 
 
 async def test_bots_share_a_file_and_see_nothing_of_each_other(
@@ -148,10 +150,10 @@ async def test_bots_share_a_file_and_see_nothing_of_each_other(
 ) -> None:
     one, two = await make_store(bot="1" * 64), await make_store(bot="2" * 64)
     one.save(make_session(seq=1), now=True)
-    await one.transact(lambda book: (book.sent(0, "t", 1.0), None))
+    await one.transact(lambda ledger: (ledger.sent(0, "t", 1.0), None))
     await one.flush()
     assert await two.load_all() == []
-    assert await two.transact(lambda book: (book, book)) == Book()
+    assert await two.transact(lambda ledger: (ledger, ledger)) == Ledger()
     two.save(make_session(0, 2), now=True)
     await two.flush()
     assert await one.load(1) == {0: make_session(seq=1)}
@@ -188,7 +190,7 @@ async def test_a_damaged_store_is_set_aside_and_never_trusted(
 ) -> None:
     store = await make_store()
     store.save(make_session())
-    await store.transact(lambda book: (book.sent(0, "t", 1.0), None))
+    await store.transact(lambda ledger: (ledger.sent(0, "t", 1.0), None))
     await store.close()
     content = path.read_bytes()
     if damage == "garbage":
@@ -249,7 +251,7 @@ async def test_a_row_that_cannot_be_a_session_is_left_out(
 async def test_damage_found_in_use_is_set_aside_and_the_session_is_stored_again(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
 ) -> None:
-    """The file is replaced by garbage under a running store: it begins a new one with everything it knows."""
+    """A running store whose file is replaced by garbage begins a new one and writes everything it knows."""
     store = await make_store()
     store.save(make_session(0, 2, seq=5), now=True)
     store.save(make_session(1, 2, seq=6), now=True)
@@ -265,9 +267,9 @@ async def test_damage_found_in_use_is_set_aside_and_the_session_is_stored_again(
 async def test_sessions_are_stored_again_too_when_the_ledger_is_the_first_to_find_the_file_gone(
     make_store: MakeStore, make_session: MakeSession, path: Path
 ) -> None:
-    """It begins the new file; a shard on which nothing happens meanwhile must not be missing there after a kill.
+    """The ledger's write begins the new file, and the sessions of quiet shards must be written too, in case of a kill.
 
-    A session that was forgotten must not be there again.
+    A session that was forgotten must not appear again.
     """
     store = await make_store()
     for shard in range(3):
@@ -276,7 +278,7 @@ async def test_sessions_are_stored_again_too_when_the_ledger_is_the_first_to_fin
     store.forget(2, 3)
     await store.flush()
     path.rename(path.with_name("gone"))
-    await store.transact(lambda book: (book, None))
+    await store.transact(lambda ledger: (ledger, None))
     await store.flush()
     assert {key: one.seq for key, one in (await (await make_store()).load(3)).items()} == {0: 5, 1: 6}
 
@@ -321,7 +323,7 @@ async def test_a_store_of_a_newer_version_is_not_touched(
     newer.save(make_session(seq=9), now=True)
     await newer.flush()
     with pytest.raises(StoreUnavailable, match="newer"):
-        await newer.transact(lambda book: (book, None))
+        await newer.transact(lambda ledger: (ledger, None))
     await newer.hold([(0, 1)])
     await newer.close()
     assert path.read_bytes() == content
@@ -371,7 +373,7 @@ async def test_while_writing_fails_the_session_runs_on_and_nothing_is_lost_when_
     assert str(path) in store.health.reason
     assert await store.load(1) == {0: make_session(seq=2)}
     with pytest.raises(StoreUnavailable):
-        await store.transact(lambda book: (book, None))
+        await store.transact(lambda ledger: (ledger, None))
     path.rmdir()
     await clock.advance(2.5)
     await store.flush()
@@ -380,7 +382,7 @@ async def test_while_writing_fails_the_session_runs_on_and_nothing_is_lost_when_
 
 
 class HeldUp:
-    """Writing a session waits on the store's thread until it is let on, and then fails if it is to."""
+    """A store whose write of a session waits on the store's thread until it is released, and then may fail."""
 
     def __init__(self, *, fails: bool) -> None:
         self._fails = fails
@@ -403,7 +405,7 @@ class HeldUp:
 async def test_what_is_saved_during_a_write_that_fails_is_not_overwritten_by_the_older(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next session of one shard, and the end of the session of another."""
+    """Meanwhile one shard saves its next session, and the session of another ends."""
     store, disk = await make_store(), HeldUp(fails=True)
     with monkeypatch.context() as failing:
         failing.setattr("discorder.sessions.database.replace_session", disk.replace_session)
@@ -423,7 +425,7 @@ async def test_what_is_saved_during_a_write_that_fails_is_not_overwritten_by_the
 async def test_the_shards_are_held_until_the_last_write_is_done(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever gets them then must find what this process knew."""
+    """The next owner of the shards must find everything that this process knew."""
     store, disk = await make_store(bot="b" * 64), HeldUp(fails=False)
     monkeypatch.setattr("discorder.sessions.database.replace_session", disk.replace_session)
     locks = path.with_name(f"{path.name}.locks")
@@ -458,7 +460,7 @@ async def test_a_store_that_failed_at_start_is_tried_again_without_a_save(
 
 
 async def test_a_later_seq_does_not_rewrite_ready(make_store: MakeStore, make_session: MakeSession, path: Path) -> None:
-    """READY of a large bot has megabytes: a row that only moves on keeps what is there."""
+    """READY of a large bot has megabytes: when only the sequence moves, the rest of the row is not written."""
     store = await make_store()
     store.save(make_session(seq=1), now=True)
     await store.flush()
@@ -467,7 +469,7 @@ async def test_a_later_seq_does_not_rewrite_ready(make_store: MakeStore, make_se
         connection.commit()
     store.save(make_session(seq=2), now=True)
     await store.flush()
-    assert (await store.load(1))[0].last_ready == b"\0"
+    assert [one.last_ready for one in await store.load_all()] == [b"\0"]
     store.save(replace(make_session(seq=3), last_ready=b"new"), now=True)
     await store.flush()
     assert (await store.load(1))[0].last_ready == b"new"
@@ -476,7 +478,7 @@ async def test_a_later_seq_does_not_rewrite_ready(make_store: MakeStore, make_se
 async def test_what_was_told_meanwhile_is_not_told_again_by_the_next_process(
     make_store: MakeStore, make_session: MakeSession
 ) -> None:
-    """The row moves on, and is no longer the same one beside its sequence."""
+    """The row has changed in more than its sequence, so it is written whole."""
     store, session = await make_store(), make_session(seq=0)
     store.save(replace(session, untold=(Untold("0123456789abcdef", (0, 1), 4, session.updated_at),)), now=True)
     await store.flush()
@@ -488,16 +490,16 @@ async def test_what_was_told_meanwhile_is_not_told_again_by_the_next_process(
 async def test_what_was_rolled_back_is_not_taken_for_written(
     make_store: MakeStore, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full at another shard of the same transaction: the row is still as it was, beside its sequence too."""
+    """The disk is full at another shard of the same transaction, so the row is unchanged and must be written again."""
     store, session = await make_store(), make_session(0, 2, seq=0)
     store.save(replace(session, untold=(Untold("0123456789abcdef", (0, 1), 4, session.updated_at),)), now=True)
     await store.flush()
     with monkeypatch.context() as full:
 
-        def refuse(connection: sqlite3.Connection, bot: str, session: StoredSession) -> None:
+        def refuse(connection: sqlite3.Connection, bot: str, session: StoredSession, seal: Seal) -> str | None:
             if session.shard_id == 1:
                 raise sqlite3.OperationalError("database or disk is full")
-            replace_session(connection, bot, session)
+            return replace_session(connection, bot, session, seal)
 
         full.setattr("discorder.sessions.database.replace_session", refuse)
         store.save(replace(session, seq=7))
@@ -519,24 +521,100 @@ async def test_a_row_that_somebody_removed_is_written_anew(make_store: MakeStore
     assert await one.load(1) == {0: make_session(seq=2)}
 
 
+# --- pauses
+
+
+async def test_a_pause_is_found_by_the_next_process_of_this_bot_only(make_store: MakeStore, clock: FakeClock) -> None:
+    store = await make_store()
+    store.pause(0, 1, clock.now())
+    await store.close()
+    assert await (await make_store()).load_pauses() == {(0, 1): clock.now()}
+    assert await (await make_store(bot="c" * 64)).load_pauses() == {}
+
+
+async def test_a_pause_that_could_not_be_written_is_written_later(
+    make_store: MakeStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is raised, the pause holds in this process, and a later one of the same shard wins."""
+    store, since = await make_store(), clock.now()
+    with monkeypatch.context() as full:
+
+        def refuse(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        full.setattr("discorder.sessions.database.write_pauses", refuse)
+        store.pause(0, 1, since)
+        await store.flush()
+        assert state(store) is StoreState.FAILING
+        assert await store.load_pauses() == {(0, 1): since}
+        store.pause(1, 2, since)
+    await clock.advance(2.5)
+    await store.flush()
+    assert state(store) is StoreState.OK
+    assert await (await make_store()).load_pauses() == {(0, 1): since, (1, 2): since}
+
+
+async def test_a_store_that_was_removed_and_begun_anew_gets_the_pauses_back(
+    make_store: MakeStore, clock: FakeClock, path: Path
+) -> None:
+    store = await make_store()
+    store.pause(0, 1, clock.now())
+    await store.flush()
+    path.unlink()
+    store.pause(1, 2, clock.now())
+    await store.flush()
+    assert await (await make_store()).load_pauses() == {(0, 1): clock.now(), (1, 2): clock.now()}
+
+
+async def test_a_pause_with_a_time_that_cannot_be_read_is_a_pause(make_store: MakeStore, path: Path) -> None:
+    """Dialling a shard that an operator has paused would be worse than a wrong time."""
+    await (await make_store()).close()
+    with closing(sqlite3.connect(path)) as connection:
+        rows = [("b" * 64, 0, 2, "yesterday"), ("b" * 64, 1, 2, "2026-01-01T00:00:00"), ("b" * 64, "x", 2, "")]
+        connection.executemany("INSERT INTO paused VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    assert (await (await make_store()).load_pauses()).keys() == {(0, 2), (1, 2)}
+
+
+async def test_the_pauses_of_a_file_that_cannot_be_written_are_loaded(
+    make_store: MakeStore, clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a file without the table."""
+    store = await make_store()
+    store.pause(0, 1, clock.now())
+    await store.close()
+    with monkeypatch.context() as read_only:
+        read_only.setattr("discorder.sessions.database.os.access", lambda _, mode: mode != os.W_OK)
+        late = await make_store()
+        assert state(late) is StoreState.FAILING
+        assert await late.load_pauses() == {(0, 1): clock.now()}
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE paused")
+        assert await (await make_store()).load_pauses() == {}
+
+
 # --- from the configuration
 
 
 async def test_a_file_of_an_earlier_version_is_read_and_goes_on_being_read_by_it(
     make_store: MakeStore, make_session: MakeSession, path: Path, clock: FakeClock
 ) -> None:
-    """It lacks the columns for the token and for what is untold: they are added, and what writes without them still can."""
+    """Missing columns are added, and the earlier version can still write. Only rows of this version are signed."""
     store = await make_store()
     store.save(make_session(), now=True)
     await store.close()
     connection = sqlite3.connect(path)
-    connection.execute("ALTER TABLE session DROP COLUMN token_key")
-    connection.execute("ALTER TABLE session DROP COLUMN untold")
+    for column in ("token_key", "untold", "ordinal", "seal"):
+        connection.execute(f"ALTER TABLE session DROP COLUMN {column}")
+    connection.execute("DROP TABLE known_id")
+    connection.execute("DROP TABLE paused")
     connection.commit()
     connection.close()
     assert read_store(path, "b" * 64).sessions == (make_session(),)
     later = await make_store()
-    assert await later.load_all() == [make_session()]
+    assert await later.load_all() == [replace(make_session(), resume_url="")]
+    later.pause(0, 1, clock.now())
+    assert await later.load_pauses() == {(0, 1): clock.now()}
     told_apart = replace(
         make_session(seq=9), token_key="0123456789abcdef", untold=(Untold("s-0", (0, 1), 7, clock.now()),)
     )
@@ -550,7 +628,7 @@ async def test_a_file_of_an_earlier_version_is_read_and_goes_on_being_read_by_it
     connection.execute(f"INSERT OR REPLACE INTO session ({columns}) SELECT {columns} FROM copy")  # noqa: S608  # constant
     connection.commit()
     connection.close()
-    assert await (await make_store()).load_all() == [make_session(seq=9)]
+    assert await (await make_store()).load_all() == [replace(make_session(seq=9), trusted=False)]
 
 
 async def test_an_empty_setting_keeps_sessions_in_memory(clock: FakeClock) -> None:

@@ -1,4 +1,4 @@
-"""What a store keeps and by which names, and what the one in memory says of itself."""
+"""What a store keeps and by which names, and the description of the in-memory store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_two_tokens_of_a_bot_are_told_apart_by_what_is_no_token() -> None:
 
 
 def test_ready_is_nothing_to_show() -> None:
-    """It has megabytes, and names of guilds."""
+    """READY has megabytes, and contains the names of guilds."""
     assert "secret" not in repr(replace(SESSION, last_ready=b'{"guilds":["secret"]}'))
 
 
@@ -48,7 +48,7 @@ def test_every_sequence_that_a_reader_of_the_bus_can_hold_is_a_sequence() -> Non
 async def test_sessions_in_memory_have_no_owner_who_could_be_asked_or_waited_for(
     take_over: bool, patience: float, warnings: int
 ) -> None:
-    """Who wants that is told; who does not hears nothing."""
+    """A request to take over or to wait is logged; without one nothing is logged."""
     said: list[str] = []
     sink = logger.add(said.append, level="WARNING")
     await MemorySessionStore().hold([(0, 1)])

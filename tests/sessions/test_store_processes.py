@@ -1,4 +1,4 @@
-"""The store against the operating system: kill -9, two processes at once, a full disk, a place that cannot be written."""
+"""The store and the operating system: kill -9, two processes at once, a full disk, a place without write access."""
 
 # ruff: noqa: ASYNC240, ASYNC251  # the tests arrange files, nobody else is on the loop
 
@@ -91,7 +91,7 @@ async def main(path):
     await store.flush()
     print(store.health.state.value, (await store.load(1))[0].seq)
     try:
-        await store.transact(lambda book: (book.sent(0, "t", 1.0), None))
+        await store.transact(lambda ledger: (ledger.sent(0, "t", 1.0), None))
     except Exception as error:
         print(type(error).__name__)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
@@ -159,7 +159,7 @@ def output(process: subprocess.Popen[str]) -> list[str]:
 
 @pytest.fixture
 def public_directory() -> Iterator[Path]:
-    """A directory that another user can reach; the usual ones are closed to others."""
+    """A directory that another user can reach; pytest's usual ones are closed to others."""
     with tempfile.TemporaryDirectory() as name:
         made = Path(name)
         made.chmod(0o755)
@@ -171,11 +171,11 @@ def public_directory() -> Iterator[Path]:
 async def test_kill_9_leaves_a_sound_store_that_under_counts_nothing(
     make_store: MakeStore, start_script: StartScript, path: Path, lines: int
 ) -> None:
-    """Fault case 9: everything that was told to be saved or paid for is there."""
+    """Fault case 9: every save and every payment that was confirmed is in the file."""
     writer = start_script(WRITER, path)
     assert writer.stdout is not None
     told = [writer.stdout.readline().split() for _ in range(lines)]
-    time.sleep(lines % 4 * 0.0007)  # at another point of the next write
+    time.sleep(lines % 4 * 0.0007)  # at another moment of the next write
     writer.kill()
     told += [line.split() for line in writer.stdout.read().splitlines() if len(line.split()) == 2]
     writer.wait()
@@ -187,8 +187,8 @@ async def test_kill_9_leaves_a_sound_store_that_under_counts_nothing(
     loaded = await store.load(1)
     if saved:
         assert loaded[0].seq >= saved[-1]
-    book = await store.transact(lambda book: (book, book))
-    assert len(book.ledger.debits) >= len(identifies) > 0
+    ledger = await store.transact(lambda ledger: (ledger, ledger))
+    assert len(ledger.debits) >= len(identifies) > 0
     await store.hold([(0, 1)])
 
 
@@ -207,8 +207,8 @@ async def test_two_processes_that_start_at_once_make_one_store(
 ) -> None:
     for process in [start_script(IDENTIFIER, path, shard, 0.0) for shard in range(3)]:
         output(process)
-    book = await (await make_store()).transact(lambda book: (book, book))
-    assert len(book.ledger.debits) == 12
+    ledger = await (await make_store()).transact(lambda ledger: (ledger, ledger))
+    assert len(ledger.debits) == 12
 
 
 async def test_on_a_full_disk_the_session_runs_on(make_store: MakeStore, start_script: StartScript, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""When the store writes by itself, and what it answers while it cannot."""
+"""When the store writes by itself, and what it returns while it cannot write."""
 
 # ruff: noqa: ASYNC240  # the tests arrange files, nobody else is on the loop
 
@@ -9,14 +9,16 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from discorder.clock import FakeClock
+from discorder.clock import FakeClock, settle_loop
+from discorder.config import Log
 from discorder.errors import StoreLocked, StoreUnavailable, UnusableFile
-from discorder.logs import logger
-from discorder.sessions import SqliteSessionStore, StoredSession, StoreState
+from discorder.logs import configure_logs, logger
+from discorder.sessions import Ledger, SqliteSessionStore, StoredSession, StoreState
 from discorder.sessions.database import Database
 
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
@@ -24,7 +26,7 @@ MakeSession = Callable[..., StoredSession]
 
 
 async def until(predicate: Callable[[], object]) -> None:
-    """Let the store's thread work until then, for at most five seconds."""
+    """Let the store's thread work until ``predicate()``, for at most five seconds."""
     async with asyncio.timeout(5.0):
         while not predicate():  # noqa: ASYNC110  # what is waited for happens in a thread
             await asyncio.sleep(0.002)
@@ -35,13 +37,13 @@ def state(store: SqliteSessionStore) -> StoreState:
 
 
 def seqs_in(path: Path) -> list[int]:
-    """What another process would read right now."""
+    """Return the sequences that another process would read now."""
     with closing(sqlite3.connect(path)) as connection:
         return [seq for (seq,) in connection.execute("SELECT seq FROM session ORDER BY shard_id")]
 
 
 def failing(*_: object, **__: object) -> None:
-    """For what a broken disk does to each write or reading."""
+    """Raise what SQLite raises when the disk fails."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR
     raise error
@@ -53,7 +55,7 @@ def failing(*_: object, **__: object) -> None:
 async def test_what_can_wait_is_written_within_a_second_and_what_cannot_at_once(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
 ) -> None:
-    """Nobody has to ask for it; and what is forgotten is gone at once."""
+    """No call is needed for it. A forgotten session is removed at once."""
     store = await make_store()
     store.save(make_session(0, 2, seq=1))
     await clock.advance(1.1)
@@ -71,7 +73,7 @@ async def test_what_can_wait_is_written_within_a_second_and_what_cannot_at_once(
 async def test_a_save_for_now_takes_with_it_what_was_waiting(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
 ) -> None:
-    """The second that was left has nothing more to write; the next save has one of its own."""
+    """The timer of the waiting save then has nothing more to write; the next save starts its own."""
     store = await make_store()
     store.save(make_session(0, 2, seq=1))
     store.save(make_session(1, 2, seq=2), now=True)
@@ -87,9 +89,9 @@ async def test_a_save_that_comes_while_another_waits_does_not_put_it_off(
 ) -> None:
     store = await make_store()
     store.save(make_session(seq=1))
-    await clock.advance(0.7)
+    await clock.advance(0.07)
     store.save(make_session(seq=2))
-    await clock.advance(0.4)
+    await clock.advance(0.04)
     await until(lambda: seqs_in(path) == [2])
 
 
@@ -103,7 +105,7 @@ async def test_layouts_that_take_turns_between_two_writes_leave_the_last_one(
 
 
 async def test_a_store_that_has_just_been_opened_has_nothing_to_write(make_store: MakeStore, path: Path) -> None:
-    """Who only looks at it does not wait for somebody else's write."""
+    """A process that only reads does not wait for another one's write."""
     store = await make_store()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -115,7 +117,7 @@ async def test_a_store_that_has_just_been_opened_has_nothing_to_write(make_store
 
 
 def threads() -> list[threading.Thread]:
-    """Those of stores."""
+    """Return the threads of stores."""
     return [thread for thread in threading.enumerate() if thread.name.startswith("discorder-store")]
 
 
@@ -130,7 +132,7 @@ async def test_where_no_store_can_be_no_thread_is_left_of_it(make_store: MakeSto
 async def test_a_close_that_is_cancelled_leaves_nothing_behind(
     make_store: MakeStore, make_session: MakeSession, turns: int
 ) -> None:
-    """No thread, no task, no connection with a log beside the file, whatever was under way."""
+    """No thread, no task, and no connection with a log beside the file, whatever was under way."""
     store = await make_store()
     await store.hold([(0, 1)])
     store.save(make_session(seq=1), now=True)
@@ -183,7 +185,7 @@ async def test_a_file_that_is_slow_to_close_does_not_hold_up_the_loop(
 async def test_what_is_saved_after_the_end_is_not_written(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
 ) -> None:
-    """Somebody else may hold the shard by now. It is known all the same, and no failure of the store."""
+    """Another process may hold the shard by now. The session can still be loaded, and this is no failure of the store."""
     store = await make_store()
     store.save(make_session(seq=1))
     await store.close()
@@ -231,6 +233,36 @@ async def test_a_run_of_failures_is_announced_once_and_its_end_once(
     assert said == ["The session store fails; the session runs on", "The session store works again"] * 2
 
 
+async def test_a_write_that_fails_in_a_way_that_nobody_expected_is_logged_and_tried_again(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No call waits for the store's own writes, so a failure must not end them silently. Here the text cannot be encoded."""
+    with configure_logs(Log(), console=True):
+        store = await make_store()
+        store.save(replace(make_session(0, 2), resume_url="\ud800"), now=True)
+        await until(lambda: state(store) is StoreState.FAILING)
+        store.save(make_session(0, 2, seq=2), now=True)
+        await clock.advance(2.0)
+        await until(lambda: seqs_in(path) == [2] and state(store) is StoreState.OK)
+    log = capsys.readouterr().err
+    assert "Writing the session store failed unexpectedly" in log
+    assert "UnicodeEncodeError" in log
+
+
+async def test_a_write_that_somebody_cancels_is_made_up_for(
+    make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
+) -> None:
+    store = await make_store()
+    before = asyncio.all_tasks()
+    store.save(make_session(seq=3), now=True)
+    (writing,) = asyncio.all_tasks() - before
+    writing.cancel()
+    await settle_loop()
+    assert seqs_in(path) == []
+    await clock.advance(2.0)
+    await until(lambda: seqs_in(path) == [3])
+
+
 async def test_who_only_wants_to_hold_shards_asks_nobody_to_leave(make_store: MakeStore) -> None:
     first, second = await make_store(), await make_store()
     await first.hold([(0, 1)])
@@ -241,7 +273,7 @@ async def test_who_only_wants_to_hold_shards_asks_nobody_to_leave(make_store: Ma
 async def test_what_could_not_be_written_yet_is_loaded_as_if_it_were(
     make_store: MakeStore, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over what the file still says: newer, forgotten, of another layout."""
+    """It replaces the content of the file: newer sessions, forgotten ones, another layout."""
     store = await make_store()
     for shard_id in range(4):
         store.save(make_session(shard_id, 4, seq=1))
@@ -258,7 +290,7 @@ async def test_what_could_not_be_written_yet_is_loaded_as_if_it_were(
 async def test_a_file_that_cannot_be_read_is_told_and_read_again_later(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Meanwhile what this process has saved is all that is known."""
+    """Until then only the sessions saved by this process are known."""
     other = await make_store()
     other.save(make_session(0, 2), now=True)
     await other.flush()
@@ -275,22 +307,124 @@ async def test_a_file_that_cannot_be_read_is_told_and_read_again_later(
     assert set(await store.load(2)) == {0, 1}
 
 
-async def test_a_book_that_cannot_be_changed_is_told_and_changed_again_later(
+async def test_a_ledger_that_cannot_be_changed_is_told_and_changed_again_later(
     make_store: MakeStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By itself after two seconds, or at once by whoever asks sooner."""
+    """The store retries after two seconds, or at once on the next request."""
     store = await make_store()
     for waits in (True, False):
         with monkeypatch.context() as patch:
-            patch.setattr("discorder.sessions.database.Database.transact", failing)
+            patch.setattr(Database, "change_ledger", failing)
             with pytest.raises(StoreUnavailable, match="disk I/O error"):
-                await store.transact(lambda book: (book, None))
+                await store.transact(lambda ledger: (ledger, None))
         assert state(store) is StoreState.FAILING
         if waits:
             await clock.advance(2.5)
             await until(lambda: state(store) is StoreState.OK)
-        assert await store.transact(lambda book: (book, "done")) == "done"
+        assert await store.transact(lambda ledger: (ledger, "done")) == "done"
         assert state(store) is StoreState.OK
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+def debits_in(path: Path) -> list[str]:
+    """Return the debits that another process would read now."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [ticket for (ticket,) in connection.execute("SELECT ticket FROM debit ORDER BY ticket")]
+
+
+def paid(ticket: str) -> Callable[[Ledger], Ledger]:
+    return lambda ledger: ledger.paid(0, ticket, 1.0)
+
+
+async def test_what_is_recorded_is_written_by_itself(make_store: MakeStore, path: Path) -> None:
+    """No call waits for the write. The ledger that this process shows has the change at once."""
+    store = await make_store()
+    store.record(paid("a"))
+    assert list(store.ledger.debits) == ["a"]
+    await until(lambda: debits_in(path) == ["a"])
+
+
+async def test_what_is_recorded_while_the_store_fails_reaches_it_before_the_next_transaction(
+    make_store: MakeStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes are written in their order, each once, so that no other process spends the same IDENTIFY."""
+    store = await make_store()
+    made: list[str] = []
+
+    def noted(name: str) -> Callable[[Ledger], Ledger]:
+        def change(ledger: Ledger) -> Ledger:
+            made.append(name)
+            return paid(name)(ledger)
+
+        return change
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "change_ledger", failing)
+        store.record(noted("a"))
+        store.record(noted("b"))
+        await store.flush()
+        assert state(store) is StoreState.FAILING
+        assert sorted(store.ledger.debits) == ["a", "b"]
+        assert debits_in(path) == []
+    for _ in range(2):
+        assert await store.transact(lambda ledger: (ledger, sorted(ledger.debits))) == ["a", "b"]
+    assert made == ["a", "b", "a", "b"], "here, and in the store"
+    assert debits_in(path) == ["a", "b"]
+
+
+async def test_what_is_recorded_while_a_transaction_runs_is_not_taken_for_written(
+    make_store: MakeStore, path: Path
+) -> None:
+    """Another request gave up waiting for the store and paid without it while this transaction was written."""
+    store = await make_store()
+    began, goes_on = threading.Event(), threading.Event()
+
+    def slow(ledger: Ledger) -> tuple[Ledger, None]:
+        began.set()
+        goes_on.wait(5.0)
+        return ledger, None
+
+    writing = asyncio.create_task(store.transact(slow))
+    await until(began.is_set)
+    store.record(paid("meanwhile"))
+    goes_on.set()
+    await writing
+    assert list(store.ledger.debits) == ["meanwhile"]
+    await until(lambda: debits_in(path) == ["meanwhile"])
+
+
+async def test_each_of_several_transactions_gets_its_own_answer(
+    make_store: MakeStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets its result, or all get the failure. A cancelled one changes nothing and does not affect the others."""
+    store = await make_store()
+    taking = [store.transact(lambda ledger, n=n: (paid(n)(ledger), n)) for n in "abc"]  # type: ignore[misc]
+    assert await asyncio.gather(*taking) == ["a", "b", "c"]
+    began, goes_on = threading.Event(), threading.Event()
+    holding = asyncio.get_running_loop().run_in_executor(None, began.wait, 5.0)
+
+    def slow(ledger: Ledger) -> tuple[Ledger, None]:
+        began.set()
+        goes_on.wait(5.0)
+        return ledger, None
+
+    first = asyncio.create_task(store.transact(slow))
+    await holding
+    gone, stays = (asyncio.create_task(store.transact(lambda ledger, n=n: (paid(n)(ledger), n))) for n in "de")  # type: ignore[misc]
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0)
+    goes_on.set()
+    assert await stays == "e"
+    await first
+    assert debits_in(path) == ["a", "b", "c", "e"]
+    monkeypatch.setattr(Database, "change_ledger", failing)
+    outcomes = await asyncio.gather(
+        *(store.transact(lambda ledger: (ledger, 1)) for _ in range(3)), return_exceptions=True
+    )
+    assert [type(one) for one in outcomes] == [StoreUnavailable] * 3
 
 
 async def test_a_file_that_a_ticket_finds_gone_gets_all_sessions_by_itself(
@@ -300,7 +434,7 @@ async def test_a_file_that_a_ticket_finds_gone_gets_all_sessions_by_itself(
     store.save(make_session(0, 2, seq=5), now=True)
     await store.flush()
     path.rename(path.with_name("gone"))
-    await store.transact(lambda book: (book, None))
+    await store.transact(lambda ledger: (ledger, None))
     await until(lambda: seqs_in(path) == [5])
     await store.flush()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -312,26 +446,26 @@ async def test_a_file_that_a_ticket_finds_gone_gets_all_sessions_by_itself(
 async def test_a_store_that_a_ticket_finds_newer_is_given_up_and_left_alone(
     make_store: MakeStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not looked at for every ticket that follows."""
+    """The file is not opened again for every ticket."""
     store = await make_store()
     path.rename(path.with_name("gone"))
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA application_id = 0x44534352")
         connection.execute("PRAGMA user_version = 2")
     with pytest.raises(StoreUnavailable, match="newer version"):
-        await store.transact(lambda book: (book, None))
+        await store.transact(lambda ledger: (ledger, None))
     assert state(store) is StoreState.UNUSABLE
     looks: list[object] = []
     monkeypatch.setattr("discorder.sessions.database.Database.open", lambda *_: looks.append(1))
     with pytest.raises(StoreUnavailable, match="newer version"):
-        await store.transact(lambda book: (book, None))
+        await store.transact(lambda ledger: (ledger, None))
     assert looks == []
 
 
 async def test_a_store_that_is_given_up_still_knows_what_was_saved(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
 ) -> None:
-    """Of each shard the last, and nothing that was forgotten; it is not tried again."""
+    """It keeps the last session of each shard and none that was forgotten. The file is not tried again."""
     await (await make_store()).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")
@@ -347,7 +481,7 @@ async def test_a_store_that_is_given_up_still_knows_what_was_saved(
 async def test_a_store_that_turns_newer_in_use_is_given_up(
     make_store: MakeStore, make_session: MakeSession, clock: FakeClock, path: Path
 ) -> None:
-    """An upgrade beside us: what waited for the disk stays known, and the file untouched."""
+    """Another process upgraded the file: unwritten data stays known, and the file is not changed."""
     store = await make_store()
     store.save(make_session(seq=1))
     path.rename(path.with_name("gone"))
@@ -367,7 +501,7 @@ async def test_a_store_that_turns_newer_in_use_is_given_up(
 async def test_where_no_lock_can_be_made_only_a_store_that_keeps_nothing_runs_on(
     make_store: MakeStore, path: Path, durable: bool
 ) -> None:
-    """Two owners of one shard would write over each other."""
+    """Two owners of one shard would overwrite each other's sessions."""
     path.parent.mkdir()
     path.with_name(f"{path.name}.locks").write_text("in the way")
     if not durable:

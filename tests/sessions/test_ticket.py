@@ -1,4 +1,4 @@
-"""A ticket says once what became of it."""
+"""A ticket reports once what became of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from discorder.sessions import Ticket
 
 
 class Heard:
-    """A ticket, and what it said."""
+    """A ticket, with its reports."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

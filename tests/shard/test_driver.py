@@ -1,4 +1,4 @@
-"""The driver's inbox: what overtakes, what is late, and what becomes of a breach."""
+"""The driver's inbox: what is processed first, what comes late, and how a breach is handled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def test_reports_of_an_older_generation_are_dropped_and_counted(driven: Driven) -> None:
-    """What an old connection still has to say is not said of the new one (fault case 13)."""
+    """A report of an old connection does not count for the new one (fault case 13)."""
     driven.exchange.lines[0].lose()
     await driven.clock.advance(1.0)
     assert (driven.tracker.state, driven.tracker.generation) == (State.CONNECTING, 2)
@@ -32,7 +32,7 @@ async def test_reports_of_an_older_generation_are_dropped_and_counted(driven: Dr
 
 
 async def test_a_stop_overtakes_what_waits_in_the_inbox(driven: Driven) -> None:
-    """Hello came first, the stop is taken first: nothing is asked of the gate."""
+    """The stop is processed before the earlier Hello: no IDENTIFY is requested from the gate."""
     driven.driver.post(trigger.Hello(), generation=1)
     driven.driver.post(trigger.Reconnect(), generation=1)
     driven.driver.stop(goodbye=False)
@@ -56,7 +56,7 @@ async def test_a_ticket_that_was_granted_and_not_used_goes_back(driven: Driven) 
 
 
 async def test_a_request_that_is_not_answered_is_withdrawn_when_the_connection_ends(driven: Driven) -> None:
-    """The gate has others to serve."""
+    """The gate can serve the other requests."""
     driven.admits.clear()
     driven.line.hello()
     await settle_loop()
@@ -67,7 +67,7 @@ async def test_a_request_that_is_not_answered_is_withdrawn_when_the_connection_e
 
 
 async def test_what_comes_late_from_the_wire_is_counted_and_no_breach(driven: Driven) -> None:
-    """The table ignores it; nothing fails because of it."""
+    """The table ignores such a trigger, so nothing fails."""
     driven.line.lose()
     await settle_loop()
     driven.driver.post(trigger.Reconnect(), generation=1)
@@ -77,7 +77,7 @@ async def test_what_comes_late_from_the_wire_is_counted_and_no_breach(driven: Dr
 
 
 async def test_the_timers_of_a_state_are_void_once_it_is_left(driven: Driven) -> None:
-    """The six seconds of Unhealthy are over in the next generation, and nobody hears of them."""
+    """The six seconds of Unhealthy end during the next generation; the timeout is not delivered."""
     driven.line.lose()
     await driven.dials_again()
     await driven.clock.advance(9.0)
@@ -86,7 +86,7 @@ async def test_the_timers_of_a_state_are_void_once_it_is_left(driven: Driven) ->
 
 
 async def test_a_trigger_of_the_wire_that_the_state_rejects_is_a_breach(driven: Driven) -> None:
-    """RESUMED before Hello: the connection is given up for it, and the cause says why."""
+    """RESUMED before Hello ends the connection, and the cause says why."""
     driven.driver.post(trigger.Resumed(), generation=1)
     await settle_loop()
     assert driven.tracker.state is State.RESTARTING
@@ -94,21 +94,22 @@ async def test_a_trigger_of_the_wire_that_the_state_rejects_is_a_breach(driven: 
     assert driven.tracker.stats.unexpected_count == 1
 
 
-async def test_a_second_hello_in_a_session_that_is_up_is_a_breach_too(driven: Driven) -> None:
-    """It begins a new count of beats, which those that are under way do not know of."""
+async def test_a_second_hello_changes_nothing(driven: Driven) -> None:
+    """A gateway proxy may forward the Hello of its upstream after its own. The heartbeat keeps the first interval."""
     line = await driven.is_ready()
-    line.hello()
+    line.hello(1_000)
     await settle_loop()
-    assert driven.tracker.state is State.RESTARTING
-    assert "hello came in Ready" in (driven.tracker.cause or "")
+    assert driven.tracker.state is State.READY
+    assert driven.tracker.heartbeat_interval_ms == 41_250
+    assert driven.tracker.stats.odd_frames == {"a second Hello": 1}
 
 
 async def test_a_resume_begins_where_the_publisher_that_must_not_lose_has_come_to(driven: Driven) -> None:
-    """Behind what was received: Discord is to send again what that publisher lacks."""
+    """RESUME names an earlier sequence than the last received one: Discord resends what that publisher has not accepted."""
     line = await driven.is_ready()
     line.feed(*(line.dispatched("A", seq=seq) for seq in (2, 3, 4)))
     await settle_loop()
-    driven.audit.offer(driven.events[:2])
+    driven.audit.take_in(driven.events[:2])
     line.lose()
     line = await driven.dials_again()
     line.hello()
@@ -117,14 +118,14 @@ async def test_a_resume_begins_where_the_publisher_that_must_not_lose_has_come_t
 
 
 async def test_a_deadline_of_an_earlier_visit_is_ignored(driven: Driven) -> None:
-    """Timers race with what they watch."""
+    """A timer may fire just as its deadline becomes obsolete."""
     driven.driver.post(trigger.Timeout(0, TaskDied("late")), generation=1)
     await settle_loop()
     assert driven.tracker.state is State.CONNECTING
 
 
 async def test_every_step_is_recorded(driven: Driven) -> None:
-    """When, from, trigger, to, cause, generation and the milliseconds that the state lasted."""
+    """Each record has the time, source, trigger, target, cause, generation and the milliseconds spent in the state."""
     await driven.clock.advance(2.5)
     driven.exchange.lines[0].lose(4000)
     await settle_loop()

@@ -1,4 +1,4 @@
-"""How a driver ends: what `run` raises or returns, who is told, and that nothing of it is left."""
+"""How a driver ends: what `run` raises or returns, which callers are notified, and that nothing is leaked."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 
 from discorder.clock import settle_loop
 from discorder.errors import AttemptsExhausted, Closed, FatalCloseError, ShardNotReady
-from discorder.statemachine import Session, ShardMachine, State
+from discorder.statemachine import Session, ShardMachine, State, Task
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.life_cycle import LIFE_CYCLE
 from discorder.statemachine.send_window import PLAIN
 from discorder.wire import Op
-from tests.stage import Line
+from tests.harness import Line
 
 if TYPE_CHECKING:
+    from tests.harness import Exchange
     from tests.shard.conftest import Drive, Driven
-    from tests.stage import Exchange
 
 STORED = Session("stored", "ws://resume.test")
 OP_9 = {"op": Op.INVALID_SESSION, "d": False}
@@ -30,7 +30,7 @@ OP_9 = {"op": Op.INVALID_SESSION, "d": False}
 
 
 async def test_after_the_last_attempt_the_number_of_them_and_the_last_failure_are_raised(drive: Drive) -> None:
-    """The failure is the cause of what is raised, so that a traceback shows both."""
+    """The failure is the ``__cause__`` of the raised exception, so that a traceback shows both."""
     driven = drive(ShardMachine(max_attempts=2))
     await settle_loop()
     driven.line.lose(4000)
@@ -43,7 +43,7 @@ async def test_after_the_last_attempt_the_number_of_them_and_the_last_failure_ar
 
 
 async def test_under_fail_on_error_the_failure_itself_is_raised(drive: Drive) -> None:
-    """The developer asked for it, not for a count."""
+    """Under fail_on_error the caller gets the failure, not a count of attempts."""
     driven = drive(ShardMachine(fail_on_error=True, max_attempts=1))
     await settle_loop()
     driven.line.lose(4000)
@@ -51,7 +51,7 @@ async def test_under_fail_on_error_the_failure_itself_is_raised(drive: Drive) ->
 
 
 async def test_a_fatal_close_is_raised_as_such(driven: Driven) -> None:
-    """However many attempts are left."""
+    """Raise it even if attempts are left."""
     driven.line.lose(4004)
     error = await driven.ends()
     assert isinstance(error, FatalCloseError)
@@ -62,7 +62,7 @@ async def test_a_fatal_close_is_raised_as_such(driven: Driven) -> None:
 
 
 async def test_a_stop_before_the_first_dial_is_over_at_once(drive: Drive) -> None:
-    """There is nothing to close, and nobody is waited for."""
+    """There is no connection to close and nothing to wait for."""
     driven = drive()
     driven.driver.stop(goodbye=False)
     await settle_loop()
@@ -83,7 +83,7 @@ async def test_a_stop_without_a_connection_closes_nothing(driven: Driven) -> Non
 async def test_a_peer_that_does_not_answer_the_close_of_a_stop_is_dropped_after_a_quarter_of_a_second(
     driven: Driven,
 ) -> None:
-    """Half a second is the state's own deadline, for a socket that does not even hear its cancellation."""
+    """The state's own deadline, half a second, is for a socket whose close ignores its cancellation."""
     line = await driven.is_ready()
     line.answers_close = False
     driven.driver.stop(goodbye=False)
@@ -94,7 +94,7 @@ async def test_a_peer_that_does_not_answer_the_close_of_a_stop_is_dropped_after_
 
 
 class Deaf(Line):
-    """Its ``close`` does not listen to the first cancellation."""
+    """A connection whose ``close`` ignores the first cancellation."""
 
     async def close(self, code: int) -> None:
         try:
@@ -106,7 +106,7 @@ class Deaf(Line):
 async def test_a_close_that_hangs_and_ignores_its_cancellation_does_not_spoil_a_stop(
     drive: Drive, exchange: Exchange
 ) -> None:
-    """`run` returns after the half second that Stopping has."""
+    """`run` returns after half a second, the deadline of Stopping."""
     exchange.prepare(Deaf())
     driven = drive()
     await settle_loop()
@@ -116,17 +116,67 @@ async def test_a_close_that_hangs_and_ignores_its_cancellation_does_not_spoil_a_
 
 
 async def test_a_stop_is_seen_in_the_tracker_as_soon_as_it_is_asked_for(driven: Driven) -> None:
-    """The seed's ``terminate_flag``."""
+    """Discorder.jl's ``terminate_flag``."""
     assert not driven.tracker.terminate_flag
     driven.driver.stop(goodbye=False)
     assert driven.tracker.terminate_flag
 
 
-# ---------------------------------------------------------------- who is told
+# ---------------------------------------------------------------- the end of a connection
+
+
+async def test_a_connection_that_has_failed_is_closed_with_a_code_that_keeps_the_session(driven: Driven) -> None:
+    """The verdict follows. A socket that the peer has closed is not closed again."""
+    line = await driven.is_ready()
+    driven.driver.throw_to(Task.PROCESSOR, RuntimeError("simulated failure"))
+    await settle_loop()
+    assert (line.close_codes, line.aborted) == ([4000], False)
+    assert driven.tracker.state is State.RESTARTING
+    line = await driven.dials_again()
+    line.lose()
+    await settle_loop()
+    assert (line.close_codes, driven.tracker.state) == ([], State.RESTARTING)
+
+
+class Unclosable(Line):
+    """A socket whose close raises."""
+
+    async def close(self, code: int) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+
+async def test_a_socket_that_cannot_be_closed_is_dropped_and_the_verdict_follows_at_once(
+    drive: Drive, exchange: Exchange
+) -> None:
+    """The driver does not wait for the deadline of Unhealthy."""
+    exchange.prepare(Unclosable())
+    driven = drive()
+    await settle_loop()
+    line = await driven.is_ready()
+    driven.driver.throw_to(Task.PROCESSOR, RuntimeError("simulated failure"))
+    await settle_loop()
+    assert line.aborted
+    assert driven.tracker.state is State.RESTARTING
+
+
+async def test_a_close_that_ignores_its_time_limit_is_dropped_by_the_deadline(drive: Drive, exchange: Exchange) -> None:
+    """The limit is six seconds. When the old close ends later, the next connection is not affected."""
+    exchange.prepare(Deaf())
+    driven = drive()
+    await settle_loop()
+    line = await driven.is_ready()
+    driven.driver.throw_to(Task.PROCESSOR, RuntimeError("simulated failure"))
+    await driven.clock.advance(5.9)
+    assert (driven.tracker.state, line.aborted) == (State.UNHEALTHY, False)
+    await driven.clock.advance(0.2)
+    assert (driven.tracker.state, line.aborted) == (State.RESTARTING, True)
+
+
+# ---------------------------------------------------------------- notifications
 
 
 async def test_who_waits_with_a_command_is_told_that_the_shard_has_ended(driven: Driven) -> None:
-    """It would wait for ever otherwise."""
+    """Without this the caller would wait forever."""
     command = asyncio.ensure_future(driven.driver.sender.outbox.send(b"{}", PLAIN))
     await settle_loop()
     driven.driver.stop(goodbye=False)
@@ -136,7 +186,7 @@ async def test_who_waits_with_a_command_is_told_that_the_shard_has_ended(driven:
 
 
 async def test_a_session_that_is_lost_and_followed_by_none_is_told_of_at_the_end(drive: Drive) -> None:
-    """A gap without an end, once, and its keeper hears that it may write what is left."""
+    """Publish one gap without an end; the session persistence may then write what is left."""
     driven = drive(ShardMachine(session=STORED))
     await settle_loop()
     driven.line.hello()
@@ -156,25 +206,25 @@ async def test_a_session_that_is_lost_and_followed_by_none_is_told_of_at_the_end
 
 
 async def in_connecting(driven: Driven) -> None:
-    """Three tasks, and the doctor's and the dial's timers."""
+    """Three tasks, and the timers of the doctor and the dial."""
     driven.exchange.lines[0].accepts.clear()
 
 
 async def in_identifying(driven: Driven) -> None:
-    """The gate lets the request wait."""
+    """The gate delays the request."""
     driven.admits.clear()
     driven.line.hello()
 
 
 async def in_ready(driven: Driven) -> None:
-    """With a command that cannot be written."""
+    """A command cannot be written."""
     line = await driven.is_ready()
     line.writes.clear()
     driven.driver.sender.outbox.open(line.send, lambda _: None, new_session=False)
 
 
 async def in_restarting(driven: Driven) -> None:
-    """The back-off runs."""
+    """The back-off timer runs."""
     driven.line.lose()
 
 
@@ -188,7 +238,7 @@ async def in_stopping(driven: Driven) -> None:
 async def test_a_driver_that_is_cancelled_leaves_nothing_behind(
     drive: Drive, somewhere: Callable[[Driven], Awaitable[None]]
 ) -> None:
-    """No task, no socket, no timer, no place in the gate's line and none on the machine that all shards share."""
+    """No task, socket or timer is left, no request in the gate's queue, and no model on the shared machine."""
     before = asyncio.all_tasks()
     driven = drive()
     await settle_loop()
@@ -207,22 +257,22 @@ async def test_a_driver_that_is_cancelled_leaves_nothing_behind(
 
 
 class Stubborn(Line):
-    """Its reader goes on for as long as the test wants, cancelled or not."""
+    """A connection whose ``wait_closed``, once cancelled, ends only when the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lets_go = asyncio.Event()
 
-    async def receive(self) -> list[bytes]:
+    async def wait_closed(self) -> None:
         try:
-            return await super().receive()
+            await super().wait_closed()
         except asyncio.CancelledError:
             await self.lets_go.wait()
             raise
 
 
 async def test_the_gate_is_not_kept_waiting_by_a_task_that_does_not_end(drive: Drive, exchange: Exchange) -> None:
-    """Whoever is cancelled withdraws its request first, and waits for its tasks then."""
+    """On cancellation, withdraw the request first and wait for the tasks afterwards."""
     line = Stubborn()
     exchange.prepare(line)
     driven = drive()
@@ -241,7 +291,7 @@ async def test_the_gate_is_not_kept_waiting_by_a_task_that_does_not_end(drive: D
 
 
 async def test_a_session_that_is_stored_is_not_told_of_as_lost_by_a_stop(drive: Drive) -> None:
-    """It goes on in the next process."""
+    """The next process resumes it."""
     driven = drive(ShardMachine(session=STORED))
     await settle_loop()
     driven.driver.post(trigger.Stop(goodbye=False))

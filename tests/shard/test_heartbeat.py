@@ -1,4 +1,4 @@
-"""The heartbeat alone: on time, and once for each reason."""
+"""The heartbeat alone: on time, and one beat per reason."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from discorder.logs import logger
 from discorder.shard.heartbeat import Heartbeat
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.wire import Op
-from tests.stage import Hasty, Line
+from tests.harness import Hasty, Line
 
 INTERVAL = 10.0
 
 
 class Early(FakeClock):
-    """Its timers fire a moment before they are due, as those of a loop may that counts in ticks."""
+    """A clock whose timers fire a moment early, as on an event loop that counts in ticks."""
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         return super().call_later(seconds - 0.001 if seconds > 0.01 else seconds, callback)
 
 
 class Beating:
-    """A heartbeat that runs, of a connection whose Hello came at second 0."""
+    """A running heartbeat on a connection whose Hello came at second 0."""
 
     def __init__(self) -> None:
         self.clock = Early()
@@ -39,7 +39,7 @@ class Beating:
             rng=Hasty(),
             seq=lambda: 7,
             beating=lambda: self.told.append(self.clock.monotonic()),
-            log_beats=False,
+            log_beats=lambda: False,
         )
         self.heartbeat.hello(INTERVAL)
         self.task = asyncio.ensure_future(self.heartbeat.run())
@@ -47,7 +47,7 @@ class Beating:
 
 @pytest.fixture
 async def beating() -> AsyncIterator[Beating]:
-    """A heartbeat, ended with the test."""
+    """A heartbeat; it is stopped at the end of the test."""
     it = Beating()
     yield it
     it.task.cancel()
@@ -55,7 +55,7 @@ async def beating() -> AsyncIterator[Beating]:
 
 
 async def test_a_timer_that_fires_early_makes_no_second_beat(beating: Beating) -> None:
-    """It is waited for the rest; each beat is told of and counted."""
+    """The heartbeat waits for the remaining time. Each beat is reported and counted."""
     await beating.clock.advance(36.0)
     assert beating.told == pytest.approx([5.0, 15.0, 25.0, 35.0], abs=1e-6)
     assert beating.line.ops(Op.HEARTBEAT) == [7] * 4
@@ -63,7 +63,7 @@ async def test_a_timer_that_fires_early_makes_no_second_beat(beating: Beating) -
 
 
 async def test_what_is_asked_for_is_one_beat(beating: Beating) -> None:
-    """However often, until it is written; the schedule goes on as it was."""
+    """Several requests before the write give one beat. The schedule does not change."""
     await beating.clock.advance(6.0)
     beating.heartbeat.ask()
     beating.heartbeat.probe()
@@ -72,7 +72,7 @@ async def test_what_is_asked_for_is_one_beat(beating: Beating) -> None:
 
 
 async def test_a_beat_that_was_missed_is_not_made_up_for(beating: Beating) -> None:
-    """A host that slept goes on in step."""
+    """After a host was suspended, the schedule goes on from the next interval."""
     beating.line.writes.clear()
     await beating.clock.advance(31.0)
     beating.line.writes.set()
@@ -81,10 +81,16 @@ async def test_a_beat_that_was_missed_is_not_made_up_for(beating: Beating) -> No
 
 
 async def test_before_hello_a_frame_and_a_probe_are_nothing(beating: Beating) -> None:
-    """There is no pulse to note them in."""
+    """There is no pulse yet that could record them."""
     clock, tracker = beating.clock, ShardTracker(0, 1, beating.clock)
     silent = Heartbeat(
-        Line(), tracker=tracker, clock=clock, rng=Hasty(), seq=lambda: None, beating=lambda: None, log_beats=False
+        Line(),
+        tracker=tracker,
+        clock=clock,
+        rng=Hasty(),
+        seq=lambda: None,
+        beating=lambda: None,
+        log_beats=lambda: False,
     )
     silent.frame()
     silent.acknowledged()
@@ -96,7 +102,7 @@ async def test_before_hello_a_frame_and_a_probe_are_nothing(beating: Beating) ->
 
 @pytest.mark.parametrize("log_beats", [False, True])
 async def test_beats_are_in_the_log_only_if_that_was_asked_for(log_beats: bool) -> None:
-    """`log.heartbeats`: they are many."""
+    """`log.heartbeats` is off by default, because there are many."""
     clock, heard = FakeClock(), list[str]()
     heartbeat = Heartbeat(
         Line(),
@@ -105,7 +111,7 @@ async def test_beats_are_in_the_log_only_if_that_was_asked_for(log_beats: bool) 
         rng=Hasty(),
         seq=lambda: 7,
         beating=lambda: None,
-        log_beats=log_beats,
+        log_beats=lambda: log_beats,
     )
     heartbeat.hello(INTERVAL)
     sink = logger.add(heard.append, level="DEBUG", format="{message}")

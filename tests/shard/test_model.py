@@ -1,8 +1,8 @@
-"""The real driver, with its real tasks, in a fake world that hypothesis plays.
+"""The real driver, with its real tasks, against a gateway, a gate, a publisher and an operator simulated by hypothesis.
 
-The world is a gateway that may do anything to a line in memory, a gate, a congested publisher and an operator. `advance` does
-what a gateway would do next, so that deep states are reached; the other rules disturb. A sweep of every disturbance in every
-state must take every row of the table, which is counted on the machine itself.
+The gateway may do anything to an in-memory connection. `advance` does what a gateway would do next, so that deep states are
+reached; the other rules disturb. A sweep of every disturbance in every state must take every row of the table. The rows are
+counted on the machine itself.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import asyncio
 import itertools
 import random
 from collections import Counter
+from datetime import datetime
 from typing import Any, assert_never
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,12 +28,13 @@ from hypothesis.stateful import (
 )
 
 from discorder.clock import Clock
-from discorder.publishers.fanout import FanOut
+from discorder.publishers.delivery.fanout import FanOut
 from discorder.rest import Token
 from discorder.sessions import Refusal, RefusalCause, Ticket
+from discorder.sessions.store import Ordinals
+from discorder.shard.dependencies import DialTarget, ShardDependencies
 from discorder.shard.driver import ShardDriver
-from discorder.shard.outside import Outside
-from discorder.shard.reception import Reception
+from discorder.shard.receiver import Receiver
 from discorder.statemachine import RUNS, Facts, Session, ShardMachine, State, Task
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
@@ -39,9 +42,9 @@ from discorder.statemachine.table import ROWS, Row
 from discorder.statemachine.terms import Guard
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.wire import Op
+from tests.harness import Line
 from tests.simulation.clock import VirtualClock, Wall
 from tests.simulation.loop import Process, VirtualLoop
-from tests.stage import Line
 
 INTERVAL = 10.0
 PHASES = (Phase.explicit, Phase.generate)
@@ -54,7 +57,7 @@ DISTURBANCES = (
     "shut_out",
     "cannot_dial",
     "hangs_at_the_end",
-    "dies_at_the_end",
+    "cannot_be_closed",
     "clings",
     "reconnect",
     "invalid",
@@ -62,6 +65,7 @@ DISTURBANCES = (
     "zombie",
     "timeout",
     "failed",
+    "breaks_the_protocol",
     "congested",
     "op7_and_ready",
     "refused",
@@ -69,11 +73,14 @@ DISTURBANCES = (
     "deferred",
     "op7_and_deferral",
     "ready_and_stop",
+    "restarts",
+    "pauses",
+    "pauses_at_the_end",
     "stops",
     "stops_deaf",
     "says_goodbye",
 )
-RECOVERED_WITHIN = 1_500.0  # seconds: a line that is spoilt already, and two waits of the identify ladder
+RECOVERED_WITHIN = 1_500.0  # seconds: a connection that is disturbed already, and two waits of the identify ladder
 NO_FACTS = Facts()
 STOP_AFTER = 1  # disturbances
 
@@ -81,7 +88,7 @@ STARTS: tuple[dict[str, Any], ...] = (
     {"fail_on_error": False, "max_attempts": 0, "stored": False, "stop_first": False},
     {"fail_on_error": False, "max_attempts": 0, "stored": True, "stop_first": False},
     {"fail_on_error": True, "max_attempts": 0, "stored": True, "stop_first": False},
-    {"fail_on_error": False, "max_attempts": 1, "stored": True, "stop_first": False},
+    {"fail_on_error": False, "max_attempts": 1, "stored": True, "stop_first": False, "paused": True},
     {"fail_on_error": False, "max_attempts": 0, "stored": True, "stop_first": True},
 )
 
@@ -90,7 +97,7 @@ exercised: Counter[Step] = Counter()
 
 
 class CountingMachine(ShardMachine):
-    """Counts the row that is taken."""
+    """Counts each row that it takes."""
 
     def handle(self, trigger: trigger.Trigger, facts: Facts = NO_FACTS) -> list[command.Command]:
         state = self.state
@@ -98,7 +105,7 @@ class CountingMachine(ShardMachine):
             row for row in ROWS if state in row.sources and row.trigger is trigger.name and self._holds(row, facts)
         ]
         commands = super().handle(trigger, facts)
-        if not any(isinstance(one, command.Ignored | command.Rejected) for one in commands):
+        if not any(isinstance(one, command.PassedOver) for one in commands) or any(row.idle for row in enabled):
             (row,) = enabled
             exercised[state, row] += 1
         return commands
@@ -107,19 +114,20 @@ class CountingMachine(ShardMachine):
         asked = {Guard.SOCKET_CLOSED: facts.socket_closed, Guard.MAY_OPEN: facts.may_open}
 
         def true(guard: Guard) -> bool:
-            return asked[guard] if guard in asked else bool(getattr(self, guard.value)(None))
+            return asked[guard] if guard in asked else bool(getattr(self, guard.value)())
 
         return all(true(guard) for guard in row.when) and not any(true(guard) for guard in row.unless)
 
 
 class WorldLine(Line):
-    """A line that answers heartbeats unless told not to, and may cling to its socket."""
+    """A connection that answers heartbeats unless told not to, and whose socket may survive an abort."""
 
     def __init__(self, dials: bool) -> None:
         super().__init__()
         self.acks = True
         self.clings = 0  # how many aborts have no effect
-        self.deaf = False  # `close` does not even listen to its cancellation
+        self.deaf = False  # `close` ignores its cancellation
+        self.unclosable = False
         if not dials:
             self.accepts.clear()
 
@@ -129,6 +137,8 @@ class WorldLine(Line):
             self.ack()
 
     async def close(self, code: int) -> None:
+        if self.unclosable:
+            raise OSError(9, "Bad file descriptor")
         while self.deaf and not self.closed:
             try:
                 await asyncio.sleep(1.0)
@@ -144,7 +154,7 @@ class WorldLine(Line):
 
 
 class DriverModel(RuleBasedStateMachine):
-    """See the module's docstring."""
+    """The model; see the module's docstring."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,23 +171,29 @@ class DriverModel(RuleBasedStateMachine):
         self.disturbed = 0
         self.full = False
 
-    # ---------------------------------------------------------------- the world's plumbing
+    # ---------------------------------------------------------------- helpers
 
     @initialize(
         fail_on_error=st.sampled_from([False] * 7 + [True]),
         max_attempts=st.sampled_from([0] * 7 + [1]),
         stored=st.booleans(),
         stop_first=st.sampled_from([False] * 7 + [True]),
+        paused=st.sampled_from([False] * 7 + [True]),
     )
-    def start(self, fail_on_error: bool, max_attempts: int, stored: bool, stop_first: bool) -> None:
+    def start(
+        self, fail_on_error: bool, max_attempts: int, stored: bool, stop_first: bool, paused: bool = False
+    ) -> None:
         session = Session("stored", "ws://resume.test") if stored else None
         self.tracker = ShardTracker(0, 1, self.clock)
-        self.machine = CountingMachine(fail_on_error=fail_on_error, max_attempts=max_attempts, session=session)
+        self.machine = CountingMachine(
+            fail_on_error=fail_on_error, max_attempts=max_attempts, session=session, paused=paused
+        )
+        self.paused_since = self.tracker.paused_since = self.clock.now() if paused else None
         self.delivery = FanOut(self.clock).shard(0)
         self.delivery.may_open = lambda: not self.full  # type: ignore[method-assign]
-        self.reception = Reception((0, 1), self.clock, self.tracker.stats, self.delivery)
+        self.receiver = Receiver((0, 1), self.clock, self.tracker.stats, self.delivery, ordinal=Ordinals().take)
         if session is not None:
-            self.reception.adopt(session, 1, b"{}", self.clock.now())
+            self.receiver.adopt(session, 1, b"{}", self.clock.now())
             self.seqs["stored"] = 1
         self.kept = session
         self.driver: ShardDriver
@@ -185,41 +201,56 @@ class DriverModel(RuleBasedStateMachine):
         self.within(self._make_driver)
 
     def _make_driver(self) -> None:
-        outside = Outside(
+        dependencies = ShardDependencies(
             clock=self.clock,
             rng=random.Random(1),
             token=Token("MTIz.in-memory.not-a-secret"),
             intents=1,
             payload_compression=False,
-            log_heartbeats=False,
+            log_heartbeats=lambda: False,
             transport=self._dial,
-            url=self._url,
+            target=self._target,
+            resume_url=lambda url: url,
+            hold_dials=lambda seconds: None,  # noqa: ARG005  # by its name
             admit=self._admit,
-            keeper=self,
+            saver=self,
             delivery=self.delivery,
-            changed=lambda: None,
+            changed=lambda *_: None,
         )
-        self.driver = ShardDriver(self.tracker, self.machine, self.reception, outside)
+        self.driver = ShardDriver(self.tracker, self.machine, self.receiver, dependencies)
         self.task = self.loop.create_task(self.driver.run())
-        if self.stopped:  # before it has taken its first step
+        if self.paused_since is None:  # before its first step
+            for what in (trigger.Unpause(), trigger.Pause(), trigger.Pause(), trigger.Unpause()):
+                self.driver.request(what)
+        if self.stopped:
             self.driver.stop(goodbye=False)
 
     def save(self, session: Session) -> None:
         self.kept = session
 
+    def opened(self) -> None:
+        """Do nothing; these tests store no sessions."""
+
     def drop(self) -> None:
         self.kept = None
 
     def finish(self) -> None:
-        """The driver has ended."""
+        """Do nothing when the driver has ended."""
+
+    def pause(self, since: datetime) -> None:
+        self.paused_since = since
+
+    def unpause(self) -> None:
+        self.paused_since = None
 
     def _dial(self) -> WorldLine:
         assert all(line.closed for line in self.lines), "two sockets"
+        assert self.paused_since is None, "a dial while it is paused"
         self.lines.append(WorldLine(self.dials))
         return self.lines[-1]
 
-    async def _url(self, host: str) -> str:
-        return host or "ws://main.test"
+    async def _target(self, host: str, known: str) -> DialTarget:  # the expected signature
+        return DialTarget(host or "ws://main.test")
 
     async def _admit(self, shard_id: int) -> Ticket | Refusal:
         request: asyncio.Future[Ticket | Refusal] = self.loop.create_future()
@@ -227,7 +258,7 @@ class DriverModel(RuleBasedStateMachine):
         return await request
 
     def within(self, act: Any) -> None:
-        """Do ``act`` on the loop, and let everything settle that it sets off."""
+        """Run ``act`` on the loop, and let all its effects settle."""
         self.loop.call_soon(act, context=self.context)
         self.settle()
 
@@ -249,7 +280,7 @@ class DriverModel(RuleBasedStateMachine):
 
     @rule(steps=st.integers(1, 6))
     def advance(self, steps: int) -> None:
-        """The next thing that leads on, some times over."""
+        """Take the next regular step, several times."""
         for _ in range(steps):
             self._lead_on()
 
@@ -268,6 +299,8 @@ class DriverModel(RuleBasedStateMachine):
                 self.pass_time(125.0)
             case State.UNHEALTHY | State.STOPPING:
                 self.pass_time(7.0)
+            case State.RESTARTING if self.machine.is_paused:
+                self.within(lambda: self.driver.request(trigger.Unpause()))
             case State.RESTARTING:
                 self._wait_for_the_restart(30.0)
             case State.DISCONNECTED | State.EXITED:
@@ -276,7 +309,7 @@ class DriverModel(RuleBasedStateMachine):
                 assert_never(state)
 
     def _wait_for_the_restart(self, seconds: float) -> None:
-        """Not much longer than until it comes: a dial that nobody answers meanwhile would be one more failure."""
+        """Stop soon after the restart: a dial without an answer would be one more failure."""
         until = self.loop.time() + seconds
         while self.state is State.RESTARTING and self.loop.time() < until:
             self.pass_time(5.0)  # shorter than the deadline of Hello
@@ -310,9 +343,9 @@ class DriverModel(RuleBasedStateMachine):
 
     @rule(target_state=st.sampled_from(AIMS), identified=st.booleans(), what=st.sampled_from(DISTURBANCES))
     def disturb(self, target_state: State, identified: bool, what: str) -> None:
-        """Go into a state, and let something happen there."""
+        """Enter a state and disturb it there."""
         for _ in range(8):
-            if self.state is target_state or self.state is State.EXITED:
+            if (self.state is target_state and self.lines) or self.state is State.EXITED:
                 break
             self._lead_to(target_state)
         if self.state is State.IDENTIFYING and identified and not self.line.ops(Op.IDENTIFY):
@@ -336,7 +369,7 @@ class DriverModel(RuleBasedStateMachine):
         self.within(self.line.lose)
 
     def _shut_out(self) -> None:
-        """Disallowed intents: no redial can mend that."""
+        """Close with disallowed intents, which is fatal."""
         self.within(lambda: self.line.lose(4014))
 
     def _cannot_dial(self) -> None:
@@ -349,7 +382,7 @@ class DriverModel(RuleBasedStateMachine):
         self.spoil_the_end(deaf=True, clings=0, fails=False)
         self.pass_time(7.0)
 
-    def _dies_at_the_end(self) -> None:
+    def _cannot_be_closed(self) -> None:
         self.spoil_the_end(deaf=False, clings=0, fails=True)
 
     def _clings(self) -> None:
@@ -375,13 +408,16 @@ class DriverModel(RuleBasedStateMachine):
     def _failed(self) -> None:
         self.within(lambda: self.driver.throw_to(Task.PROCESSOR, RuntimeError("simulated failure")))
 
+    def _breaks_the_protocol(self) -> None:
+        self.within(lambda: self.line.feed(b"no JSON"))
+
     def _op7_and_ready(self) -> None:
-        """In one batch: the connection is given up for the one, and the session of the other is kept."""
+        """Send both in one batch: op 7 ends the connection, and READY's session is kept."""
         if self._awaits_ready:
             self.within(lambda: self.line.feed(OP7, self._ready_frame()))
 
     def _ready_and_stop(self) -> None:
-        """Asked to stop while READY is under way: it is kept."""
+        """Request a stop while READY is under way; the session is kept."""
 
         def both() -> None:
             self._ready()
@@ -407,13 +443,32 @@ class DriverModel(RuleBasedStateMachine):
         self._op7_and(RefusalCause.QUEUE)
 
     def _op7_and(self, cause: RefusalCause) -> None:
-        """In one turn of the loop: the refusal is under way when the state is left."""
+        """Do it in the same turn of the loop as op 7: the refusal is under way when the state is left."""
 
         def both() -> None:
             self.line.feed(OP7)
             self._answer(self._refusal(cause))
 
         self.within(both)
+
+    def _restarts(self) -> None:
+        self.within(lambda: self.driver.request(trigger.Restart()))
+
+    def _pauses(self) -> None:
+        """Pause for some time, twice; no request of an operator but the last one has an effect meanwhile."""
+        self.within(lambda: self.driver.request(trigger.Pause()))
+        self.pass_time(40.0)
+        for what in (trigger.Pause(), trigger.Restart()):
+            self.within(lambda what=what: self.driver.request(what))
+        self.within(lambda: self.driver.request(trigger.Unpause()))
+        self.within(lambda: self.driver.request(trigger.Unpause()))
+
+    def _pauses_at_the_end(self) -> None:
+        """Pause while the socket is being closed, end the pause at once, and pause again; ask for each of it twice."""
+        self.spoil_the_end(deaf=True, clings=0, fails=False)
+        for what in (trigger.Pause(), trigger.Pause(), trigger.Unpause(), trigger.Unpause(), trigger.Pause()):
+            self.within(lambda what=what: self.driver.request(what))
+        self.pass_time(30.0)
 
     def _stops(self) -> None:
         if self._may_stop():
@@ -424,7 +479,7 @@ class DriverModel(RuleBasedStateMachine):
             self.within(lambda: self.driver.stop(goodbye=True))
 
     def _may_stop(self) -> bool:
-        """Not before something has happened: it is the end."""
+        """Allow a stop only after some disturbances, because it ends the run."""
         self.stopped = self.stopped or self.disturbed > STOP_AFTER
         return self.stopped
 
@@ -476,23 +531,20 @@ class DriverModel(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.lines))
     @rule(deaf=st.booleans(), clings=st.sampled_from([0, 0, 1]), fails=st.booleans())
     def spoil_the_end(self, deaf: bool, clings: int, fails: bool) -> None:
-        """The peer does not answer a close, the socket clings, and the doctor may die over it."""
+        """Make the peer ignore the close, or make the close fail, and let the socket survive an abort."""
         self.line.answers_close, self.line.deaf, self.line.clings = False, deaf or self.line.deaf, clings
+        self.line.unclosable = fails or self.line.unclosable
         self.within(lambda: self.line.feed(OP7))
-        if fails:
-            self.within(lambda: self.driver.throw_to(Task.DOCTOR, RuntimeError("simulated failure")))
 
     @rule(dials=st.booleans())
     def network(self, dials: bool) -> None:
         self.dials = dials
 
-    # ---------------------------------------------------------------- what always holds
+    # ---------------------------------------------------------------- invariants
 
     @invariant()
     def the_tasks_that_run_are_those_of_the_state(self) -> None:
         running = {name for name, task in self.tracker.tasks.items() if not task.done()}
-        if self.lines and self.line.deaf:  # a socket that breaks its contract holds the doctor up, and so the master
-            running -= {Task.DOCTOR, Task.MASTER} - RUNS[self.state]
         assert running == RUNS[self.state], (self.state, running)
 
     @invariant()
@@ -502,8 +554,13 @@ class DriverModel(RuleBasedStateMachine):
             assert all(line.closed for line in self.lines)
 
     @invariant()
+    def what_is_shown_and_kept_of_a_pause_is_what_the_machine_holds(self) -> None:
+        paused = self.machine.is_paused
+        assert (self.paused_since is not None, self.tracker.paused_since is not None) == (paused, paused)
+
+    @invariant()
     def the_sequence_never_goes_back(self) -> None:
-        session, seq = self.machine.session, self.reception.seq
+        session, seq = self.machine.session, self.receiver.seq
         if session is not None and seq is not None:
             assert seq <= self.seqs[session.session_id]
             mark = (session.session_id, seq)
@@ -523,15 +580,16 @@ class DriverModel(RuleBasedStateMachine):
         assert self.kept == self.machine.session
 
     def look(self) -> None:
-        """All of the above, for who plays without hypothesis."""
+        """Check all invariants, for runs without hypothesis."""
         self.the_tasks_that_run_are_those_of_the_state()
         self.at_most_one_socket_is_open()
+        self.what_is_shown_and_kept_of_a_pause_is_what_the_machine_holds()
         self.the_sequence_never_goes_back()
         self.exited_absorbs()
         self.what_is_kept_is_what_the_machine_holds()
 
     def teardown(self) -> None:
-        """With a well-behaved world the shard is Ready, or Exited for a reason, within bounded time."""
+        """With a well-behaved gateway the shard becomes Ready, or Exited with a reason, within bounded time."""
         if hasattr(self, "driver"):
             self._recovers()
         self.loop.discard_all()
@@ -552,7 +610,7 @@ class DriverModel(RuleBasedStateMachine):
 
 
 def _sweep(**start: Any) -> None:
-    """Every disturbance in every state, one at a time, with all that always holds looked at after each step."""
+    """Apply every disturbance in every state, one at a time, and check all invariants after each step."""
     for state, what, identified in itertools.product(AIMS, DISTURBANCES, (False, True)):
         model = DriverModel()
         model.start(**start)
@@ -564,8 +622,9 @@ def _sweep(**start: Any) -> None:
         model.teardown()
 
 
+@pytest.mark.heavy
 def test_every_row_of_the_table_is_taken_by_the_driver_and_its_tasks() -> None:
-    """Prints how often each was. What hypothesis finds besides is not counted: it would depend on its luck."""
+    """Print how often each row was taken. Rows found by hypothesis are not counted, because those runs are random."""
     exercised.clear()
     for start in STARTS:
         _sweep(**start)
@@ -580,6 +639,7 @@ def test_every_row_of_the_table_is_taken_by_the_driver_and_its_tasks() -> None:
     )
 
 
+@pytest.mark.heavy
 def test_the_driver_keeps_its_promises_in_a_world_that_hypothesis_plays() -> None:
     run_state_machine_as_test(
         DriverModel,

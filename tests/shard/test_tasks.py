@@ -1,4 +1,4 @@
-"""The tasks and writes of one generation: how each may end, who hears of it, and what it leaves to others."""
+"""The tasks and writes of one generation: how each may end, which task reports it, and what is left afterwards."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from discorder.statemachine import Session, State, Task
 from discorder.statemachine.send_window import PLAIN
 from discorder.statemachine.table import Name
 from discorder.wire import Event, Op
-from tests.stage import Line
+from tests.harness import Line
 
 if TYPE_CHECKING:
+    from tests.harness import Exchange
     from tests.shard.conftest import Drive, Driven
-    from tests.stage import Exchange
 
 COMMAND = b'{"op":31,"d":null}'
 FAILURE = RuntimeError("simulated failure")
@@ -27,7 +27,7 @@ FAILURE = RuntimeError("simulated failure")
 
 @pytest.fixture
 def stopped() -> Iterator[list[tuple[str, str]]]:
-    """Name and reason of each task that the log says has stopped."""
+    """Return the name and reason of each task that is logged as stopped."""
     heard: list[tuple[str, str]] = []
 
     def note(message: object) -> None:
@@ -44,11 +44,11 @@ def stopped() -> Iterator[list[tuple[str, str]]]:
 
 
 async def test_the_log_says_of_each_task_why_it_stopped(driven: Driven, stopped: list[tuple[str, str]]) -> None:
-    """The one that failed, and those that were dismissed for it."""
+    """The log names the failed task and the tasks that were cancelled because of it."""
     await driven.is_ready()
     driven.driver.throw_to(Task.HEARTBEAT, FAILURE)
     await settle_loop()
-    assert stopped == [("heartbeat", repr(FAILURE)), ("processor", "dismissed")]
+    assert stopped == [("heartbeat", repr(FAILURE)), ("doctor", "dismissed"), ("processor", "dismissed")]
     assert driven.tracker.failures == {Task.HEARTBEAT: FAILURE}
     assert driven.tracker.stats.stale_count == 0
 
@@ -56,7 +56,7 @@ async def test_the_log_says_of_each_task_why_it_stopped(driven: Driven, stopped:
 async def test_what_is_thrown_to_a_heartbeat_is_its_failure_even_if_it_looks_like_a_closed_socket(
     driven: Driven,
 ) -> None:
-    """Only its own `Closed` is left to the processor; into a task that is not there nothing is thrown."""
+    """Only the heartbeat's own `Closed` is left to the processor. A throw to a task that does not exist does nothing."""
     driven.driver.throw_to(Task.HEARTBEAT, FAILURE)
     await driven.is_ready()
     driven.driver.throw_to(Task.HEARTBEAT, Closed(None, "network"))
@@ -65,7 +65,7 @@ async def test_what_is_thrown_to_a_heartbeat_is_its_failure_even_if_it_looks_lik
 
 
 async def test_a_beat_that_meets_a_closed_socket_is_in_the_log(driven: Driven, stopped: list[tuple[str, str]]) -> None:
-    """What it means is the processor's to say."""
+    """The processor reports what it means."""
     line = await driven.is_ready()
     line.write_error = Closed(None, "network")
     line.feed({"op": Op.HEARTBEAT, "d": None})
@@ -74,31 +74,33 @@ async def test_a_beat_that_meets_a_closed_socket_is_in_the_log(driven: Driven, s
     assert driven.tracker.state is State.READY
 
 
-class Awkward(Line):
-    """Its reader, cancelled, does ``at_the_end`` instead of going."""
-
-    def __init__(self, at_the_end: BaseException | list[bytes]) -> None:
-        super().__init__()
-        self._at_the_end = at_the_end
-
-    async def receive(self) -> list[bytes]:
-        try:
-            return await super().receive()
-        except asyncio.CancelledError:
-            if isinstance(self._at_the_end, BaseException):
-                raise self._at_the_end from None
-            return self._at_the_end
-
-
 EVENT = b'{"op":0,"t":"A","s":2,"d":{}}'
 
 
-@pytest.mark.parametrize("at_the_end", [OSError(9, "Bad file descriptor"), [EVENT]])
-async def test_what_a_dismissed_reader_still_has_to_say_is_dropped_and_counted(
-    drive: Drive, exchange: Exchange, at_the_end: BaseException | list[bytes]
+class Awkward(Line):
+    """A task that is interrupted by something else when its processor is cancelled."""
+
+    def __init__(self, last_words: BaseException | list[bytes]) -> None:
+        super().__init__()
+        self._last_words = last_words
+
+    async def wait_closed(self) -> None:
+        try:
+            await super().wait_closed()
+        except asyncio.CancelledError:
+            if isinstance(self._last_words, BaseException):
+                raise self._last_words from None
+            self.feed(*self._last_words)
+            self.hand_over()
+            raise
+
+
+@pytest.mark.parametrize("last_words", [OSError(9, "Bad file descriptor"), [EVENT]])
+async def test_what_comes_from_a_connection_whose_processor_is_dismissed_is_dropped_and_counted(
+    drive: Drive, exchange: Exchange, last_words: BaseException | list[bytes]
 ) -> None:
-    """Neither a failure nor an event: this connection is given up, and Discord replays what it had."""
-    exchange.prepare(Awkward(at_the_end))
+    """Such a frame is neither a failure nor an event. The connection is ending, and Discord replays its events."""
+    exchange.prepare(Awkward(last_words))
     driven = drive()
     await settle_loop()
     await driven.is_ready()
@@ -114,67 +116,81 @@ async def test_what_a_dismissed_reader_still_has_to_say_is_dropped_and_counted(
 
 # ---------------------------------------------------------------- the driver's turn
 
-
-class Scripted(Line):
-    """Hands over the batches of its script one after the other, without a turn of the loop in between."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.script: list[list[bytes]] = []
-
-    async def receive(self) -> list[bytes]:
-        if self.script:
-            self.feed(*self.script.pop(0))
-        return await super().receive()
+READY = b'{"op":0,"t":"READY","s":1,"d":{"session_id":"s1","resume_gateway_url":"ws://resume.test"}}'
 
 
-async def test_a_session_is_stored_before_the_burst_behind_its_ready_is_read(drive: Drive, exchange: Exchange) -> None:
-    """The loop has a turn after each batch that brought news for the driver, and after no other."""
-    line = Scripted()
-    exchange.prepare(line)
-    driven = drive()
-    await settle_loop()
-    await driven.identifies()
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_session_is_stored_before_the_burst_behind_its_ready_is_published(
+    driven: Driven, together: bool
+) -> None:
+    """This holds even if one read brings both. Later frames keep their order."""
+    line = await driven.identifies()
     kept: dict[str, list[Session]] = {}
 
     def note(event: Event) -> None:
         kept[event.type] = list(driven.kept.sessions)
 
-    driven.reception.watch(note)
-    ready = b'{"op":0,"t":"READY","s":1,"d":{"session_id":"s1","resume_gateway_url":"ws://resume.test"}}'
-    line.script = [[ready], [EVENT]]
-    line.ack()
-    await settle_loop()
-    assert kept == {"READY": [], "A": [Session("s1", "ws://resume.test")]}
-
-
-async def test_a_batch_without_news_for_the_driver_costs_no_turn_of_the_loop(
-    driven: Driven, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Events are read as fast as they come."""
-    slept: list[float] = []
-    sleep = driven.clock.sleep
-
-    async def note(seconds: float) -> None:
-        slept.append(seconds)
-        await sleep(seconds)
-
-    monkeypatch.setattr(driven.clock, "sleep", note)
-    driven.line.ack()
-    await settle_loop()
-    assert slept == []
-    line = await driven.is_ready()
-    assert slept == [0, 0], "Hello and READY"
+    driven.receiver.watch(note)
+    line.feed(READY)
+    if not together:
+        line.hand_over()
     line.feed(EVENT)
+    line.hand_over()
+    line.feed(b'{"op":0,"t":"B","s":3,"d":{}}')
+    line.hand_over()
+    assert list(kept) == ["READY"]
     await settle_loop()
-    assert slept == [0, 0]
+    stored = [Session("s1", "ws://resume.test")]
+    assert kept == {"READY": [], "A": stored, "B": stored}
+    assert [event.seq for event in driven.events] == [1, 2, 3]
+
+
+async def test_events_are_published_in_the_call_that_delivers_them(driven: Driven) -> None:
+    """If the driver has no trigger to process, a batch takes no turn of the loop."""
+    line = await driven.is_ready()
+    line.feed(EVENT, b'{"op":11}', b'{"op":0,"t":"B","s":3,"d":{}}')
+    line.hand_over()
+    assert [event.seq for event in driven.events] == [1, 2, 3]
+
+
+async def test_the_end_of_a_connection_is_told_after_the_burst_behind_its_ready(driven: Driven) -> None:
+    """The server sends READY and an event, and closes."""
+    line = await driven.identifies()
+    line.feed(READY, EVENT)
+    line.lose(4000)
+    line.hand_over()
+    await settle_loop()
+    assert driven.tracker.state is State.RESTARTING
+    assert [event.seq for event in driven.events] == [1, 2]
+
+
+async def test_a_breach_behind_ready_is_the_processors_failure(driven: Driven) -> None:
+    """It is found after the driver's turn, outside any call of the transport."""
+    line = await driven.identifies()
+    line.feed(READY, EVENT, b"garbage", b'{"op":0,"t":"B","s":3,"d":{}}')
+    await settle_loop()
+    assert driven.tracker.state is State.RESTARTING
+    assert list(driven.tracker.failures) == [Task.PROCESSOR]
+    assert [event.seq for event in driven.events] == [1, 2]
+
+
+async def test_a_burst_behind_ready_is_dropped_where_the_connection_is_given_up_meanwhile(driven: Driven) -> None:
+    """Discord replays these events."""
+    line = await driven.identifies()
+    line.feed(READY, EVENT)
+    line.hand_over()
+    driven.driver.throw_to(Task.PROCESSOR, FAILURE)
+    await settle_loop()
+    assert driven.tracker.state is State.RESTARTING
+    assert [event.seq for event in driven.events] == [1]
+    assert driven.tracker.stats.stale_count == 1
 
 
 # ---------------------------------------------------------------- writes
 
 
 async def test_an_identify_that_cannot_be_written_ends_the_connection(driven: Driven) -> None:
-    """The socket is not closed, and of no use."""
+    """The socket is open but unusable."""
     driven.line.write_error = OSError(32, "Broken pipe")
     driven.line.hello()
     await settle_loop()
@@ -184,7 +200,7 @@ async def test_an_identify_that_cannot_be_written_ends_the_connection(driven: Dr
 
 
 class Late(Line):
-    """A write of it, cancelled, fails."""
+    """A connection whose write fails when it is cancelled."""
 
     async def send(self, data: bytes) -> None:
         try:
@@ -197,7 +213,7 @@ class Late(Line):
 async def test_a_write_that_hangs_is_given_up_with_its_connection(
     drive: Drive, exchange: Exchange, line: type[Line]
 ) -> None:
-    """Without another word."""
+    """Nothing more is logged."""
     exchange.prepare(line()).writes.clear()
     driven = drive()
     await settle_loop()
@@ -212,7 +228,7 @@ async def test_a_write_that_hangs_is_given_up_with_its_connection(
 
 
 async def commands_at_once(driven: Driven) -> int:
-    """How many go out until one is refused."""
+    """Return how many commands are sent before one is refused."""
     for count in range(200):
         try:
             await driven.driver.sender.outbox.send(COMMAND, PLAIN, timeout=0.0)
@@ -222,7 +238,7 @@ async def commands_at_once(driven: Driven) -> int:
 
 
 async def test_what_a_connection_says_for_itself_is_counted_against_its_commands(driven: Driven) -> None:
-    """120 in a minute: an IDENTIFY and a hundred beats leave nineteen."""
+    """The limit is 120 in a minute: an IDENTIFY and a hundred beats leave nineteen."""
     line = await driven.is_ready()
     for _ in range(100):
         line.feed({"op": Op.HEARTBEAT, "d": None})
@@ -233,7 +249,7 @@ async def test_what_a_connection_says_for_itself_is_counted_against_its_commands
 
 
 async def test_a_connection_that_beats_often_keeps_more_room_for_its_beats(driven: Driven) -> None:
-    """One beat a second: half of the window."""
+    """One beat a second reserves half of the window."""
     driven.line.hello(1_000)
     await settle_loop()
     driven.line.ready()

@@ -1,4 +1,4 @@
-"""What a driver tells: its tracker, its sender, its publishers and the log."""
+"""What a driver reports to its tracker, its sender, its publishers and the log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HIDDEN = b'{"op":3,"d":{"status":"invisible"}}'
 
 @pytest.fixture
 def told() -> Iterator[list[str]]:
-    """The messages of the log, from INFO on."""
+    """Return the logged messages, from INFO on."""
     messages: list[str] = []
     sink = logger.add(lambda message: messages.append(message.record["message"]), level="INFO")
     yield messages
@@ -38,7 +38,7 @@ def told() -> Iterator[list[str]]:
 
 
 async def test_the_session_of_an_earlier_process_is_seen_before_the_first_dial(drive: Drive) -> None:
-    """Session, sequence and READY are what was stored."""
+    """Session, sequence and READY come from the store."""
     driven = drive(ShardMachine(session=STORED))
     tracker = driven.tracker
     assert (tracker.state, tracker.session, tracker.seq) == (State.DISCONNECTED, STORED, 7)
@@ -48,18 +48,18 @@ async def test_the_session_of_an_earlier_process_is_seen_before_the_first_dial(d
 
 
 def session_of(driven: Driven) -> tuple[object, ...]:
-    """What the tracker shows of it."""
+    """Return the session that the tracker shows."""
     return driven.tracker.seq, driven.tracker.ready, driven.tracker.session
 
 
 def connection_of(driven: Driven) -> tuple[object, ...]:
-    """What the tracker shows of it."""
+    """Return the connection that the tracker shows."""
     tracker = driven.tracker
     return tracker.websocket, set(tracker.tasks), tracker.failures, tracker.restart_due_at, tracker.pulse
 
 
 async def test_the_tracker_shows_the_session_that_was_opened_and_forgets_one_that_was_given_up(driven: Driven) -> None:
-    """READY is the one that opened it, with the time at which it came."""
+    """READY is the one that opened the session, with the time of its arrival."""
     assert session_of(driven) == (None, None, None)
     opened_at = driven.clock.now()
     line = await driven.is_ready()
@@ -75,7 +75,7 @@ async def test_the_tracker_shows_the_session_that_was_opened_and_forgets_one_tha
 
 
 async def test_the_tracker_shows_one_connection_at_a_time(driven: Driven) -> None:
-    """Nothing of an old one is left when the next is dialled; until then it is told when that will be."""
+    """The old connection is no longer shown once the next is dialled. Until then the tracker shows when that will be."""
     await driven.is_ready()
     driven.driver.throw_to(Task.HEARTBEAT, RuntimeError("simulated failure"))
     await settle_loop()
@@ -90,7 +90,7 @@ async def test_the_tracker_shows_one_connection_at_a_time(driven: Driven) -> Non
 
 
 async def test_every_step_is_told_to_who_watches(driven: Driven) -> None:
-    """One that changes nothing is not."""
+    """A step that changes nothing is not reported."""
     assert driven.changes == len(driven.tracker.transitions) == 1
     line = await driven.is_ready()
     assert driven.changes == len(driven.tracker.transitions) == 4
@@ -103,7 +103,7 @@ async def test_every_step_is_told_to_who_watches(driven: Driven) -> None:
 
 
 async def test_commands_go_out_only_while_the_shard_is_ready(driven: Driven) -> None:
-    """What is sent before waits, and what is sent after Ready was lost waits for the next session."""
+    """Commands sent earlier wait, and commands sent after Ready was lost wait for the next session."""
     outbox, may_go = driven.driver.sender.outbox, list[bool]()
     sending = asyncio.ensure_future(outbox.send(COMMAND, PLAIN))
     line = await driven.identifies()
@@ -123,7 +123,7 @@ async def test_commands_go_out_only_while_the_shard_is_ready(driven: Driven) -> 
 
 
 async def test_the_presence_is_sent_again_in_a_new_session_and_not_in_one_that_goes_on(driven: Driven) -> None:
-    """Discord keeps it for the life of a session."""
+    """Discord keeps the presence for the life of a session."""
     line = await driven.is_ready()
     await driven.driver.sender.outbox.send(HIDDEN, PRESENCE)
     line.lose()
@@ -136,7 +136,7 @@ async def test_the_presence_is_sent_again_in_a_new_session_and_not_in_one_that_g
 
 
 async def commands_at_once(driven: Driven) -> int:
-    """How many go out until one is refused."""
+    """Return how many commands are sent before one is refused."""
     count = 0
     while True:
         try:
@@ -147,7 +147,7 @@ async def commands_at_once(driven: Driven) -> int:
 
 
 async def test_after_a_close_for_sending_too_fast_half_as_many_commands_go_out(driven: Driven) -> None:
-    """4008: the rate was ours, so it is we who slow down."""
+    """4008 means that our send rate was too high."""
     line = await driven.is_ready()
     before = await commands_at_once(driven)
     line.lose(4008)
@@ -159,7 +159,7 @@ async def test_after_a_close_for_sending_too_fast_half_as_many_commands_go_out(d
 
 
 async def test_publishers_that_must_not_lose_hear_of_each_connection(driven: Driven) -> None:
-    """What one of them had to refuse comes again there."""
+    """A publisher gets what it refused again on the new connection."""
     assert driven.audit.connections == 1
     driven.line.lose()
     await driven.dials_again()
@@ -167,7 +167,7 @@ async def test_publishers_that_must_not_lose_hear_of_each_connection(driven: Dri
 
 
 async def test_a_shard_that_waits_for_a_publisher_says_so_once(driven: Driven, told: list[str]) -> None:
-    """It looks again every so often, without a word in the log."""
+    """Later checks are not logged."""
     await driven.is_ready()
     driven.audit.full = True
     driven.delivery.congested("audit")
@@ -185,7 +185,7 @@ async def test_a_shard_that_waits_for_a_publisher_says_so_once(driven: Driven, t
 
 
 async def test_a_probe_is_missed_after_five_seconds_even_if_the_heartbeat_hangs_in_a_write(driven: Driven) -> None:
-    """The doctor counts from the moment at which the clocks jumped, whatever the socket does."""
+    """The doctor counts from the moment of the clock jump, whatever the socket does."""
     line = driven.line
     line.hello(600_000)
     await settle_loop()
@@ -203,7 +203,7 @@ async def test_a_probe_is_missed_after_five_seconds_even_if_the_heartbeat_hangs_
 
 
 async def test_a_connection_that_is_given_up_is_not_probed(drive: Drive) -> None:
-    """Before the first dial there is none; in Restarting its last heartbeat is nobody's affair any more."""
+    """There is no connection before the first dial, and in Restarting the last heartbeat no longer counts."""
     driven = drive()
     driven.driver.probe()
     await settle_loop()

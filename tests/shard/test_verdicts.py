@@ -8,27 +8,26 @@ from collections.abc import AsyncIterator
 import pytest
 
 from discorder.clock import FakeClock
-from discorder.shard.doctor import Doctor
+from discorder.shard.liveness import LivenessMonitor
 from discorder.statemachine import State
 from discorder.statemachine.heartbeat import Pulse
 from discorder.statemachine.terms import Deadline, Keeper
-from discorder.statemachine.triggers import Diagnosed, Stable, Timeout, Trigger, Zombie
+from discorder.statemachine.triggers import Stable, Timeout, Trigger, Zombie
 from discorder.tracking.shard_tracker import ShardTracker
-from tests.stage import Line
 
 FIVE = Deadline(5.0, Keeper.DOCTOR, "an answer")
+REPLAY = Deadline(5.0, Keeper.DOCTOR, "an answer", extended_by_dispatch=True)
 INTERVAL = 40.0
 
 
 class Watched:
-    """A doctor that runs, and what it posted when."""
+    """A running doctor, with each trigger that it posts and the time."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.line = Line()
         self.tracker = ShardTracker(0, 1, self.clock)
         self.posted: list[tuple[float, Trigger]] = []
-        self.doctor = Doctor(self.line, tracker=self.tracker, clock=self.clock, post=self.note)
+        self.doctor = LivenessMonitor(tracker=self.tracker, clock=self.clock, post=self.note)
         self.task = asyncio.ensure_future(self.doctor.run())
 
     def note(self, what: Trigger) -> None:
@@ -44,13 +43,13 @@ class Watched:
 
     @property
     def why(self) -> str:
-        """The text of the last error."""
+        """Return the text of the last error."""
         return str(getattr(self.posted[-1][1], "error", ""))
 
 
 @pytest.fixture
 async def watched() -> AsyncIterator[Watched]:
-    """A doctor, ended with the test."""
+    """A doctor; it is stopped at the end of the test."""
     it = Watched()
     yield it
     it.task.cancel()
@@ -58,20 +57,20 @@ async def watched() -> AsyncIterator[Watched]:
 
 
 async def test_a_deadline_is_missed_once_and_not_before(watched: Watched) -> None:
-    """The timeout carries the visit and says what did not come."""
+    """The timeout carries the visit and says what did not arrive."""
     watched.enter(State.CONNECTING)
     watched.doctor.arm(FIVE, 3)
     await watched.clock.advance(4.9)
     assert watched.said == []
     await watched.clock.advance(60.0)
-    watched.doctor.beating()  # it looks again
+    watched.doctor.beating()  # it checks again
     await watched.clock.advance(60.0)
     assert watched.said == [(5.0, Timeout)]
     assert watched.why == "an answer did not come within 5 s"
 
 
 async def test_a_state_that_is_entered_has_no_deadline_of_the_one_before(watched: Watched) -> None:
-    """And what was reported of that one does not keep the next from being watched."""
+    """A timeout of the earlier state does not stop the doctor from watching the next."""
     watched.enter(State.CONNECTING)
     watched.doctor.arm(FIVE, 1)
     await watched.clock.advance(4.0)
@@ -88,11 +87,11 @@ async def test_a_state_that_is_entered_has_no_deadline_of_the_one_before(watched
     assert watched.said == [(19.0, Timeout), (44.0, Zombie)]
 
 
-async def test_during_a_replay_every_event_moves_the_deadline_and_elsewhere_none_does(watched: Watched) -> None:
-    """To five seconds after the last one."""
+async def test_an_event_moves_the_deadline_that_says_so_and_no_other(watched: Watched) -> None:
+    """The new deadline is five seconds after the last event."""
     watched.tracker.read_last_dispatch_at = lambda: 3.0
     watched.enter(State.RESUMING)
-    watched.doctor.arm(FIVE, 1)
+    watched.doctor.arm(REPLAY, 1)
     await watched.clock.advance(30.0)
     watched.enter(State.IDENTIFYING)
     watched.tracker.read_last_dispatch_at = lambda: 31.0
@@ -105,13 +104,13 @@ async def test_an_event_before_the_deadline_was_armed_does_not_bring_it_forward(
     """The later of the two counts."""
     watched.tracker.read_last_dispatch_at = lambda: -60.0
     watched.enter(State.RESUMING)
-    watched.doctor.arm(FIVE, 1)
+    watched.doctor.arm(REPLAY, 1)
     await watched.clock.advance(30.0)
     assert watched.said == [(5.0, Timeout)]
 
 
 async def test_a_beat_that_is_not_answered_is_a_zombie_where_there_is_a_heartbeat(watched: Watched) -> None:
-    """Half an interval of silence; the error says how long it was waited for."""
+    """The limit is half an interval of silence. The error gives the waiting time."""
     pulse = watched.tracker.pulse = Pulse(INTERVAL, 0.0)
     watched.enter(State.CONNECTING)
     pulse.sent(0.0)
@@ -125,7 +124,7 @@ async def test_a_beat_that_is_not_answered_is_a_zombie_where_there_is_a_heartbea
 
 
 async def test_a_beat_that_is_written_while_nothing_else_is_due_is_watched(watched: Watched) -> None:
-    """The doctor has no reason to look up by itself."""
+    """The doctor has no other reason to wake."""
     pulse = watched.tracker.pulse = Pulse(INTERVAL, 0.0)
     watched.enter(State.IDENTIFYING)
     await watched.clock.advance(5.0)
@@ -136,7 +135,7 @@ async def test_a_beat_that_is_written_while_nothing_else_is_due_is_watched(watch
 
 
 async def test_a_doctor_that_was_told_nothing_yet_watches_the_connection_as_it_finds_it(watched: Watched) -> None:
-    """It begins between two states."""
+    """The doctor starts between two states."""
     pulse = watched.tracker.pulse = Pulse(INTERVAL, 0.0)
     watched.tracker.entered(State.IDENTIFYING)
     pulse.sent(0.0)
@@ -146,7 +145,7 @@ async def test_a_doctor_that_was_told_nothing_yet_watches_the_connection_as_it_f
 
 
 async def test_a_probe_that_is_not_answered_is_told_apart_from_a_beat_that_is_not(watched: Watched) -> None:
-    """After five seconds; a beat that is overdue before that is what it is."""
+    """The limit is five seconds. A beat that is overdue before that is reported as a beat."""
     pulse = watched.tracker.pulse = Pulse(INTERVAL, 0.0)
     watched.enter(State.READY)
     pulse.sent(0.0)
@@ -166,27 +165,9 @@ async def test_a_probe_that_is_not_answered_is_told_apart_from_a_beat_that_is_no
 
 
 async def test_ready_is_stable_once_after_two_minutes_in_it(watched: Watched) -> None:
-    """Counted from where Ready was entered; no other state is."""
+    """The time counts from entering Ready. No other state becomes stable."""
     watched.enter(State.IDENTIFYING)
     await watched.clock.advance(200.0)
     watched.enter(State.READY)
     await watched.clock.advance(600.0)
     assert watched.said == [(320.0, Stable)]
-
-
-async def test_in_unhealthy_the_socket_is_closed_with_a_code_that_keeps_the_session(watched: Watched) -> None:
-    """Then the verdict is asked for, and the doctor's work is done."""
-    await watched.line.connect("ws://main.test")
-    watched.enter(State.UNHEALTHY)
-    await watched.clock.advance(0.0)
-    assert watched.line.close_codes == [4000]
-    assert watched.said == [(0.0, Diagnosed)]
-    assert watched.task.done()
-    assert not watched.line.aborted
-
-
-async def test_a_socket_that_is_closed_is_not_closed_again(watched: Watched) -> None:
-    """The peer did it."""
-    watched.enter(State.UNHEALTHY)
-    await watched.clock.advance(0.0)
-    assert (watched.line.close_codes, watched.said) == ([], [(0.0, Diagnosed)])

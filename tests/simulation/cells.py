@@ -33,20 +33,22 @@ ON_A_CONNECTION = frozenset(
         Kind.GARBAGE,
     }
 )
-ON_A_PROCESS = frozenset({Kind.KILL, Kind.STOP, Kind.GOODBYE, Kind.HOST_SLEEP, Kind.THROW})
+ON_A_PROCESS = frozenset({Kind.KILL, Kind.STOP, Kind.GOODBYE, Kind.HOST_SLEEP, Kind.THROW, Kind.RESTART, Kind.PAUSE})
 WITHOUT_CONNECTION = frozenset({State.RESTARTING, State.EXITED, DOWN})
 
 
 def impossible(kind: Kind, column: str) -> str:
-    """Why ``kind`` cannot strike in this column; "" where it can."""
+    """Return why ``kind`` cannot strike in this column; "" where it can."""
     if kind in ON_A_CONNECTION and column in WITHOUT_CONNECTION:
         return "there is no connection"
     if kind is Kind.SECOND_READY and column in {State.CONNECTING, State.IDENTIFYING}:
         return "there was no first one"
     if kind in ON_A_PROCESS and column == DOWN:
         return "there is no process"
-    if kind in {Kind.STOP, Kind.GOODBYE} and column in {State.STOPPING, State.EXITED}:
+    if kind in {Kind.STOP, Kind.GOODBYE, Kind.RESTART, Kind.PAUSE} and column in {State.STOPPING, State.EXITED}:
         return "a stop is under way"
+    if kind is Kind.RESTART and column in {State.IDENTIFYING, State.UNHEALTHY}:
+        return "the table refuses it there"
     if kind is Kind.THROW and not RUNS[State(column)]:
         return "no task runs"
     return ""

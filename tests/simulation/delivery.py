@@ -39,7 +39,7 @@ class Delivery:
     # ---------------------------------------------------------------- a publisher accepts
 
     def judge(self, process: Process, book: Book, event: Event) -> None:
-        """``event`` is accepted now."""
+        """Check an event that is accepted now."""
         life = self._lives[process]
         if event.seq is None:
             book.records.append(event)
@@ -122,7 +122,7 @@ class Delivery:
     # ---------------------------------------------------------------- a quiet moment, and the end
 
     def settled(self, life: Life) -> None:
-        """What came in was published in the same turn to who is called in line."""
+        """Check that what came in was published in the same turn to the live sink."""
         for shard, fresh in life.fresh.items():
             if fresh:
                 label, seq = fresh[0]
@@ -177,7 +177,7 @@ class Delivery:
 
 
 def _from_the_store(life: Life, place: Place) -> bool:
-    """READY that an earlier process could not deliver is handed over without having been received."""
+    """Return whether it is a stored READY that an earlier process could not deliver."""
     label, seq = place
     return seq == 1 and label not in life.opened and label in life.known
 
@@ -193,7 +193,7 @@ def required(host: Host) -> list[Book]:
 
 
 def next_wanted(sink: Sink, session: Session, page: Page) -> int:
-    """The first seq after its top that the sink wants; past the end when there is none."""
+    """Return the first seq after its top that the sink wants; past the end when there is none."""
     seq = page.top + 1
     if sink is Sink.FILTERED:
         while seq <= session.seq and not fnmatchcase(session.given[seq - 1].kind, FILTER):

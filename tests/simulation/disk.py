@@ -1,7 +1,7 @@
 """The session store of a simulated host: what was committed survives its processes, what was on the way there may not.
 
 It keeps to the `SessionStore` seam and to what the SQLite store does about time: a save reaches the disk within about a second,
-or at once; a change of the book is committed before it is answered, and may be committed without ever being answered.
+or at once; a transaction of the ledger is committed before it is answered, and may be committed without ever being answered.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TypeVar
 
 from discorder.errors import StoreLocked, StoreUnavailable
-from discorder.sessions import Book, Health, StoredSession, StoreState
-from discorder.sessions.store import fitting, layout_order, overlap, superseded
+from discorder.sessions import Health, Ledger, StoredSession, StoreState
+from discorder.sessions.store import Ordinals, fitting, layout_order, overlap, superseded
 from tests.simulation.faults import Kind, Weather
 from tests.simulation.loop import Process, VirtualLoop
 
@@ -30,7 +31,9 @@ class Disk:
     def __init__(self, loop: VirtualLoop, rng: random.Random, weather: Weather) -> None:
         self.loop = loop
         self.sessions: dict[Shard, StoredSession] = {}
-        self.book = Book()
+        self.pauses: dict[Shard, datetime | None] = {}
+        self.ordinals = Ordinals()
+        self.ledger = Ledger()
         self.owners: dict[Shard, Process] = {}
         self.troubled_at = float("-inf")
         self.saved: Callable[[Process, StoredSession, bool], None] = lambda _, __, ___: None  # told of every save
@@ -43,7 +46,7 @@ class Disk:
         return self._weather.anywhere(Kind.DISK_FULL, self.loop.time()) is not None
 
     async def commit(self, write: Callable[[], T]) -> T:
-        """Do ``write`` on the disk; raises OSError when it is full. Once begun it happens, whatever becomes of the caller."""
+        """Run ``write`` on the disk; raises OSError when it is full. Once begun it ends, also if the caller is cancelled."""
         slow = self._weather.anywhere(Kind.DISK_SLOW, self.loop.time()) is not None
         if slow:
             self.troubled_at = self.loop.time()
@@ -63,7 +66,7 @@ class Disk:
 
 
 def answer(done: asyncio.Future[T], result: T | OSError) -> None:
-    """Give ``result`` to whoever still waits."""
+    """Set ``result``, unless the caller was cancelled."""
     if done.done():
         return
     if isinstance(result, OSError):
@@ -80,6 +83,9 @@ class DiskStore:
         self._disk = disk
         self._process = process
         self._pending: dict[Shard, StoredSession | None] = {}
+        self._pending_pauses: dict[Shard, datetime | None] = {}
+        self.ledger = disk.ledger
+        self._recorded: list[Callable[[Ledger], Ledger]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,7 +97,7 @@ class DiskStore:
         return Health(StoreState.FAILING if self._failing else StoreState.OK)
 
     async def open(self) -> None:
-        """Nothing to open."""
+        """Open nothing."""
 
     async def hold(self, shards: Iterable[Shard], *, take_over: bool = False, patience: float = 0.0) -> None:
         wanted = list(shards)
@@ -120,19 +126,41 @@ class DiskStore:
     def forget(self, shard_id: int, shard_count: int) -> None:
         self._put((shard_id, shard_count), None, 0.0)
 
+    def pause(self, shard_id: int, shard_count: int, since: datetime) -> None:
+        self._pending_pauses[shard_id, shard_count] = since
+        self._write_in(0.0)
+
+    def unpause(self, shard_id: int, shard_count: int) -> None:
+        self._pending_pauses[shard_id, shard_count] = None
+        self._write_in(0.0)
+
+    async def load_pauses(self) -> dict[Shard, datetime]:
+        await self.flush()
+        known = {**self._disk.pauses, **self._pending_pauses}
+        return {shard: since for shard, since in known.items() if since is not None}
+
+    def ordinal(self, session_id: str) -> int:
+        return self._disk.ordinals.take(session_id)
+
     async def flush(self) -> None:
         async with self._turn:
-            while (self._pending or self._failing) and not self._closed:
+            while self._has_unwritten and not self._closed:
                 if not await self._write():
                     return
 
-    async def transact(self, change: Callable[[Book], tuple[Book, T]], *, durable: bool = True) -> T:
+    @property
+    def _has_unwritten(self) -> bool:
+        return bool(self._pending or self._pending_pauses or self._recorded) or self._failing
+
+    async def transact(self, change: Callable[[Ledger], tuple[Ledger, T]]) -> T:
         if self._closed:
             msg = "the session store is closed"
             raise StoreUnavailable(msg)
 
         def write() -> T:
-            self._disk.book, result = change(self._disk.book)
+            self._disk.ledger, result = change(self._with_recorded(self._disk.ledger))
+            self._recorded.clear()
+            self.ledger = self._disk.ledger
             return result
 
         try:
@@ -140,6 +168,16 @@ class DiskStore:
         except OSError as error:
             self._note_failure()
             raise StoreUnavailable(str(error)) from error
+
+    def record(self, change: Callable[[Ledger], Ledger]) -> None:
+        self.ledger = change(self.ledger)
+        self._recorded.append(change)
+        self._write_in(0.0)
+
+    def _with_recorded(self, ledger: Ledger) -> Ledger:
+        for change in self._recorded:
+            ledger = change(ledger)
+        return ledger
 
     async def close(self) -> None:
         if self._closed:
@@ -155,6 +193,9 @@ class DiskStore:
 
     def _put(self, shard: Shard, session: StoredSession | None, seconds: float) -> None:
         self._pending[shard] = session
+        self._write_in(seconds)
+
+    def _write_in(self, seconds: float) -> None:
         if self._failing or self._closed:
             return
         if seconds > 0:
@@ -177,8 +218,16 @@ class DiskStore:
 
     async def _write(self) -> bool:
         batch, self._pending = self._pending, {}
+        pauses, self._pending_pauses = self._pending_pauses, {}
+
+        def keep() -> None:
+            self._pending = {**batch, **self._pending}
+            self._pending_pauses = {**pauses, **self._pending_pauses}
 
         def write() -> None:
+            self._disk.ledger = self._with_recorded(self._disk.ledger)
+            self._recorded.clear()
+            self._disk.pauses.update(pauses)
             for shard, session in batch.items():
                 self._disk.sessions.pop(shard, None)
                 if session is not None:
@@ -189,11 +238,11 @@ class DiskStore:
         try:
             await self._disk.commit(write)
         except OSError:
-            self._pending = {**batch, **self._pending}
+            keep()
             self._note_failure()
             return False
         except asyncio.CancelledError:
-            self._pending = {**batch, **self._pending}
+            keep()
             raise
         self._failing = False
         return True

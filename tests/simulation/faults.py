@@ -71,6 +71,8 @@ class Kind(StrEnum):
     GOODBYE = "goodbye"
     THROW = "throw"
     SECOND_OWNER = "second-owner"
+    RESTART = "restart"
+    PAUSE = "pause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ NATURES: dict[Kind, Nature] = {
     Kind.GOODBYE: Nature("a stop that ends the sessions, and a restart", "16", weight=1),
     Kind.THROW: Nature("an error is thrown into a task", "", variants=len(THROWN)),
     Kind.SECOND_OWNER: Nature("another host runs the same token, without our store", "28", (100, 900), weight=1),
+    Kind.RESTART: Nature("an operator restarts the shard", ""),
+    Kind.PAUSE: Nature("an operator pauses the shard, and ends the pause later", "", (1, 600), weight=6),
 }
 
 
@@ -185,24 +189,24 @@ class Fault:
 
 
 class Weather:
-    """Which lasting faults hold now. Asked by every part of the world."""
+    """The lasting faults that hold now."""
 
     def __init__(self) -> None:
         self._until: dict[tuple[Kind, int], tuple[float, Fault]] = {}
 
     def begin(self, fault: Fault, now: float) -> None:
-        """``fault`` holds from now on for its time."""
+        """Let ``fault`` hold from now on, for its time."""
         self._until[fault.kind, fault.shard] = (now + fault.seconds, fault)
 
     def fault(self, kind: Kind, shard: int, now: float) -> Fault | None:
-        """The fault of this kind that holds for ``shard``."""
+        """Return the fault of this kind that holds for ``shard``."""
         if not self._until:
             return None
         until, fault = self._until.get((kind, shard), (0.0, None))
         return fault if now < until else None
 
     def anywhere(self, kind: Kind, now: float) -> Fault | None:
-        """The fault of this kind, for things that belong to no shard."""
+        """Return the fault of this kind, for things that belong to no shard."""
         for (one, _), (until, fault) in self._until.items():
             if one is kind and now < until:
                 return fault

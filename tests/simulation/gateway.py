@@ -1,7 +1,7 @@
 """The gateway in memory: Hello, heartbeats, IDENTIFY and RESUME, sessions with a replay buffer, and the identify budget.
 
 It shares no code with the client but the names of opcodes and the label of a session (`discorder.wire`). It keeps its own record
-of what it gave to whom; what the client had to make of that is judged by the `Referee`.
+of what it gave to whom; the `Referee` judges the client's reactions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.simulation.network import Link
 from tests.simulation.plan import DAY, Measures
 from tests.simulation.session import Session, new_session
 
-SPACING = 5.0  # seconds between two IDENTIFYs of a bucket (gateway-protocol.md §7)
+SPACING = 5.0  # seconds between two IDENTIFYs of a bucket (docs/protocol.md#session-start-limit)
 PATIENCE = 2.5  # heartbeat intervals without a beat, then the gateway closes
 ACK = b'{"op":11,"d":null}'
 RESUMED = "RESUMED"
@@ -27,7 +27,7 @@ SESSION_ENDING = frozenset({4007, 4009})
 
 
 class Referee(Protocol):
-    """Hears of what the client did to the gateway, before it is acted upon."""
+    """Is called for each action of a client, before the gateway reacts."""
 
     def identified(self, link: Link, bucket: int, previous: float) -> None: ...
 
@@ -126,7 +126,7 @@ class Gateway:
         link.server_closes(code)
 
     def _end_sessions_of(self, caller: Caller, why: str) -> None:
-        """The one that it has, or whose RESUME is under way."""
+        """End the session of a caller, or the one whose RESUME is under way."""
         for session in self.living(caller.link.shard, caller.owner):
             self.end_session(session, why)
 
@@ -238,7 +238,7 @@ class Gateway:
             )
 
     def end_session(self, session: Session, why: str) -> None:
-        """It is gone; its connection, if there is one, stays."""
+        """End a session; its connection, if there is one, stays open."""
         if session.alive:
             session.end(self.loop.time(), why)
             self.referee.session_ended(session)
@@ -252,19 +252,19 @@ class Gateway:
             session.link.push(frame)
 
     def publish(self, shard: int, kind: str, padding: int = 0) -> None:
-        """An event of the world, for every living session of ``shard``, with so many bytes more than others have."""
+        """Send an event to every live session of ``shard``, with ``padding`` additional bytes."""
         for session in self.living(shard):
             self._give(session, kind, padding)
 
     def living(self, shard: int, owner: str | None = None) -> list[Session]:
-        """The sessions of ``shard`` that can still be resumed."""
+        """Return the sessions of ``shard`` that can still be resumed."""
         self._alive = [session for session in self._alive if session.alive]
         return [s for s in self._alive if s.shard[0] == shard and owner in {None, s.owner}]
 
     # ---------------------------------------------------------------- faults that strike a connection
 
     def strike(self, link: Link, kind: Kind, variant: int) -> bool:
-        """What op 7, op 9, closes and their like do to the connection of ``link``; False when it is not accepted, or over."""
+        """Send op 7, op 9, a close or the like on the connection of ``link``; False where it is not accepted, or over."""
         caller = self.callers.get(link)
         if caller is None:
             return False

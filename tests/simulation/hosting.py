@@ -9,7 +9,7 @@ from collections.abc import Callable
 from discorder.config import load_config
 from discorder.config.schema import Config
 from discorder.errors import DiscorderError, FatalCloseError, HTTPError, NoAnswer, RateLimited
-from discorder.plane import ControlPlane, Surroundings
+from discorder.plane import ControlPlane, PlaneDependencies
 from discorder.publishers.options import DeliveryOptions, EventSelection
 from discorder.publishers.protocol import Publisher
 from discorder.rest import BotClient, GatewayInfo, SessionStartLimit
@@ -42,7 +42,7 @@ class StagedConfig(Config, frozen=True, kw_only=True):
 
 
 class SimulatedClient(BotClient):
-    """Asks the simulated gateway; only the look-up goes through it."""
+    """A REST client of the simulated gateway, for the look-up only."""
 
     def __init__(self, life: Life, gateway: Gateway, weather: Weather, clock: VirtualClock, rng: random.Random) -> None:
         super().__init__(TOKEN, clock=clock)
@@ -51,7 +51,7 @@ class SimulatedClient(BotClient):
         self._weather = weather
         self._rng = rng
 
-    async def gateway_bot(self, *, tries: int = 1) -> GatewayInfo:
+    async def gateway_bot(self, *, tries: int = 1, waits: bool = True) -> GatewayInfo:
         await asyncio.sleep(self._rng.uniform(0.01, 0.3))
         now = self._gateway.loop.time()
         if self._weather.anywhere(Kind.LOOKUP_5XX, now):
@@ -99,10 +99,10 @@ class Hosting:
         measures = self._gateway.measures
         shards = '"auto"' if measures.auto else str(measures.shards)
         channel = f"publishers.unread.max_events={measures.queue}"
-        return ["publishers.unread.kind=channel", channel, "session.store=", f"gateway.shards={shards}"]
+        return ["publishers.unread.kind=channel", channel, "session.store=", "http.bind=", f"gateway.shards={shards}"]
 
     def host(self, name: str) -> Host:
-        """A new machine with an empty disk."""
+        """Add a machine with an empty disk."""
         disk = Disk(self._loop, self._rng, self._weather)
         disk.saved = self.saved
         return Host(name, Wall(), disk, {sink: Book(sink) for sink in Sink})
@@ -110,10 +110,11 @@ class Hosting:
     # ---------------------------------------------------------------- start
 
     def start(self, host: Host) -> Life:
-        """A new process on ``host``."""
+        """Start a process on ``host``."""
         host.started_at.append(self._loop.time())
         process = Process(f"{host.name}#{len(host.started_at)}")
         life = self._lives[process] = Life(process, host, self._loop, self._loop.time())
+        life.paused = {shard for (shard, _), since in host.disk.pauses.items() if since is not None}
         self._note(process.name, "starts")
         self.found(life, list(host.disk.sessions.values()))
         task = self._loop.create_task(self._main(life), name=process.name, context=self._loop.within(process))
@@ -125,7 +126,7 @@ class Hosting:
     async def _main(self, life: Life) -> None:
         clock = VirtualClock(self._loop, life.process, life.host.wall)
         client = SimulatedClient(life, self._gateway, self._weather, clock, self._rng)
-        around = Surroundings(
+        around = PlaneDependencies(
             clock=clock,
             rng=self._rng,
             dial=lambda shard: self._network.dial(life.process, shard[0]),
@@ -148,13 +149,18 @@ class Hosting:
             options = DeliveryOptions(required=sink.required, max_events=queue, max_bytes=QUEUE_BYTES, events=selection)
             staged.append((kind(life.host.books[sink], life.process, clock, self._weather, self.judge), options))
         return StagedConfig(
-            gateway=base.gateway, log=base.log, session=base.session, publishers=base.publishers, staged=tuple(staged)
+            gateway=base.gateway,
+            log=base.log,
+            session=base.session,
+            http=base.http,
+            publishers=base.publishers,
+            staged=tuple(staged),
         )
 
     # ---------------------------------------------------------------- end
 
     def stop(self, life: Life, *, goodbye: bool) -> bool:
-        """Ask for a graceful stop, as SIGTERM does; False when it was asked for before."""
+        """Request a graceful stop, as SIGTERM does; False if it was requested before."""
         if not life.running or life.stop_at is not None or life.plane is None:
             return False
         life.stop_at, life.goodbye = self._loop.time(), goodbye
@@ -179,7 +185,7 @@ class Hosting:
         return life.stop_at is not None and life.process.frozen_until > life.stop_at
 
     def kill(self, life: Life) -> None:
-        """``kill -9``."""
+        """Kill a process as SIGKILL does."""
         if life.running:
             self._note(life.process.name, "is killed")
             life.killed, life.ended_at = True, self._loop.time()
@@ -187,7 +193,7 @@ class Hosting:
             self._leave(life)
 
     def ended(self, life: Life) -> None:
-        """The process is over by itself; whether it may be, and how."""
+        """Handle a process that ended by itself: check that it may."""
         task = life.task
         assert task is not None
         life.ended_at = self._loop.time()
@@ -207,7 +213,7 @@ class Hosting:
         self.running = tuple(one for one in self.running if one is not life)
 
     def bury(self) -> None:
-        """Let go of the killed processes; nothing that they still do in a ``finally`` must reach anybody."""
+        """Discard the killed processes; nothing in their ``finally`` clauses may have an effect."""
         self._loop.discard_all()
         self._graveyard.clear()
 

@@ -1,4 +1,4 @@
-"""What the simulation knows of one process and of each of its connections: notes for the judges, who draw conclusions."""
+"""What the simulation records of a process and of its connections, for the judges."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLACK = 1e-6  # seconds that sums of virtual moments may be off
 
 @dataclass(eq=False)
 class Host:
-    """A machine: what outlives its processes. ``identify_sent`` by bucket; ``wall_jumped_at``: its clock was set."""
+    """A machine: the state that outlives its processes. ``identify_sent`` by bucket; ``wall_jumped_at``: its clock was set."""
 
     name: str
     wall: Wall
@@ -79,6 +79,7 @@ class Life:
     looked_up_at: float = float("-inf")  # GET /gateway/bot answered last; from the first time on it knows the main host
     wires: dict[int, Wire] = field(default_factory=dict)
     ended: dict[int, End] = field(default_factory=dict)  # of the last wire of each shard
+    paused: set[int] = field(default_factory=set)  # shards that an operator has paused, in this process or before
     stable: set[int] = field(default_factory=set)  # shards whose last wire was up for so long that back-off began anew
     known: set[str] = field(default_factory=set)  # labels of the sessions that it opened or found in the store
     opened: dict[str, float] = field(default_factory=dict)  # label: when its READY came

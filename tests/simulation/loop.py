@@ -100,7 +100,7 @@ class VirtualTask(_Numbered, asyncio.Task[Any]):
     process: Process | None = None
 
     def discard(self) -> None:
-        """Close its coroutine: what its ``finally`` clauses raise interests nobody any more."""
+        """Close its coroutine; ignore what its ``finally`` clauses raise."""
         self._log_destroy_pending = False
         coroutine = self.get_coro()
         while inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED:
@@ -109,7 +109,7 @@ class VirtualTask(_Numbered, asyncio.Task[Any]):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """See above. ``settled`` is called whenever nothing is left to run at the present moment."""
+    """The loop of the module. ``settled`` is called whenever nothing is left to run at the present moment."""
 
     def __init__(self) -> None:
         self.settled: Callable[[], None] = lambda: None
@@ -139,7 +139,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._now = max(self._now, moment)
 
     def _advance(self, limit: float) -> bool:
-        """Nothing is left to run: make something ready; False when there is nothing up to ``limit``."""
+        """Advance time until something is ready; False when there is nothing up to ``limit``."""
         self.settled()
         due, timers = self._due, self._timers
         if due:
@@ -169,25 +169,25 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # ---------------------------------------------------------------- processes
 
     def within(self, process: Process) -> Context:
-        """A context in which everything that is scheduled belongs to ``process``."""
+        """Return a context in which everything that is scheduled belongs to ``process``."""
         context = self._home.copy()
         context.run(_process.set, process)
         return context
 
     @property
     def outside(self) -> Context:
-        """A context that belongs to no process."""
+        """Return a context that belongs to no process."""
         return self._home.copy()
 
     def suspend(self, process: Process, seconds: float) -> None:
-        """Let ``process`` stand still for ``seconds``: its timers, which count the time that it is awake, are put off."""
+        """Suspend ``process`` for ``seconds``: its timers, which count the time awake, are delayed."""
         process.frozen_until = self._now + seconds
         late = [(due + (seconds if call.process is process else 0.0), n, call) for due, n, call in self._timers]
         heapq.heapify(late)
         self._timers = late
 
     def kill(self, process: Process) -> list[VirtualTask]:
-        """Nothing of ``process`` runs any more. Returns its tasks: as long as they are kept, no ``finally`` of theirs runs."""
+        """Stop everything of ``process``. Return its tasks: while they are referenced, none of their ``finally`` clauses runs."""
         process.alive = False
         return [task for task in self._unfinished() if task.process is process]
 

@@ -7,12 +7,14 @@ passes is told to the `Watch`, which judges.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from discorder.errors import Closed, ConnectFailed
+from discorder.transport.protocol import Deliver
 from tests.simulation.faults import Kind, Weather
 from tests.simulation.loop import Process, VirtualLoop
 
@@ -41,11 +43,11 @@ class Server(Protocol):
     def received(self, link: Link, frame: bytes) -> None: ...
 
     def ended(self, link: Link, code: int | None) -> None:
-        """The server's side has learnt that the client closed with ``code``, or that the connection is gone."""
+        """The server's side sees that the client closed with ``code``, or that the connection is lost."""
 
 
 class Watch(Protocol):
-    """What is told of every link, at the moment at which the client's side of it happens."""
+    """Is called for the client's side of every link, when it happens."""
 
     def dialling(self, link: Link, host: str) -> None: ...
 
@@ -75,18 +77,18 @@ class Network:
         self.links: dict[tuple[Process, int], Link] = {}  # the last of each
 
     def dial(self, process: Process, shard: int) -> Link:
-        """A transport that is not dialled yet."""
+        """Return a transport that is not dialled yet."""
         link = self.links[process, shard] = Link(self, process, shard)
         return link
 
     def delay(self, shard: int) -> float:
-        """Seconds that the next frame takes."""
+        """Return the seconds that the next frame takes."""
         seconds = self.latency * (1.0 + self.rng.random())
         fault = self.weather.fault(Kind.DELAY, shard, self.loop.time())
         return seconds if fault is None else seconds + self.rng.random() * (0.3, 2.0, 7.0)[fault.variant]
 
     def killed(self, process: Process) -> None:
-        """The host's kernel closes the sockets of a process that is gone."""
+        """Close the sockets of a killed process, as its kernel does."""
         for (owner, _), link in list(self.links.items()):
             if owner is process:
                 link.drop("killed")
@@ -106,7 +108,11 @@ class Link:
         self.server_side_over = False
         self.session: Session | None = None  # whose events pass here
         self._network = network
+        self._client: contextvars.Context | None = None  # that of the process which has connected
+        self._taker: Deliver | None = None
+        self._reader: asyncio.Task[None] | None = None  # waits for the end
         self._inbox: list[bytes] = []
+        self._next_turn: asyncio.Handle | None = None  # hands over what is in the inbox
         self._end: Closed | ConnectFailed | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._down_free = 0.0
@@ -119,7 +125,7 @@ class Link:
     def closed(self) -> bool:
         return self.stage in {Stage.NEW, Stage.DIALLING, Stage.CLOSED}
 
-    async def connect(self, url: str) -> None:
+    async def connect(self, url: str, deliver: Deliver) -> None:
         self.host = RESUME_HOST if RESUME_HOST in url else MAIN_HOST
         self.stage = Stage.DIALLING
         self._network.watch.dialling(self, self.host)
@@ -136,18 +142,31 @@ class Link:
             msg = "the dial was given up"
             raise ConnectFailed(msg)
         self._network.watch.opened(self)
+        self._client, self._taker = contextvars.copy_context(), deliver
 
-    async def receive(self) -> list[bytes]:
-        while not self._inbox:
-            if self._end is not None or self.stage is not Stage.OPEN:
-                end = self._end or Closed(None, "us", "not connected")
-                self._over(end.code if isinstance(end, Closed) else None)
-                raise end if isinstance(end, Closed) else Closed(None, "network")
+    async def wait_closed(self) -> None:
+        self._reader = asyncio.current_task()
+        self._hand_over_soon()
+        while self.stage is Stage.OPEN and (self._inbox or self._end is None):
             await self._woken()
-        most = self._network.batch
-        batch, self._inbox = self._inbox[:most], self._inbox[most:]
-        self._network.watch.handed(self, batch)
-        return batch
+        end = self._end or Closed(None, "us", "not connected")
+        self._over(end.code if isinstance(end, Closed) else None)
+        raise end if isinstance(end, Closed) else Closed(None, "network")
+
+    def _hand_over_soon(self) -> None:
+        if self._taker is not None and self._reader is not None and self._next_turn is None and self._inbox:
+            self._next_turn = self._network.loop.call_soon(self._hand_over, self._taker, context=self._client)
+
+    def _hand_over(self, deliver: Deliver) -> None:
+        """Deliver what one read brings. A client whose reader was cancelled takes nothing, so the watch is not told of it."""
+        self._next_turn = None
+        if self.stage is Stage.OPEN and self._reader is not None and not self._reader.cancelling():
+            most = self._network.batch
+            batch, self._inbox = self._inbox[:most], self._inbox[most:]
+            self._network.watch.handed(self, batch)
+            deliver(batch)
+            self._hand_over_soon()
+        self._wake()
 
     async def send(self, data: bytes) -> None:
         self._check_open()
@@ -201,12 +220,12 @@ class Link:
     # ---------------------------------------------------------------- the server's side
 
     def push(self, frame: bytes) -> None:
-        """One message to the client."""
+        """Send one message to the client."""
         if not self.server_side_over:
             self._down(lambda: self._deliver(frame))
 
     def server_closes(self, code: int | None) -> None:
-        """A close frame behind what was pushed; without a code the connection ends without one."""
+        """Send a close frame behind the queued messages; without a code end the connection without one."""
         if self.server_side_over:
             return
         self.server_side_over = True
@@ -214,7 +233,7 @@ class Link:
         self._down(lambda: self._finish(end))
 
     def drop(self, why: str) -> None:
-        """The connection is gone at once, for both sides; what is under way is lost."""
+        """Drop the connection at once, for both sides, with what is under way."""
         if self.stage in {Stage.CLOSED, Stage.NEW}:
             return
         self._finish(Closed(None, "network", why))
@@ -222,12 +241,12 @@ class Link:
         self._later(self._network.latency, lambda: self._server_ends(None))
 
     def stop_passing(self) -> None:
-        """Half-open: nothing arrives any more, at either end. The server finds out in its own time."""
+        """Make it half-open: nothing arrives at either end. The server notices by its own timers."""
         self.silent = True
         self._later(60.0, lambda: self._server_ends(None))
 
     def unblock(self) -> None:
-        """Written bytes go out again."""
+        """Send written bytes again."""
         self.full = False
         self._wake()
 
@@ -255,7 +274,7 @@ class Link:
     def _deliver(self, frame: bytes) -> None:
         if self._end is None and not self.silent and self.stage in {Stage.OPEN, Stage.DIALLING}:
             self._inbox.append(frame)
-            self._wake()
+            self._hand_over_soon()
 
     def _finish(self, end: Closed) -> None:
         if self._end is None and not self.silent:

@@ -46,7 +46,7 @@ class Measures:
 
     @property
     def reserve(self) -> int:
-        """IDENTIFYs that are never spent: a tenth, and one for each shard (architecture.md)."""
+        """Return the IDENTIFYs that are never spent: a tenth, and one for each shard."""
         return max(-(-self.start_total // 10), self.shards)
 
 
@@ -60,11 +60,11 @@ class Plan:
     faults: tuple[Fault, ...]
 
     def without(self, faults: set[int]) -> Plan:
-        """Without those at these places."""
+        """Return the plan without the faults at these places."""
         return replace(self, faults=tuple(fault for n, fault in enumerate(self.faults) if n not in faults))
 
     def encode(self) -> str:
-        """As JSON, on one line."""
+        """Return it as JSON, on one line."""
         return msgspec.json.encode(self).decode()
 
     @staticmethod

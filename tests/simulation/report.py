@@ -1,4 +1,4 @@
-"""What a run has to say, as text: the table fault × state, and the transcript of a failure."""
+"""The results of a run as text: the table fault × state, and the transcript of a failure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def coverage_table(struck: Counter[tuple[Kind, str]]) -> str:
 
 
 def transcript(plan: Plan, outcome: Outcome, lines: int) -> str:
-    """The plan of a failure, what happened last, and what was violated."""
+    """Return the plan of a failure, the last events, and the violated rule."""
     told = outcome.transcript
     until = next((n for n, line in enumerate(told) if "VIOLATED" in line), len(told))
     shown = told[max(0, until - lines) : until + 1]

@@ -1,4 +1,4 @@
-"""A session as the simulated gateway keeps it: every event that it ever gave out, and what of it can still be had."""
+"""A session as the simulated gateway keeps it: all its events, and which of them can still be replayed."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ class Session:
 
     @property
     def seq(self) -> int:
-        """The last one given out."""
+        """The newest sequence."""
         return len(self.given)
 
     def give(self, kind: str, at: float, buffer: int, padding: int = 0) -> bytes:
-        """The next event, as a frame."""
+        """Record the next event and return its frame."""
         self.given.append(Given(kind, self._last.get(kind, 0), at, padding))
         self._last[kind] = self.seq
         self.kept_from = max(self.kept_from, self.seq - buffer + 1)
         return self.frame(self.seq)
 
     def frame(self, seq: int) -> bytes:
-        """The event ``seq`` as it went over the wire."""
+        """Return the frame of the event ``seq``."""
         return b'{"op":0,"t":"%b","s":%d,"d":%b}' % (self.given[seq - 1].kind.encode(), seq, self.data(seq))
 
     def data(self, seq: int) -> bytes:
-        """Its ``d``, byte for byte."""
+        """Return the bytes of its ``d``."""
         if self.given[seq - 1].kind == "READY":
             return b'{"session_id":"%b","resume_gateway_url":"%b","n":%d}' % (
                 self.id.encode(),
@@ -74,18 +74,18 @@ class Session:
         return b'{"of":"%b","n":%d,"pad":"%b"}' % (self.label.encode(), seq, b"x" * self.given[seq - 1].padding)
 
     def missed_since(self, seq: int) -> Iterator[bytes] | None:
-        """The frames after ``seq``, None when they are no longer all there. READY is none of them (gateway-protocol.md §9)."""
+        """Return the frames after ``seq``, None where some are gone. READY is none of them (docs/protocol.md#resume)."""
         if not 0 <= seq <= self.seq or seq + 1 < self.kept_from:
             return None
         return (self.frame(number) for number in range(max(seq + 1, AFTER_READY), self.seq + 1))
 
     def end(self, at: float, why: str) -> None:
-        """It can be resumed no more."""
+        """End it: it can no longer be resumed."""
         self.alive, self.ended_at, self.ended_by = False, at, why
         if self.expiry is not None:
             self.expiry.cancel()
 
 
 def new_session(rng: random.Random, owner: str, shard: tuple[int, int], at: float) -> Session:
-    """A session with an id out of ``rng``."""
+    """Return a session with a random id."""
     return Session(f"{rng.getrandbits(96):024x}", owner, shard, at)

@@ -28,7 +28,7 @@ def shrink(plan: Plan, fails: Callable[[Plan], bool], *, tries: int = 200) -> Pl
 
 
 def _cut_the_end(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
-    """Half of the faults at a time, and the time that no fault needs."""
+    """Remove half of the faults at a time, and the time that no fault needs."""
     low, high = 0, len(plan.faults)
     while low < high:
         middle = (low + high) // 2

@@ -35,14 +35,14 @@ class Sink(Enum):
 
 @dataclass
 class Page:
-    """What a sink has of one session. ``top``: everything that it wants up to here is accepted."""
+    """The events of one session in a sink. ``top``: everything up to here that it wants is accepted."""
 
     top: int = 0
 
 
 @dataclass
 class Book:
-    """What a sink accepted, on the disk of its host."""
+    """The events that a sink has accepted, on the disk of its host."""
 
     sink: Sink
     pages: dict[str, Page] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class SimulatedSink:
         self._judge = judge
 
     async def open(self) -> None:
-        """Nothing to open."""
+        """Open nothing."""
 
     async def publish(self, events: Sequence[Event]) -> None:
         if self._suffers(Kind.SINK_FAILS):

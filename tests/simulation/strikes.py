@@ -1,4 +1,4 @@
-"""What each kind of fault does to the world at the moment at which it strikes."""
+"""The effect of each kind of fault on the world when it strikes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.simulation.hosting import Hosting
 from tests.simulation.life import Host, Life
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Link, Network, Stage
+from tests.simulation.operator import Operator
 from tests.simulation.session import TYPES
 
 CRASH_EVERY = 5.0
@@ -40,9 +41,10 @@ class Strikes:
         self.life: Life | None = None
         self.restart: Callable[[float], None]  # start the main process again in so many seconds
         self.foreign: Callable[[], None]
+        self.operator: Operator
 
     def provoke(self, aim: State, shard: int) -> None:
-        """Make the shard move, so that it comes through ``aim``."""
+        """Cause a transition that leads the shard through ``aim``."""
         if aim in {State.STOPPING, State.EXITED} and self.life is not None:
             self._hosting.stop(self.life, goodbye=False)
             return
@@ -55,13 +57,13 @@ class Strikes:
             link.drop("provoked")
 
     def go_down(self) -> None:
-        """No process runs, for a while."""
+        """Run no process for some time."""
         if self.life is not None and self.life.running:
             self._hosting.kill(self.life)
             self.restart(2.0)
 
     def strike(self, fault: Fault) -> bool:
-        """Let ``fault`` happen now; False when there was nothing that it could strike."""
+        """Apply ``fault`` now; False where it has no target."""
         kind, now = fault.kind, self._loop.time()
         if kind in ON_A_CONNECTION:
             return self._strike_link(fault)
@@ -134,6 +136,10 @@ class Strikes:
             self.restart(fault.lag + 0.5)
         elif kind is Kind.THROW:
             return self._throw(life, fault)
+        elif kind is Kind.RESTART:
+            return self.operator.restart(life, fault.shard)
+        elif kind is Kind.PAUSE:
+            return self.operator.pause(life, fault.shard, fault.seconds)
         else:
             return self._hosting.stop(life, goodbye=kind is Kind.GOODBYE)
         return True

@@ -13,7 +13,7 @@ from tests.simulation.loop import Process, VirtualLoop
 
 @pytest.fixture
 def loop() -> Iterator[VirtualLoop]:
-    """Closed at the end, with everything that is left on it."""
+    """A loop that is closed at the end, with everything left on it."""
     made = VirtualLoop()
     yield made
     made.discard_all()

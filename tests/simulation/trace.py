@@ -9,7 +9,7 @@ KEPT = 4_000  # lines of a transcript
 
 
 class Trace:
-    """Every line goes into the digest, the last ones are kept. Must not: hold anything that differs between two equal runs."""
+    """Every line goes into the digest, the last ones are kept. It holds nothing that differs between two equal runs."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -25,5 +25,5 @@ class Trace:
 
     @property
     def digest(self) -> str:
-        """The same for two runs exactly when they went the same way."""
+        """Return a digest that is equal for equal runs only."""
         return self._digest.hexdigest()

@@ -1,6 +1,6 @@
 """Judges what must happen in time: deadlines of a connection, the zombie rule, stops, recovery, bounded queues.
 
-It looks every few seconds of virtual time. Bounds are those of the designs and a second or two for the look itself.
+It looks every few seconds of virtual time. Bounds are those of the product and a second or two for the look itself.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from discorder.statemachine import RUNS, State
-from discorder.statemachine.table import ROWS
+from discorder.statemachine.table import ROWS, Name
 from discorder.tracking.shard_tracker import ShardTracker, Transition
 from tests.simulation.faults import Kind, Weather
 from tests.simulation.gateway import Gateway
@@ -49,7 +49,7 @@ class Watchdog:
     # ---------------------------------------------------------------- whenever nothing is left to run
 
     def settled(self, life: Life) -> None:
-        """New transitions are possible ones; after each the tasks that run are those of the state."""
+        """Check that new transitions are possible, and that the tasks of the state run."""
         tracker = life.tracker
         if tracker is None:
             return
@@ -79,8 +79,10 @@ class Watchdog:
             )
 
     def _back_off_begins_anew(self, life: Life, shard: int, step: Transition) -> None:
-        """After a stable connection; a shard that keeps waiting in Restarting waits for something else."""
-        if step.source is State.READY and step.target is not State.READY:
+        """Check the back-off after a stable connection; a shard that stays in Restarting waits for something else."""
+        if step.trigger is Name.PAUSE:
+            life.stable.discard(shard)
+        elif step.source is State.READY and step.target is not State.READY:
             if life.monotonic() - life.ready_since.get(shard, life.monotonic()) > STABLE:
                 life.stable.add(shard)
         elif step.source is State.RESTARTING and shard in life.stable:
@@ -97,7 +99,7 @@ class Watchdog:
     # ---------------------------------------------------------------- every few seconds
 
     def look(self, lives: Iterable[Life]) -> None:
-        """At everything that has been going on for some time."""
+        """Check everything that lasts for some time."""
         for life in lives:
             if life.awake and life.tracker is not None:
                 for wire in life.wires.values():
@@ -132,7 +134,7 @@ class Watchdog:
                 self._violate(f"shard {shard}: no heartbeat for {quiet:.1f} s")
 
     def _recovered(self, life: Life) -> None:
-        """With the world in order, every shard is Ready within a bound."""
+        """Check that every shard is Ready within a bound once no fault holds."""
         if life.stop_at is not None or life.fatal or life.host.name != "main" or life.tracker is None:
             return
         now = life.loop.time()
@@ -146,7 +148,7 @@ class Watchdog:
                 self._violate(f"shard {shard.shard_id}: {shard.state} although nothing has been wrong for {calm:.0f} s")
 
     def budget_is_spent(self, host: Host) -> bool:
-        """By Discord's count, or by the host's own of the last day: whichever is lower binds."""
+        """Return whether the budget is spent, by Discord's count or by the host's own of the last day."""
         measures, now = self._gateway.measures, self._gateway.loop.time()
         if now < self._gateway.refilled_at + SETTLING:
             return True  # it may have been, until a moment ago
@@ -172,7 +174,7 @@ class Watchdog:
                 self._violate(f"publisher {health.name} holds {health.queued_events} events, {bound} are allowed")
 
     def still_full(self, life: Life, sink: Sink) -> bool:
-        """The sink has no room right now."""
+        """Return whether the sink has no room now."""
         queues = () if life.tracker is None else life.tracker.publisher_health
         return any(
             one.name == sink.name.lower() and one.queued_events >= self._gateway.measures.queue for one in queues
@@ -189,6 +191,6 @@ class Watchdog:
 
     @property
     def clear(self) -> bool:
-        """Nothing lasting holds, but a resume host that refuses."""
+        """Return whether no lasting fault holds, but for a resume host that refuses."""
         now = self._gateway.loop.time()
         return all(kind is Kind.REFUSE_RESUME or self._weather.anywhere(kind, now) is None for kind in Kind)

@@ -20,8 +20,9 @@ from tests.simulation.hosting import Hosting
 from tests.simulation.life import Life
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Network
+from tests.simulation.operator import Operator
+from tests.simulation.oracle import Referee
 from tests.simulation.plan import DAY, Plan
-from tests.simulation.referee import Referee
 from tests.simulation.session import TYPES
 from tests.simulation.sinks import Sink
 from tests.simulation.strikes import Strikes
@@ -36,7 +37,7 @@ PATIENCE = 300.0  # between two looks whether a parked shard has come up
 QUIET = 30.0  # and without an event
 NIGHT_GAP = 60.0  # seconds between two events when nothing has been wrong for so long
 ENDS_WITHIN = 10.0
-SIMPLE = frozenset({Kind.RESET, Kind.RECONNECT, Kind.INVALID_RESUMABLE, Kind.CLOSE, Kind.TRUNCATED})
+SIMPLE = frozenset({Kind.RESET, Kind.RECONNECT, Kind.INVALID_RESUMABLE, Kind.CLOSE, Kind.TRUNCATED, Kind.RESTART})
 RESTART_WITHIN = 3.0
 
 
@@ -79,6 +80,9 @@ class World:
         self._main = self._hosting.host("main")
         self._strikes = Strikes(self._loop, self._gateway, self._network, self._weather, self._hosting, self._main)
         self._strikes.restart, self._strikes.foreign = self._restart_in, self._foreign
+        self._strikes.operator = Operator(
+            self._loop, self._main, lambda: self._strikes.life, self._violate, lambda: self._trouble(0.0)
+        )
         self._struck: Counter[tuple[Kind, str]] = Counter()
         self._aimed: list[tuple[float, Fault]] = []
         self._talking = True
@@ -121,7 +125,7 @@ class World:
         self._end()
 
     def _all_ready(self) -> bool:
-        """Or the run is over already."""
+        """Return whether all shards are Ready, or the run is over."""
         life = self._strikes.life
         shards = () if life is None or life.tracker is None else life.tracker.shards
         return bool(self._violation) or (bool(shards) and all(shard.state is State.READY for shard in shards))
@@ -175,7 +179,7 @@ class World:
             self._reached(shard.shard_id, step.target)
 
     def _reached(self, shard: int, state: State) -> None:
-        """Let those strike who aim at it, and move a shard again that has come through without having been seen there."""
+        """Apply the faults that aim at this state, and move a shard again that passed it unseen."""
         for aimed in [one for one in self._aimed if one[1].aim is state and one[1].shard == shard]:
             self._aimed.remove(aimed)
             fault = aimed[1]

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from discorder.simulator import Simulator
+from discorder.simulator.payloads import replay_order
 
 ALL_INTENTS = 53_608_447
 
@@ -141,6 +142,23 @@ class SeenEvents:
     async def all_of(self, sim: Simulator) -> None:
         """Return once every dispatch that was sent has been seen."""
         await self.wait_for(Counter(event_type for _, _, event_type in sim.sent))
+
+    async def all_payloads(self, sim: Simulator) -> None:
+        """Play the 135 sample frames, and return once all were seen."""
+        before = len(sim.sent)
+        await sim.play_all_payloads()
+        assert len(sim.sent) - before == len(replay_order()) == 135
+        await self.all_of(sim)
+        assert set(self.counts) >= {payload.type for payload in replay_order()}
+
+    async def resume_after_drop(self, sim: Simulator) -> None:
+        """Reset the connection; what was missed must be replayed once, without another IDENTIFY."""
+        await sim.drop()
+        await sim.dispatch("MISSED_WHILE_AWAY", {})
+        await sim.wait_for(lambda: sim.resumed == 1, timeout=20)
+        await self.all_of(sim)
+        assert self.counts["MISSED_WHILE_AWAY"] == 1
+        assert sim.identifies == 1
 
 
 @pytest.fixture

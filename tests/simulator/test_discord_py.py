@@ -13,7 +13,6 @@ import pytest
 import yarl
 
 from discorder.simulator import Simulator
-from discorder.simulator.payloads import replay_order
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # discord.py 2.7 imports audioop
@@ -72,11 +71,7 @@ async def test_every_payload_is_parsed_without_a_warning(
     async with running(sim, kind, monkeypatch, seen) as client:
         assert len(client.guilds) == 3
         assert all(not guild.unavailable and guild.member_count == 9 for guild in client.guilds)
-        before = len(sim.sent)
-        await sim.play_all_payloads()
-        assert len(sim.sent) - before == len(replay_order()) == 135
-        await seen.all_of(sim)
-        assert set(seen.counts) >= {payload.type for payload in replay_order()}
+        await seen.all_payloads(sim)
     assert problems(caplog) == []
     assert sim.violations == []
 
@@ -92,15 +87,11 @@ async def test_it_resumes_after_a_dropped_connection(
     """A reset connection leads to RESUME on the resume host; what was missed is replayed and nothing identifies anew."""
     sim = await start_simulator()
     async with running(sim, kind, monkeypatch, seen):
-        await sim.drop()
-        await sim.dispatch("MISSED_WHILE_AWAY", {})
-        await sim.wait_for(lambda: sim.resumed == 1, timeout=20)
-        await seen.all_of(sim)
-        assert seen.counts["MISSED_WHILE_AWAY"] == 1
-        assert sim.identifies == 1
+        await seen.resume_after_drop(sim)
     assert problems(caplog) == []
 
 
+@pytest.mark.heavy
 async def test_several_shards_start_in_one_process(
     start_simulator: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seen: Any
 ) -> None:

@@ -47,7 +47,7 @@ async def test_a_session_starts_with_ready_and_a_guild_create_per_guild(
 
 
 async def test_ready_echoes_no_shard_that_was_not_sent(start_simulator: Start, make_client: Make) -> None:
-    """gateway-protocol.md §8."""
+    """docs/protocol.md#sharding."""
     sim = await start_simulator()
     client = await make_client(sim).dial()
     assert "shard" not in await client.identify()
@@ -75,7 +75,7 @@ async def test_without_the_guilds_intent_no_guild_loads(start_simulator: Start, 
 async def test_without_presences_a_guild_shows_the_bot_and_who_is_in_voice(
     start_simulator: Start, make_client: Make
 ) -> None:
-    """gateway-protocol.md §12."""
+    """docs/protocol.md#ready."""
     sim = await start_simulator(guilds=1)
     client = await make_client(sim).dial()
     await client.identify(intents=1, guilds=0)
@@ -355,7 +355,7 @@ async def test_records_name_shard_opcode_and_data(start_simulator: Start, make_c
 async def test_only_1000_and_1001_from_the_client_end_a_session(
     start_simulator: Start, make_client: Make, code: int, kept: bool
 ) -> None:
-    """gateway-protocol.md §4.3; the close is answered with the same code at once."""
+    """docs/protocol.md#closing-a-connection; the close is answered with the same code at once."""
     sim = await start_simulator()
     client = await make_client(sim).dial()
     session = (await client.identify())["session_id"]

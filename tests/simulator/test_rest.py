@@ -185,3 +185,69 @@ async def test_every_request_is_recorded(start_simulator: Start, rest: Rest) -> 
         RestRequest("GET", "/users/@me", "a=b", b"", 200),
         RestRequest("POST", "/nowhere", "", b"{}", 404),
     ]
+
+
+async def test_a_deletion_counts_on_a_bucket_of_the_messages_age(start_simulator: Start, rest: Rest) -> None:
+    """Three buckets of one route: below 10 s, above 14 days, and in between."""
+    clock = FakeClock()
+    sim = await start_simulator(clock=clock)
+    now = int(clock.now().timestamp() * 1000) - 1_420_070_400_000
+    seen = []
+    for age in (1_000, 60_000, 15 * 86_400_000):
+        await rest(sim, f"DELETE /channels/{CHANNEL}/messages/{(now - age) << 22}")
+        seen.append((rest.headers["X-RateLimit-Bucket"], rest.headers["X-RateLimit-Limit"]))
+    assert [limit for _, limit in seen] == ["3", "5", "30"]
+    assert len({bucket for bucket, _ in seen}) == 3
+
+
+async def test_a_third_rename_is_refused_by_a_limit_that_no_header_shows(start_simulator: Start, rest: Rest) -> None:
+    """The bucket has requests left; another edit passes; ten minutes later a rename does, too."""
+    clock = FakeClock()
+    sim = await start_simulator(clock=clock)
+    edit = f"PATCH /channels/{CHANNEL}"
+    for change in ({"name": "a"}, {"topic": "b"}):
+        status, channel = await rest(sim, edit, json=change)
+        assert (status, {key: channel[key] for key in change}) == (200, change)
+    status, body = await rest(sim, edit, json={"name": "c"})
+    assert (status, body["retry_after"], rest.headers["X-RateLimit-Remaining"]) == (429, 600.0, "17")
+    assert (await rest(sim, edit, json={"nsfw": True}))[0] == 200
+    await clock.advance(600)
+    assert (await rest(sim, edit, json={"name": "c"}))[0] == 200
+    assert (await rest(sim, "PATCH /channels/1", json={"name": "c"}))[1]["code"] == 10003
+    assert (await rest(sim, edit, json=[]))[0] == 400
+
+
+async def test_reactions_of_a_channel_share_a_bucket(start_simulator: Start, rest: Rest) -> None:
+    """One in a quarter of a second, whatever the emoji and the method."""
+    clock = FakeClock()
+    sim = await start_simulator(clock=clock)
+    reactions = f"/channels/{CHANNEL}/messages/1/reactions"
+    assert (await rest(sim, f"PUT {reactions}/👍/@me"))[0] == 204
+    assert (await rest(sim, f"DELETE {reactions}/name:123/@me"))[0] == 429
+    await clock.advance(0.25)
+    assert (await rest(sim, f"DELETE {reactions}/name:123/@me"))[0] == 204
+    await clock.advance(0.25)
+    assert (await rest(sim, "PUT /channels/1/messages/1/reactions/x/@me"))[0] == 404
+
+
+async def test_an_oauth_endpoint_refuses_bots(start_simulator: Start, rest: Rest) -> None:
+    """With the same words as a wrong token gets."""
+    sim = await start_simulator()
+    assert await rest(sim, "GET /oauth2/@me") == (401, {"message": "401: Unauthorized", "code": 0})
+    assert (await rest(sim, "GET /users/@me"))[0] == 200
+
+
+async def test_a_banned_address_gets_a_429_without_a_wait_until_it_is_healed(
+    start_simulator: Start, rest: Rest
+) -> None:
+    """On every route, with a token or without."""
+    sim = await start_simulator()
+    await sim.block_address()
+    for verb in ("GET /gateway", "GET /users/@me", "POST /interactions/1/t/callback"):
+        status, body = await rest(sim, verb)
+        assert (status, set(body)) == (429, {"message", "code"})
+        assert not [name for name in rest.headers if name.startswith(("X-RateLimit", "Retry"))]
+    await sim.heal()
+    assert (await rest(sim, "GET /users/@me"))[0] == 200
+    with pytest.raises(ValueError, match="shard is 0"):
+        await sim.block_address(shard=0)

@@ -271,7 +271,7 @@ async def test_hello_is_withheld_until_healed(start_simulator: Start, make_clien
     with pytest.raises(TimeoutError):
         await client.websocket.receive(timeout=0.02)
     await sim.reconnect()
-    assert (await client.frame())["op"] == 7  # op 7 may come instead of HELLO (§3)
+    assert (await client.frame())["op"] == 7  # op 7 may come instead of HELLO (docs/protocol.md#reconnect)
     await sim.heal()
     assert (await client.frame())["op"] == 10
 

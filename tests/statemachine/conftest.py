@@ -1,4 +1,4 @@
-"""A transcript of one shard: what happened, what it asks for, where it is then."""
+"""A transcript of one shard: its triggers, the commands that they give, and the state afterwards."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from discorder.statemachine import Facts, Session, ShardMachine, State, Task
-from discorder.statemachine.commands import ArmDeadline, Command
+from discorder.statemachine.commands import ArmDeadline, CloseSocket, Command, OpenOutbox, SaveProgress, ShutOutbox
 from discorder.statemachine.table import Name
 from discorder.statemachine.triggers import (
+    Breach,
     Closed,
     Congested,
     ConnectFailed,
@@ -19,8 +20,10 @@ from discorder.statemachine.triggers import (
     IdentifySlot,
     InvalidResumable,
     InvalidSession,
+    Pause,
     Ready,
     Reconnect,
+    Restart,
     RestartDue,
     Resumed,
     SlotDeferred,
@@ -32,6 +35,7 @@ from discorder.statemachine.triggers import (
     TaskFailed,
     Timeout,
     Trigger,
+    Unpause,
     Zombie,
 )
 
@@ -39,48 +43,64 @@ SAVED = Session("saved", "wss://resume.example")
 OPENED = Session("opened", "wss://other.example")
 ERROR = OSError("it broke")
 USUAL = Facts()
+STANDING = (CloseSocket, OpenOutbox, ShutOutbox, SaveProgress)
 UNTIL = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 class Playbook:
     """Plays triggers into one `ShardMachine`: ``on(trigger).asks(commands).then(state)``.
 
-    Deadlines are left out of ``asks``, or each transcript would be full of them; ``deadlines`` has those of the last trigger.
+    ``asks`` leaves out deadlines, and the commands given whenever a state is entered or left: every transcript would be full of
+    them. ``deadlines`` and ``standing`` hold those of the last trigger.
     """
 
     def __init__(self, machine: ShardMachine) -> None:
         self.machine = machine
         self.asked: list[Command] = []
         self.deadlines: list[ArmDeadline] = []
+        self.standing: list[Command] = []
 
     def on(self, *triggers: Trigger, facts: Facts = USUAL) -> Playbook:
-        """These happen, one after the other; the commands of the last one are kept."""
+        """Apply the triggers one after the other. Keep the commands of the last one."""
         for trigger in triggers:
             commands = self.machine.handle(trigger, facts)
-            self.asked = [command for command in commands if not isinstance(command, ArmDeadline)]
+            self.standing = [command for command in commands if isinstance(command, STANDING)]
+            self.asked = [command for command in commands if not isinstance(command, (ArmDeadline, *STANDING))]
             self.deadlines = [command for command in commands if isinstance(command, ArmDeadline)]
         return self
 
     def asks(self, *commands: Command) -> Playbook:
-        """The last trigger gave exactly these commands, in this order."""
+        """Check that the last trigger gave exactly these commands, in this order."""
         assert self.asked == list(commands)
         return self
 
     def then(self, state: State) -> Playbook:
-        """The shard is in ``state`` now."""
+        """Check that the shard is in ``state``."""
         assert self.machine.state is state
         return self
 
+    def resumable(self, *, yes: bool) -> Playbook:
+        """Return whether the shard holds a session, so that the next Hello is answered with RESUME."""
+        assert (self.machine.session is not None) is yes
+        return self
+
     def timeout(self) -> Playbook:
-        """The deadline of the present visit passes."""
+        """Return the timeout of the current visit."""
         return self.on(Timeout(self.machine.visit, ERROR))
 
     def trigger(self, name: Name) -> Trigger:
-        """An ordinary trigger of that name."""
+        """Return an ordinary trigger of that name."""
         samples: tuple[Trigger, ...] = (
-            *(Start(), Stop(), Hello(), ConnectFailed(ERROR), Timeout(self.machine.visit, ERROR), Closed(4000, ERROR)),
-            *(TaskFailed(Task.PROCESSOR, ERROR), Reconnect(), InvalidSession(ERROR), InvalidResumable(ERROR)),
-            *(IdentifySlot("ticket"), SlotRefused(UNTIL, ERROR), SlotDeferred(UNTIL, ERROR), Ready(OPENED)),
+            *(Start(), Stop(), Restart(), Pause(), Unpause()),
+            *(Hello(), ConnectFailed(ERROR), Timeout(self.machine.visit, ERROR), Closed(4000, ERROR)),
+            *(
+                TaskFailed(Task.PROCESSOR, ERROR),
+                Breach(ERROR),
+                Reconnect(),
+                InvalidSession(ERROR),
+                InvalidResumable(ERROR),
+            ),
+            *(IdentifySlot(), SlotRefused(UNTIL, ERROR), SlotDeferred(UNTIL, ERROR), Ready(OPENED)),
             *(Resumed(), Zombie(ERROR), Congested("audit"), Stable(), Diagnosed(), RestartDue(), Stopped()),
         )
         found = [sample for sample in samples if sample.name is name]
@@ -95,9 +115,12 @@ PlaybookMaker = Callable[..., Playbook]
 
 @pytest.fixture
 def play() -> PlaybookMaker:
-    """Begin a transcript; the keywords are those of `ShardMachine`."""
+    """Begin a transcript. The keywords are those of `ShardMachine`."""
 
-    def begin(*, fail_on_error: bool = False, max_attempts: int = 0, session: Session | None = None) -> Playbook:
-        return Playbook(ShardMachine(fail_on_error=fail_on_error, max_attempts=max_attempts, session=session))
+    def begin(
+        *, fail_on_error: bool = False, max_attempts: int = 0, session: Session | None = None, paused: bool = False
+    ) -> Playbook:
+        machine = ShardMachine(fail_on_error=fail_on_error, max_attempts=max_attempts, session=session, paused=paused)
+        return Playbook(machine)
 
     return begin

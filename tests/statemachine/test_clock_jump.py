@@ -1,4 +1,4 @@
-"""Two clocks, looked at once a second: what is a jump, and what is drift."""
+"""The two clocks are compared once a second: what counts as a jump, and what is drift."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def looked(*steps: tuple[float, float]) -> list[str]:
-    """What each look says, after (wall, monotonic) seconds; "" for nothing."""
+    """Return the result of each check, after (wall, monotonic) seconds; "" for no jump."""
     watch, wall, monotonic = ClockWatch(1.0, START, 100.0), START, 100.0
     said = []
     for on_the_wall, passed in steps:
@@ -23,12 +23,12 @@ def looked(*steps: tuple[float, float]) -> list[str]:
 
 
 def test_clocks_that_run_on_say_nothing() -> None:
-    """A loop that is a little late is no jump, on either clock."""
+    """A loop that is a little late causes no jump on either clock."""
     assert looked((1.0, 1.0), (5.9, 5.9), (1.0, 1.2)) == ["", "", ""]
 
 
 def test_a_drift_never_adds_up() -> None:
-    """NTP slews by a few seconds an hour; each look starts anew."""
+    """NTP slews by a few seconds an hour; each check starts anew."""
     assert looked(*[(1.5, 1.0)] * 3600) == [""] * 3600
 
 
@@ -43,5 +43,5 @@ def test_a_drift_never_adds_up() -> None:
     ],
 )
 def test_a_jump_is_named_once(step: tuple[float, float], says: str) -> None:
-    """A host that slept, a clock that was set, a process that was stopped; the next look is quiet again."""
+    """The host was suspended, a clock was set, or the process was stopped. The next check reports nothing."""
     assert looked((1.0, 1.0), step, (1.0, 1.0)) == ["", says, ""]

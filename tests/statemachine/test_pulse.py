@@ -1,4 +1,4 @@
-"""Heartbeat bookkeeping: when a connection counts as dead, and when it must not."""
+"""Heartbeat bookkeeping: when a connection counts as dead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHARES = st.floats(0.0, 1.0)
 
 
 def test_before_the_first_beat_nothing_is_due() -> None:
-    """A connection that was never asked cannot fail to answer."""
+    """Without a beat no ACK can be missing."""
     pulse = Pulse(40.0, at=0.0)
     assert pulse.zombie_at() is None
     assert not pulse.is_zombie(1e9)
@@ -21,7 +21,7 @@ def test_before_the_first_beat_nothing_is_due() -> None:
 
 
 def test_silence_after_a_beat_is_death_after_half_an_interval() -> None:
-    """No ACK and no frame: half an interval is enough."""
+    """Without an ACK or any other frame, half an interval is enough."""
     pulse = Pulse(40.0, at=0.0)
     pulse.sent(10.0)
     assert not pulse.is_zombie(29.9)
@@ -39,16 +39,16 @@ def test_other_frames_give_a_connection_longer_but_not_for_ever() -> None:
 
 
 def test_a_beat_into_new_silence_is_judged_by_itself() -> None:
-    """A frame between two beats does not cover the second one: half an interval after it, all is silent."""
+    """A frame between two beats does not count for the second one: half an interval of silence after it is enough."""
     pulse = Pulse(40.0, at=0.0)
     pulse.sent(0.0)
     pulse.frame(1.0)
-    pulse.sent(5.0)  # op 1 asked for it
+    pulse.sent(5.0)  # requested by op 1
     assert pulse.zombie_at() == 25.0
 
 
 def test_a_quiet_guild_is_alive_while_it_acknowledges() -> None:
-    """ACKs alone are enough, for ever."""
+    """ACKs alone are enough, without a time limit."""
     pulse = Pulse(40.0, at=0.0)
     for beat in range(100):
         pulse.sent(beat * 40.0)
@@ -66,7 +66,7 @@ def test_a_frame_that_is_no_answer_does_not_end_the_waiting() -> None:
 
 
 def test_the_round_trip_is_measured_from_the_beat() -> None:
-    """From the oldest beat under way; an ACK that nobody asked for measures nothing."""
+    """It counts from the oldest unanswered beat. An ACK without a beat measures nothing."""
     pulse = Pulse(40.0, at=0.0)
     pulse.sent(10.0)
     pulse.acknowledged(10.25)
@@ -79,7 +79,7 @@ def test_the_round_trip_is_measured_from_the_beat() -> None:
 
 
 def test_silence_counts_from_the_beginning_and_then_from_the_last_frame() -> None:
-    """Until something comes, the last frame is Hello, and no frame is an ACK."""
+    """Hello counts as the last frame until another arrives, and no frame counts as an ACK."""
     pulse = Pulse(40.0, at=3.0)
     assert (pulse.last_frame_at, pulse.last_ack_at) == (3.0, None)
     pulse.frame(7.0)
@@ -88,7 +88,7 @@ def test_silence_counts_from_the_beginning_and_then_from_the_last_frame() -> Non
 
 @pytest.mark.parametrize("interval", [0.0, -1.0, float("nan")])
 def test_an_interval_must_be_positive(interval: float) -> None:
-    """Hello with nonsense is refused where it is used."""
+    """A Hello with an interval that is not positive is refused."""
     with pytest.raises(ValueError, match="positive"):
         Pulse(interval, at=0.0)
 
@@ -97,7 +97,7 @@ def test_an_interval_must_be_positive(interval: float) -> None:
 def test_never_a_zombie_while_each_beat_is_answered_within_half_an_interval(
     interval: float, jitter: float, beats: list[tuple[float, list[float]]]
 ) -> None:
-    """Whatever else arrives between, at whatever moment one looks."""
+    """This holds whatever else arrives between, and at every moment."""
     pulse = Pulse(interval, at=0.0)
     for number, (answered, others) in enumerate(beats):
         start = (jitter + number) * interval
@@ -116,7 +116,7 @@ def test_never_a_zombie_while_each_beat_is_answered_within_half_an_interval(
 def test_always_a_zombie_within_one_and_a_half_intervals_of_the_last_frame(
     interval: float, jitter: float, early: list[tuple[float, bool]]
 ) -> None:
-    """Beats are sent each interval; once all is silent, death is noticed, whatever came before."""
+    """Beats are sent each interval. Once nothing arrives, death is noticed, whatever came before."""
     pulse = Pulse(interval, at=0.0)
     last_frame = 0.0
     for number, (share, acknowledges) in enumerate(early):
@@ -126,7 +126,7 @@ def test_always_a_zombie_within_one_and_a_half_intervals_of_the_last_frame(
         pulse.frame(last_frame)
         if acknowledges:
             pulse.acknowledged(last_frame)
-    for number in (len(early), len(early) + 1):  # silence from here on
+    for number in (len(early), len(early) + 1):  # nothing arrives from here on
         at = (jitter + number) * interval
         if at >= last_frame:
             pulse.sent(at)
@@ -137,7 +137,7 @@ def test_always_a_zombie_within_one_and_a_half_intervals_of_the_last_frame(
 
 @given(INTERVALS, st.floats(0.0, 1e6))
 def test_the_moment_it_names_is_the_moment_it_dies(interval: float, at: float) -> None:
-    """Who sleeps until `zombie_at` finds a zombie, and not an instant earlier."""
+    """A zombie is found exactly at `zombie_at`, and not an instant earlier."""
     pulse = Pulse(interval, at=at)
     pulse.sent(at)
     due = pulse.zombie_at()
@@ -174,7 +174,7 @@ def test_an_answered_probe_leaves_nothing_behind() -> None:
 
 
 def test_a_second_probe_gives_the_first_no_more_time() -> None:
-    """Clocks that jump again and again hide no dead socket."""
+    """Repeated clock jumps do not hide a dead socket."""
     pulse = Pulse(40.0, at=0.0)
     pulse.probe(10.0)
     pulse.probe(14.0)
@@ -182,7 +182,7 @@ def test_a_second_probe_gives_the_first_no_more_time() -> None:
 
 
 def test_a_probe_whose_beat_cannot_be_written_is_unanswered_too() -> None:
-    """The age counts from the question, not from a write that may hang."""
+    """The age counts from the request, not from a write that may hang."""
     pulse = Pulse(40.0, at=0.0)
     pulse.probe(10.0)
     assert pulse.is_zombie(15.0)

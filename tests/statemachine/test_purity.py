@@ -1,4 +1,4 @@
-"""The core stays pure: read off its syntax trees, so that no code path escapes."""
+"""The core stays pure: its syntax trees are checked, so that no code path is left out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WAITING = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Glo
 
 
 def impurities(source: str) -> list[str]:
-    """What in ``source`` reaches out of the core."""
+    """Return everything in ``source`` that reaches out of the core."""
     return [finding for node in ast.walk(ast.parse(source)) for finding in _impure(node)]
 
 
@@ -64,13 +64,13 @@ def _allowed(module: str) -> bool:
 
 
 def test_all_files_are_read() -> None:
-    """The list is not empty because of a moved folder."""
+    """The list would be empty if the folder had moved."""
     assert {"machine.py", "table.py", "triggers.py", "commands.py"} <= {path.name for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_core_reaches_nothing_outside(path: Path) -> None:
-    """No I/O, no clock, no randomness, no logging, no waiting, and nothing of ours but the core itself."""
+    """No I/O, no clock, no randomness, no logging, no waiting, and no import of our own but the core."""
     assert impurities(path.read_text(encoding="utf-8")) == []
 
 
@@ -96,5 +96,5 @@ def test_core_reaches_nothing_outside(path: Path) -> None:
     ],
 )
 def test_an_impurity_is_noticed(source: str) -> None:
-    """The reader of syntax trees is not blind."""
+    """The check finds impurities."""
     assert impurities(source) != []

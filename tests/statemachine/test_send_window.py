@@ -1,4 +1,4 @@
-"""Discord's send limits as arithmetic: what may go when, and that no server that counts strictly would object."""
+"""Discord's send limits as arithmetic: what may be sent when, within the limits of a server that counts strictly."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from discorder.statemachine.send_window import (
     PLAIN,
     PRESENCE,
     SEND_LIMIT,
-    Kind,
+    CommandLimit,
     Quota,
     SendWindow,
     reserve_for,
 )
 
-GUILD = Quota(Kind.WHOLE_GUILD, 1)
+GUILD = Quota(CommandLimit.WHOLE_GUILD, 1)
 
 
 def most_within(times: list[float], seconds: float) -> int:
-    """The largest number of ``times`` (ascending) that a half-open window of ``seconds`` holds."""
+    """Return the largest number of ``times`` (ascending) within a half-open window of ``seconds``."""
     return max((sum(start <= at < start + seconds for at in times) for start in times), default=0)
 
 
@@ -34,12 +34,12 @@ def opened(interval: float = 41.25) -> SendWindow:
 
 @pytest.mark.parametrize(("interval", "reserve"), [(41.25, 5), (60.0, 4), (10.0, 9), (1.0, 60), (0.1, 60)])
 def test_the_reserve_is_what_a_connection_beats_and_a_little_more(interval: float, reserve: int) -> None:
-    """gateway-protocol.md §2: ceil(60 / interval) + 3, but never more than half of the window."""
+    """docs/protocol.md#send-limit: ceil(60 / interval) + 3, but never more than half of the window."""
     assert reserve_for(interval) == reserve <= LARGEST_RESERVE
 
 
 def test_a_burst_is_sent_at_once_up_to_the_reserve_and_the_next_command_waits_for_the_first_to_age() -> None:
-    """A sliding window: the moment is that at which the oldest command leaves it."""
+    """The window slides: the next command may go when the oldest one leaves it."""
     window = opened()
     for number in range(115):
         assert window.due(PLAIN, number / 100) == number / 100
@@ -51,7 +51,7 @@ def test_a_burst_is_sent_at_once_up_to_the_reserve_and_the_next_command_waits_fo
 
 
 def test_control_frames_use_the_reserve_and_only_what_exceeds_it_takes_from_the_commands() -> None:
-    """A server that asks for many beats leaves fewer commands; the beats themselves are never asked."""
+    """A server that asks for many beats leaves fewer commands. The beats themselves are never delayed."""
     window = opened()
     for _ in range(5):
         window.control_sent(0.0)
@@ -63,7 +63,7 @@ def test_control_frames_use_the_reserve_and_only_what_exceeds_it_takes_from_the_
 
 
 def test_discord_counts_a_new_connection_anew_but_not_presences_and_guilds() -> None:
-    """The 120 in 60 s are a connection's (gateway-protocol.md §2); of the others nobody says so."""
+    """The 120 in 60 s are per connection (docs/protocol.md#send-limit). For the others nothing like that is documented."""
     window = opened()
     for _ in range(5):
         window.sent(PRESENCE, 0.0)
@@ -75,11 +75,11 @@ def test_discord_counts_a_new_connection_anew_but_not_presences_and_guilds() -> 
     assert window.due(PLAIN, 1.0) == 1.0
     assert window.due(PRESENCE, 1.0) == 20.0 + MARGIN
     assert window.due(GUILD, 1.0) == 30.0 + MARGIN
-    assert window.due(Quota(Kind.WHOLE_GUILD, 2), 1.0) == 1.0
+    assert window.due(Quota(CommandLimit.WHOLE_GUILD, 2), 1.0) == 1.0
 
 
 def test_discords_own_word_about_a_guild_is_kept() -> None:
-    """RATE_LIMITED may name more than 30 s, and never shortens what is known already."""
+    """RATE_LIMITED may name more than 30 s. It never shortens a known wait."""
     window = opened()
     window.sent(GUILD, 0.0)
     window.hold_guild(1, 5.0, 2.0)
@@ -116,7 +116,7 @@ def test_slowed_down_half_as_many_go_and_the_rest_when_the_minute_is_over() -> N
 def test_whatever_a_bot_wants_no_window_of_a_strict_server_is_overrun(
     interval: float, wanted: list[tuple[float, Quota, int]], jitter: float, slow_until: float
 ) -> None:
-    """Each command goes at the moment that was named; the odd frames arrive late by as much as the margin covers."""
+    """Each command goes at the announced moment. Control frames arrive late by as much as the margin covers."""
     window = opened(interval)
     window.slow_down(slow_until)
     beats = [number * interval for number in range(400)]

@@ -22,8 +22,8 @@ from functools import cache
 import pytest
 
 from discorder.proofs.liveness import LIVENESS
+from discorder.proofs.model import small_world
 from discorder.proofs.search import Found, search
-from discorder.proofs.small_world import small_world
 from discorder.proofs.spin import missing_tools, verify
 from discorder.statemachine.check import check_table
 from tests.table_mutants.mutants import MUTANT_VARIABLE, Mutant, mutants
@@ -58,7 +58,8 @@ class Verdict:
 
 def judge(mutant: Mutant, number: int, *, spin: bool) -> Verdict:
     """The first layer that notices."""
-    findings = check_table(mutant.table.rows, mutant.table.cells, mutant.table.deadlines)
+    table = mutant.table
+    findings = check_table(table.rows, table.cells, table.deadlines, table.stable_after, (table.entry, table.exit))
     if findings:
         return Verdict(Layer.STATIC, findings[0])
     world = small_world(mutant.table)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from discorder.proofs.small_world import THE_TABLE, Table
+from discorder.proofs.model import THE_TABLE, Table
 from discorder.statemachine.table import Row, State
+from discorder.statemachine.terms import Action
 
 MUTANT_VARIABLE = "DISCORDER_MUTANT"  # the number of the mutant that a test process is to run with
 
@@ -30,6 +31,14 @@ def mutants(table: Table = THE_TABLE) -> Iterator[Mutant]:
     for state in table.deadlines:
         rest = {other: deadline for other, deadline in table.deadlines.items() if other is not state}
         yield Mutant("deadline dropped", str(state), replace(table, deadlines=rest))
+    for state, deadline in table.deadlines.items():
+        if deadline.extended_by_dispatch:
+            fixed = {**table.deadlines, state: replace(deadline, extended_by_dispatch=False)}
+            yield Mutant("extension dropped", str(state), replace(table, deadlines=fixed))
+    for field in ("entry", "exit"):
+        yield from _of_standing(table, field)
+    for state in table.stable_after:
+        yield Mutant("stability dropped", str(state), replace(table, stable_after={}))
 
 
 def _of_row(table: Table, row: Row) -> Iterator[Mutant]:
@@ -52,6 +61,16 @@ def _of_row(table: Table, row: Row) -> Iterator[Mutant]:
     for target in (None, *State):
         if target is not row.target:
             yield changed("target swapped", f": to {target or 'stay'}", replace(row, target=target))
+
+
+def _of_standing(table: Table, field: str) -> Iterator[Mutant]:
+    """Yield the table without each action that a state has on entry or exit."""
+    standing: Mapping[State, tuple[Action, ...]] = getattr(table, field)
+    for state, actions in standing.items():
+        for action in actions:
+            rest = {**standing, state: tuple(other for other in actions if other is not action)}
+            changed = replace(table, entry=rest) if field == "entry" else replace(table, exit=rest)
+            yield Mutant(f"{field} dropped", f"{state}: {action}", changed)
 
 
 def described(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""What an operator reads off the tracker: stats, listings, the verdict, what a throw answers."""
+"""The tracker: stats, repr, verdict, thrown errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from discorder.statemachine import State
 from discorder.wire import Op
 
 if TYPE_CHECKING:
-    from tests.stage import Caught, Exchange, StartMemoryStage, StartStage
+    from tests.harness import Caught, Exchange, StartMemoryStage, StartStage
 
 Start = Callable[..., Awaitable[Simulator]]
 Catch = Callable[..., "Caught"]
@@ -29,7 +29,7 @@ Catch = Callable[..., "Caught"]
 async def test_in_a_quiet_run_the_events_are_those_published_and_the_acks(
     start_simulator: Start, start_stage: StartStage, catch: Catch
 ) -> None:
-    """The seed's page: 23 = 9 + 14. Hello does not count; each dispatch is counted once, however many publishers there are."""
+    """Discorder.jl's page: 23 = 9 + 14. Hello does not count; each dispatch is counted once, with any number of publishers."""
     sim = await start_simulator(heartbeat_interval_ms=10_000)
     stage = start_stage(sim)
     tracker = await stage.ready()
@@ -59,7 +59,7 @@ async def test_op_1_7_9_and_unknown_ones_count_as_events_and_are_not_published(
 
 
 async def test_stats_are_cumulative_over_restarts(sim: Simulator, start_stage: StartStage, catch: Catch) -> None:
-    """The seed started from zero at each restart; `start_time` and `ready_time` stay when a session is resumed."""
+    """Discorder.jl started from zero at each restart; `start_time` and `ready_time` stay when a session is resumed."""
     stage = start_stage(sim)
     tracker = await stage.ready()
     await catch(sim, stage).up()
@@ -86,8 +86,8 @@ async def test_stats_are_cumulative_over_restarts(sim: Simulator, start_stage: S
 # ---------------------------------------------------------------- listings and verdict
 
 
-async def test_the_tracker_lists_the_seeds_fields_line_by_line(start_memory_stage: StartMemoryStage) -> None:
-    """One line per field, in the seed's order, with what this system adds behind it; no token, no session id."""
+async def test_the_repr_has_one_line_per_field(start_memory_stage: StartMemoryStage) -> None:
+    """In Discorder.jl's order, followed by Discorder's own fields; without the token and the session id."""
     stage = start_memory_stage()
     await stage.identified(10_000)
     lines = repr(stage.tracker).splitlines()
@@ -126,7 +126,7 @@ async def test_the_tracker_lists_the_seeds_fields_line_by_line(start_memory_stag
 
 
 async def test_before_hello_the_listing_shows_dashes(start_memory_stage: StartMemoryStage) -> None:
-    """What is not known yet is shown as such."""
+    """For each value that is not known yet."""
     stage = start_memory_stage()
     await stage.in_state(State.CONNECTING)
     lines = repr(stage.tracker).splitlines()
@@ -135,10 +135,10 @@ async def test_before_hello_the_listing_shows_dashes(start_memory_stage: StartMe
     assert "  heartbeat_task: absent" in lines
 
 
-async def test_a_half_open_socket_is_not_operational_though_every_task_lives(
+async def test_a_half_open_socket_is_not_operational_although_every_task_runs(
     start_memory_stage: StartMemoryStage,
 ) -> None:
-    """The verdict comes from ages: an unanswered heartbeat is named with its age before the doctor has acted on it."""
+    """The verdict names an unanswered heartbeat with its age before the doctor task acts on it."""
     stage = start_memory_stage()
     line = await stage.identified(10_000)
     assert is_operational(stage.tracker)
@@ -151,7 +151,7 @@ async def test_a_half_open_socket_is_not_operational_though_every_task_lives(
 
 
 async def test_the_verdict_names_state_age_cause_and_the_next_attempt(start_memory_stage: StartMemoryStage) -> None:
-    """An operator sees why, and when it goes on."""
+    """So that an operator knows the reason and the time of the next attempt."""
     stage = start_memory_stage()
     line = await stage.identified()
     line.lose(4008)
@@ -166,10 +166,10 @@ async def test_the_verdict_names_state_age_cause_and_the_next_attempt(start_memo
     assert verdict.ages.in_state == pytest.approx(2.0, abs=0.2)
 
 
-async def test_a_throw_to_a_task_that_does_not_run_says_so(
+async def test_a_throw_to_a_task_that_does_not_run_is_an_error(
     start_memory_stage: StartMemoryStage, exchange: Exchange
 ) -> None:
-    """Before Hello there is no heartbeat; a shard that is not there is a ValueError."""
+    """Before Hello there is no heartbeat task; an unknown shard raises ValueError."""
     stage = start_memory_stage()
     await stage.in_state(State.CONNECTING)
     with pytest.raises(NotRunning, match="heartbeat of shard 0 is not running"):
@@ -184,7 +184,7 @@ async def test_a_throw_to_a_task_that_does_not_run_says_so(
 
 
 async def test_tracker_and_ref_may_be_used_from_another_loop(sim: Simulator, start_stage: StartStage) -> None:
-    """A thread waits for READY, throws, waits for the recovery, and shuts down; afterwards nothing hangs there either."""
+    """A thread waits for READY, throws an error, waits for the recovery, and shuts down; later calls do not hang."""
     stage = start_stage(sim, clock=SystemClock())
     thrown = threading.Event()
 
@@ -203,8 +203,8 @@ async def test_tracker_and_ref_may_be_used_from_another_loop(sim: Simulator, sta
     assert stage.tracker.stats.restart_count == 1
 
 
-def test_a_ref_of_a_plane_whose_loop_is_closed_hangs_nobody() -> None:
-    """`serve` has ended, its loop is gone: shutdown has nothing to do, and waiting for READY says that it is over."""
+def test_a_ref_of_a_plane_whose_loop_is_closed_does_not_hang() -> None:
+    """`serve` has ended and its loop is closed: shutdown does nothing, and waiting for READY raises an error."""
     import discorder  # noqa: PLC0415  # the names of the facade, as a program has them
     from discorder.config import load_config  # noqa: PLC0415
     from discorder.control_plane import serve_config  # noqa: PLC0415
@@ -214,7 +214,9 @@ def test_a_ref_of_a_plane_whose_loop_is_closed_hangs_nobody() -> None:
     async def life() -> None:
         async with Simulator(guilds=1) as sim:
             await sim.withhold_hello()
-            config = load_config(None, [f"gateway.api={sim.api_url}", "publishers.sink.kind=channel", "session.store="])
+            config = load_config(
+                None, [f"gateway.api={sim.api_url}", "publishers.sink.kind=channel", "session.store=", "http.bind="]
+            )
             plane = asyncio.create_task(
                 serve_config(lambda: config, client=discorder.BotClient(sim.token), tracker_ref=ref)
             )

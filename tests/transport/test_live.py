@@ -1,4 +1,4 @@
-"""Dialling with aiohttp: what every failure is called, and that giving up leaves nothing behind."""
+"""Dialling with aiohttp: the exception for each failure, and that a dial that is given up leaks nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from discorder.errors import Closed, ConnectFailed
-from discorder.transport.live import AiohttpTransport, answer_to
+from discorder.errors import Closed, ConnectFailed, ProtocolBreach
+from discorder.transport.live import AiohttpTransport
 
 SECRET = "?token=hush"
 
@@ -23,7 +24,7 @@ def open_descriptors() -> int:
 
 @asynccontextmanager
 async def answering(answer: bytes | None, *, accepted: asyncio.Event | None = None) -> AsyncIterator[int]:
-    """A server that sends ``answer`` after a request and closes; None: it says nothing. Yields its port."""
+    """Run a server that sends ``answer`` after a request and closes; with None it sends nothing. Yield its port."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -48,13 +49,17 @@ async def answering(answer: bytes | None, *, accepted: asyncio.Event | None = No
         await asyncio.sleep(0.01)
 
 
+def nothing(batch: list[bytes]) -> None:
+    pytest.fail(f"delivered: {batch}")
+
+
 async def failure(url: str) -> ConnectFailed:
     transport = AiohttpTransport()
     with pytest.raises(ConnectFailed) as caught:
-        await transport.connect(url)
+        await transport.connect(url, nothing)
     assert transport.closed
     with pytest.raises(Closed):
-        await transport.receive()
+        await transport.wait_closed()
     assert "hush" not in str(caught.value)
     assert caught.value.__cause__ is None
     return caught.value
@@ -73,7 +78,11 @@ async def test_a_refused_upgrade_carries_its_status(status: int) -> None:
     [
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-            "answered the upgrade wrongly",
+            "answered the upgrade wrongly: a wrong Sec-WebSocket-Accept",
+        ),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+            "answered the upgrade wrongly: no upgrade to a websocket",
         ),
         (b"", "closed the connection during the upgrade"),
         (b"SSH-2.0-OpenSSH\r\n", "answered the upgrade wrongly"),
@@ -84,6 +93,31 @@ async def test_a_server_that_is_no_gateway_is_named(answer: bytes, words: str) -
         failed = await failure(f"ws://127.0.0.1:{port}/{SECRET}")
     assert words in str(failed)
     assert failed.status is None
+
+
+@pytest.mark.parametrize("size", [64 * 1024 * 1024 + 1, 1 << 40])
+async def test_a_message_beyond_64_mib_is_refused_at_its_header(size: int) -> None:
+    """The payload is not read, and the connection ends."""
+
+    async def handle(request: web.Request) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse()
+        await websocket.prepare(request)
+        assert request.transport is not None
+        request.transport.write(b"\x82\x7f" + size.to_bytes(8, "big") + b"x" * 100)
+        await websocket.receive()
+        return websocket
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    transport = AiohttpTransport()
+    await transport.connect(f"ws://127.0.0.1:{runner.addresses[0][1]}/", nothing)
+    with pytest.raises(ProtocolBreach, match="a message is larger than 67108864 bytes"):
+        await asyncio.wait_for(transport.wait_closed(), 5)
+    assert transport.closed
+    await runner.cleanup()
 
 
 async def test_a_refused_connection_is_named() -> None:
@@ -137,13 +171,13 @@ async def give_up_by_closing(transport: AiohttpTransport, dialling: asyncio.Task
 async def test_a_dial_can_be_given_up_at_any_stage(
     give_up: Callable[[AiohttpTransport, asyncio.Task[None]], Awaitable[None]], turns: int | None
 ) -> None:
-    """After some turns of the loop, or (None) while the server sits on the upgrade: nothing is left open."""
+    """Cancel after some turns of the loop, or (None) while the server delays the upgrade. Nothing is left open."""
     accepted = asyncio.Event()
     async with answering(None, accepted=accepted) as port:
         before = open_descriptors()
         tasks = len(asyncio.all_tasks())
         transport = AiohttpTransport()
-        dialling = asyncio.create_task(transport.connect(f"ws://127.0.0.1:{port}/"))
+        dialling = asyncio.create_task(transport.connect(f"ws://127.0.0.1:{port}/", nothing))
         if turns is None:
             await accepted.wait()
         else:
@@ -161,11 +195,54 @@ async def test_a_transport_that_was_aborted_is_not_dialled() -> None:
     transport = AiohttpTransport()
     transport.abort()
     with pytest.raises(ConnectFailed):
-        await transport.connect("ws://127.0.0.1:9/")
+        await transport.connect("ws://127.0.0.1:9/", nothing)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_of_the_upgrade_is_not_followed(status: int) -> None:
+    """The IDENTIFY after it would send the token there."""
+    reached = asyncio.Event()
+    async with answering(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", accepted=reached) as elsewhere:
+        redirect = b"HTTP/1.1 %d Go\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n" % (
+            status,
+            elsewhere,
+        )
+        async with answering(redirect) as port:
+            failed = await failure(f"ws://127.0.0.1:{port}/{SECRET}")
+        assert not reached.is_set()
+    assert failed.status == status
+    assert "a redirect: it is not followed" in str(failed)
 
 
 @pytest.mark.parametrize(
-    ("code", "answer"), [(1000, 4000), (1001, 4000), (1005, 4000), (1011, 4000), (3000, 3000), (4014, 4014)]
+    ("header", "seconds"),
+    [
+        (b"Retry-After: 60", 60.0),
+        (b"Retry-After: 0.5", 0.5),
+        (b"Retry-After: 1e9", 3600.0),
+        (b"Retry-After: 1e999", 3600.0),
+        (b"Retry-After: -5", 0.0),
+        (b"Retry-After: nan", 0.0),
+        (b"Retry-After: soon", 0.0),
+        (b"Retry-After:", 0.0),
+        (b"Date: Wed, 21 Oct 2015 07:28:00 GMT\r\nRetry-After: Wed, 21 Oct 2015 07:30:00 GMT", 120.0),
+        (b"Date: Wed, 21 Oct 2015 07:28:00 GMT\r\nRetry-After: Wed, 21 Oct 2015 07:30:00", 0.0),
+        (b"Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        (b"X: y", 0.0),
+    ],
 )
-def test_the_answer_to_a_close_never_ends_the_session(code: int, answer: int) -> None:
-    assert answer_to(code) == answer
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_refused_upgrade_says_for_how_long_not_to_dial(status: int, header: bytes, seconds: float) -> None:
+    """The header has a number of seconds or a date. The pause is never longer than an hour."""
+    async with answering(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n%s\r\n\r\n" % (status, header)) as port:
+        failed = await failure(f"ws://127.0.0.1:{port}/{SECRET}")
+    assert (failed.status, failed.retry_after) == (status, seconds)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ws://xn--/", "ws://[::1", "ws://h:99999/", "ws://\udcff/", "", "ws:", "\x00", "ws://" + "a" * 70 + ".test/"],
+)
+async def test_a_url_that_is_none_is_a_failed_dial(url: str) -> None:
+    """This holds whatever exception the libraries raise."""
+    await failure(url)

@@ -1,4 +1,4 @@
-"""A recorded session, replayed to a small client on a fake clock: what agrees passes, what differs is named with its line."""
+"""A recorded session is replayed to a small client on a fake clock: a match passes, a difference is reported with its line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ INTERVAL = 40.0
 
 
 class Tape:
-    """Writes a recording line by line; ``line`` of the last entry is counted for the assertions."""
+    """Writes a recording line by line. The assertions use ``line``, the number of the last entry."""
 
     def __init__(self, path: Path, *, filler: bool = False) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class Tape:
         self.note(at, "out", text=json.dumps(frame))
 
     def handshake(self, t: int) -> None:
-        """Hello, IDENTIFY, READY within 100 ms."""
+        """Record Hello, IDENTIFY and READY within 100 ms."""
         self.says(t, op=10, d={"heartbeat_interval": INTERVAL * 1000})
         self.hears(t + 10, op=2, d={"token": "<token>", "intents": 1, "properties": {"os": "linux"}})
         self.says(
@@ -69,7 +69,7 @@ class Tape:
 
 
 class Client:
-    """A gateway client of sixty lines, with faults to switch on."""
+    """A gateway client of sixty lines with faults that a test can switch on."""
 
     def __init__(self, gateway: MockGateway, clock: FakeClock, *, seed: int = 1) -> None:
         self.gateway, self.clock, self.random = gateway, clock, random.Random(seed)
@@ -84,6 +84,8 @@ class Client:
         self.transport = gateway.dial(SHARD)
         self.acked = True
         self.ready = asyncio.Event()
+        self.beating: asyncio.Task[None] | None = None
+        self.acts: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         while True:
@@ -92,29 +94,35 @@ class Client:
             self.transport = self.gateway.dial(SHARD)
 
     async def generation(self) -> None:
-        beating: asyncio.Task[None] | None = None
         try:
-            await self.transport.connect(self.host)
-            while True:
-                for message in await self.transport.receive():
-                    frame = json.loads(message)
-                    if frame["op"] == 10:
-                        beating = asyncio.create_task(self.beat())
-                        await self.greet()
-                    elif frame["op"] == 11:
-                        self.acked = True
-                    elif frame["op"] == 7:
-                        await self.transport.close(self.close_code)
-                    elif frame["op"] == 0:
-                        self.events.append(frame["s"])
-                        if frame["t"] == "READY":
-                            self.ready.set()
-                            self.session, self.host = frame["d"]["session_id"], frame["d"]["resume_gateway_url"]
+            await self.transport.connect(self.host, self.take)
+            await self.transport.wait_closed()
         except GatewayFailure as end:
             self.ends.append(end)
         finally:
-            if beating is not None:
-                beating.cancel()
+            if self.beating is not None:
+                self.beating.cancel()
+
+    def take(self, batch: list[bytes]) -> None:
+        for message in batch:
+            frame = json.loads(message)
+            if frame["op"] == 10:
+                self.beating = asyncio.create_task(self.beat())
+                self.soon(self.greet())
+            elif frame["op"] == 11:
+                self.acked = True
+            elif frame["op"] == 7:
+                self.soon(self.transport.close(self.close_code))
+            elif frame["op"] == 0:
+                self.events.append(frame["s"])
+                if frame["t"] == "READY":
+                    self.ready.set()
+                    self.session, self.host = frame["d"]["session_id"], frame["d"]["resume_gateway_url"]
+
+    def soon(self, act: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(act)
+        self.acts.add(task)
+        task.add_done_callback(self.acts.discard)
 
     async def greet(self) -> None:
         data: dict[str, Any] = {"token": self.token}
@@ -176,7 +184,7 @@ def normal(tape: Tape) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_hours_pass_and_events_arrive_in_order_whatever_the_jitter(tape: Tape, seed: int) -> None:
-    """The recorded ACKs follow the beats of the replay, not the recorded moments."""
+    """The recorded ACKs follow the beats of the replay, not the recorded times."""
     normal(tape)
     for beat in range(20_000, 3_600_000, 40_000):
         tape.beat(beat)

@@ -1,4 +1,4 @@
-"""A recording: complete, private, never in the session's way, and readable again."""
+"""A recording is complete, contains no secrets, never disturbs the session, and can be read again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from discorder.clock import FakeClock
 from discorder.errors import Closed, ConnectFailed, GatewayFailure, ProtocolBreach, RecordingError, UnusableFile
-from discorder.transport.recorded import Kind, Recording
-from discorder.transport.recording import RecordingTransport, SessionRecorder, is_loopback
+from discorder.transport.protocol import Deliver
+from discorder.transport.recorded import EntryKind, Recording
+from discorder.transport.recording import RecordingTransport, SessionRecorder
 
 TOKEN = "MTA0.GxYz.very-secret-token"
 LOOPBACK = "http://127.0.0.1:4567/api/v10"
@@ -53,25 +54,32 @@ MESSAGE = {
 
 
 class Script:
-    """An inner transport that plays what a test gives it."""
+    """An inner transport controlled by the test."""
 
     def __init__(self, *steps: list[bytes] | GatewayFailure, connect: GatewayFailure | None = None) -> None:
         self.steps = list(steps)
         self.connect_error = connect
         self.closed = True
         self.sent: list[bytes] = []
+        self.received: list[list[bytes]] = []  # what the test received from the transport around this one
 
-    async def connect(self, url: str) -> None:
+    async def connect(self, url: str, deliver: Deliver) -> None:
         if self.connect_error is not None:
             raise self.connect_error
         self.closed = False
+        self.deliver = deliver
 
-    async def receive(self) -> list[bytes]:
-        step = self.steps.pop(0)
-        if isinstance(step, GatewayFailure):
-            self.closed = isinstance(step, Closed)
-            raise step
-        return step
+    def step(self) -> None:
+        """Deliver the next batch."""
+        batch = self.steps.pop(0)
+        assert isinstance(batch, list)
+        self.deliver(batch)
+
+    async def wait_closed(self) -> None:
+        end = self.steps.pop(0)
+        assert isinstance(end, GatewayFailure)
+        self.closed = isinstance(end, Closed)
+        raise end
 
     async def send(self, data: bytes) -> None:
         self.sent.append(data)
@@ -97,17 +105,18 @@ async def test_a_session_is_written_down_with_its_times(tmp_path: Path) -> None:
         inner = Script([wire({"op": 10}), wire(READY)], Closed(4000, "peer", "bye"))
         transport = recorder.wrap(inner, (0, 2))
         await clock.advance(0.25)
-        await transport.connect("ws://127.0.0.1:4567/?v=10&encoding=json")
-        assert await transport.receive() == [wire({"op": 10}), wire(READY)]
+        await transport.connect("ws://127.0.0.1:4567/?v=10&encoding=json", inner.received.append)
+        inner.step()
+        assert inner.received.pop() == [wire({"op": 10}), wire(READY)]
         await clock.advance(1.5)
         await transport.send(wire(IDENTIFY))
         with pytest.raises(Closed):
-            await transport.receive()
+            await transport.wait_closed()
         await transport.close(4000)
         transport.abort()
         second = recorder.wrap(Script(connect=ConnectFailed("no", 503)), (0, 2))
         with pytest.raises(ConnectFailed):
-            await second.connect("ws://127.0.0.1:9999/?v=10")
+            await second.connect("ws://127.0.0.1:9999/?v=10", inner.received.append)
     assert inner.sent == [wire(IDENTIFY)]
     header, *entries = lines(path)
     assert header | {"created": ""} == {
@@ -139,13 +148,13 @@ async def test_no_secret_reaches_the_file_and_placeholders_fit_together(tmp_path
             [wire(READY), wire(INTERACTION)], [b"garbage with " + TOKEN.encode()], ProtocolBreach(f"bad {TOKEN}")
         )
         transport = recorder.wrap(inner, (0, 1))
-        await transport.connect("ws://127.0.0.1:4567/")
+        await transport.connect("ws://127.0.0.1:4567/", inner.received.append)
         await transport.send(wire(IDENTIFY | {"d": IDENTIFY["d"] | {"token": "Bot another-token"}}))
-        await transport.receive()
+        inner.step()
         await transport.send(wire(RESUME))
-        await transport.receive()
+        inner.step()
         with pytest.raises(ProtocolBreach):
-            await transport.receive()
+            await transport.wait_closed()
     text = path.read_text()
     for secret in (TOKEN, "another-token", "5e55", "int3raction", "127.0.0.1:9999"):
         assert secret not in text
@@ -161,13 +170,70 @@ async def test_no_secret_reaches_the_file_and_placeholders_fit_together(tmp_path
         assert interaction["d"]["url"] == "https://x/webhooks/77/<secret-1>"
 
 
+@pytest.mark.parametrize("api", [LOOPBACK, DISCORD])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '{"op":2,"d":{"token":"%s","token":"other"}}',
+        '{"op":2,"d":{"token":"other","token":"%s"}}',
+        '{"op":0,"t":"X","s":1,"d":{"%s":1}}',
+        '{"op":0,"t":"X","s":1,"d":{"names":{"a %s b":[]}}}',
+        '{"op":0,"t":"X","s":1,"d":"\\u0020%s\\n"}',
+        '{"op":0,"t":"X","s":1,"d":[' + "[" * 1200 + '"%s"' + "]" * 1200 + "]}",
+        '{"op":0,"t":"X","s":1,"d":"\\ud83d %s"}',
+    ],
+)
+async def test_the_token_reaches_the_file_in_no_notation(tmp_path: Path, frame: str, api: str) -> None:
+    """The token is replaced under a duplicate key, as a key, after an escape, at any depth. The frame itself is not changed."""
+    data = (frame % TOKEN).encode()
+    path = tmp_path / "s.jsonl"
+    with SessionRecorder(path, clock=FakeClock(), api_url=api, secrets=[TOKEN]) as recorder:
+        inner = Script([data])
+        transport = recorder.wrap(inner, (0, 1))
+        await transport.connect("ws://127.0.0.1:4567/", inner.received.append)
+        await transport.send(data)
+        inner.step()
+        assert inner.received.pop() == [data]
+    assert inner.sent == [data]
+    text = path.read_text()
+    assert "very-secret" not in text
+    assert len(Recording.load(path).connections[0].entries) == 4
+
+
+async def test_a_secret_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    """The short ids of a test server occur in many words."""
+    frame = {"op": 0, "t": "VOICE_STATE_UPDATE", "s": 1, "d": {"session_id": "e", "member": {"nick": "eve"}, "n": 1.50}}
+    path = tmp_path / "s.jsonl"
+    with SessionRecorder(path, clock=FakeClock(), api_url=LOOPBACK, secrets=[TOKEN]) as recorder:
+        inner = Script([wire(frame)])
+        transport = recorder.wrap(inner, (0, 1))
+        await transport.connect("ws://127.0.0.1:4567/", inner.received.append)
+        inner.step()
+    assert lines(path)[3]["text"] == wire(frame).decode().replace('"session_id":"e"', '"session_id":"<session-1>"')
+
+
+@pytest.mark.parametrize("url", ["wss://[", "ws://xn--/", "nonsense", ""])
+async def test_an_odd_resume_url_does_not_break_the_session(tmp_path: Path, url: str) -> None:
+    ready = READY | {"d": {"session_id": "5e55", "resume_gateway_url": url}}
+    with SessionRecorder(tmp_path / "s.jsonl", clock=FakeClock(), api_url=LOOPBACK) as recorder:
+        inner = Script([wire(ready)])
+        transport = recorder.wrap(inner, (0, 1))
+        await transport.connect("ws://127.0.0.1:4567/", inner.received.append)
+        inner.step()
+        assert inner.received.pop() == [wire(ready)]
+        refused = recorder.wrap(Script(connect=ConnectFailed("no")), (0, 1))
+        with pytest.raises(ConnectFailed):
+            await refused.connect(url, inner.received.append)
+
+
 async def test_words_become_filler_of_the_same_length_unless_loopback_or_raw(tmp_path: Path) -> None:
     texts = {}
     for name, api, raw in [("filled", DISCORD, False), ("raw", DISCORD, True), ("own", LOOPBACK, False)]:
         with SessionRecorder(tmp_path / name, clock=FakeClock(), api_url=api, raw=raw) as recorder:
-            transport = recorder.wrap(Script([wire(MESSAGE)]), (0, 1))
-            await transport.connect("wss://gateway.discord.gg/")
-            await transport.receive()
+            inner = Script([wire(MESSAGE)])
+            transport = recorder.wrap(inner, (0, 1))
+            await transport.connect("wss://gateway.discord.gg/", inner.received.append)
+            inner.step()
         texts[name] = lines(tmp_path / name)[3]["text"]
     assert texts["raw"] == texts["own"] == wire(MESSAGE).decode()
     assert json.loads(texts["filled"]) == MESSAGE | {
@@ -185,11 +251,15 @@ async def test_words_become_filler_of_the_same_length_unless_loopback_or_raw(tmp
 async def test_bytes_that_are_no_utf8_survive(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     with SessionRecorder(path, clock=FakeClock(), api_url=LOOPBACK) as recorder:
-        transport = recorder.wrap(Script([b'{"op":\xff\x00}', "\u2028é".encode()]), (0, 1))
-        await transport.connect("ws://localhost/")
-        await transport.receive()
+        inner = Script([b'{"op":\xff\x00}', "\u2028é".encode()])
+        transport = recorder.wrap(inner, (0, 1))
+        await transport.connect("ws://localhost/", inner.received.append)
+        inner.step()
     entries = Recording.load(path).connections[0].entries
-    assert [entry.message for entry in entries if entry.kind is Kind.IN] == [b'{"op":\xff\x00}', "\u2028é".encode()]
+    assert [entry.message for entry in entries if entry.kind is EntryKind.IN] == [
+        b'{"op":\xff\x00}',
+        "\u2028é".encode(),
+    ]
 
 
 def test_the_file_is_private_from_its_first_byte_and_never_overwritten(tmp_path: Path) -> None:
@@ -212,8 +282,9 @@ def test_the_file_is_private_from_its_first_byte_and_never_overwritten(tmp_path:
 async def test_each_line_is_on_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     with SessionRecorder(path, clock=FakeClock(), api_url=LOOPBACK) as recorder:
-        transport = recorder.wrap(Script([b"{}"]), (0, 1))
-        await transport.connect("ws://localhost/")
+        inner = Script([b"{}"])
+        transport = recorder.wrap(inner, (0, 1))
+        await transport.connect("ws://localhost/", inner.received.append)
         assert [entry.get("k") for entry in lines(path)] == [None, "dial", "open"]
 
 
@@ -225,11 +296,14 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
     mine = next(fd for fd in range(3, 1000) if _is(fd, path))
     os.dup2(full, mine)
     os.close(full)
-    transport = recorder.wrap(Script([b"{}"], [b"{}"]), (0, 1))
+    inner = Script([b"{}"], [b"{}"])
+    transport = recorder.wrap(inner, (0, 1))
     with caplog.at_level(logging.WARNING):
-        await transport.connect("ws://localhost/")
-        assert await transport.receive() == [b"{}"]
-        assert await transport.receive() == [b"{}"]
+        await transport.connect("ws://localhost/", inner.received.append)
+        inner.step()
+        assert inner.received.pop() == [b"{}"]
+        inner.step()
+        assert inner.received.pop() == [b"{}"]
         recorder.close()
     assert not recorder.active
     assert len(caplog.records) == 1
@@ -244,12 +318,13 @@ def _is(fd: int, path: Path) -> bool:
 
 
 async def test_a_connection_has_one_end(tmp_path: Path) -> None:
-    """Our own tidying up after the end, or before any dial, is no event of the connection."""
+    """A close of our own after the end, or before any dial, is not recorded."""
     path = tmp_path / "s.jsonl"
     with SessionRecorder(path, clock=FakeClock(), api_url=LOOPBACK) as recorder:
         RecordingTransport(Script(), recorder, (0, 1), 1).abort()
-        transport = RecordingTransport(Script(), recorder, (0, 1), 2)
-        await transport.connect("ws://localhost/")
+        inner = Script()
+        transport = RecordingTransport(inner, recorder, (0, 1), 2)
+        await transport.connect("ws://localhost/", inner.received.append)
         await transport.close(4000)
         transport.abort()
         await transport.send(b"late")
@@ -259,15 +334,21 @@ async def test_a_connection_has_one_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/api", "http://localhost/", "http://[::1]:8/", "http://127.8.8.8/"])
-def test_this_machine_is_loopback(url: str) -> None:
-    assert is_loopback(url)
+def test_a_recording_of_a_loopback_gateway_keeps_what_users_wrote(url: str, tmp_path: Path) -> None:
+    assert not has_filler(tmp_path, url)
 
 
 @pytest.mark.parametrize(
     "url", ["https://discord.com/api/v10", "http://10.0.0.1/", "", "http://localhost.example.org/"]
 )
-def test_anything_else_is_not(url: str) -> None:
-    assert not is_loopback(url)
+def test_a_recording_of_any_other_gateway_replaces_what_users_wrote(url: str, tmp_path: Path) -> None:
+    assert has_filler(tmp_path, url)
+
+
+def has_filler(folder: Path, url: str) -> bool:
+    path = folder / "s.jsonl"
+    SessionRecorder(path, clock=FakeClock(), api_url=url).close()
+    return bool(lines(path)[0]["filler"])
 
 
 # ---------------------------------------------------------------- reading
@@ -322,5 +403,5 @@ def test_a_torn_last_line_is_what_a_crash_leaves(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text(f"{HEADER}\n{DIAL}\n{OPEN}\n" + '{"t":6,"c":1,"sha')
     recording = Recording.load(path)
-    assert [entry.kind for entry in recording.connections[0].entries] == [Kind.DIAL, Kind.OPEN]
+    assert [entry.kind for entry in recording.connections[0].entries] == [EntryKind.DIAL, EntryKind.OPEN]
     assert recording.ended is None

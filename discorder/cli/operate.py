@@ -1,0 +1,123 @@
+"""Operate a control plane that runs, through its HTTP server: `discorder status`, `shards`, `shutdown` and `healthcheck`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from discorder.cli.options import Config, Group, Overrides, Url
+
+if TYPE_CHECKING:
+    from discorder.cli.plane_client import PlaneClient
+
+Shard = Annotated[int, typer.Argument(metavar="ID", min=0, help="The number of the shard.")]
+
+shards = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Act on a shard of the control plane that runs. Needs the operator token (http.operator_token_file).",
+)
+
+
+def status(
+    config: Config = None,
+    overrides: Overrides = None,
+    url: Url = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The document discorder.status/1; with --watch one event per line.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Follow it until Ctrl-C; not in a terminal, each change is a line.")
+    ] = False,
+) -> None:
+    """Show how the control plane of this configuration is: well or not, why, and what happens next.
+
+    The words are those of the status page. Asks its HTTP server ([http] in the configuration), which must answer within 2 seconds
+    (exit code 69). From another host it needs --url, and http.operator_token_file set to a file with the operator token.
+    Of serve --processes N it shows every process, the worst first; --watch and --url show one.
+    """
+    from discorder.cli.status import show_status, watch_status
+
+    clients = _clients(config, overrides, url)
+    if not watch:
+        show_status(clients, as_json=as_json)
+    elif len(clients) == 1:
+        watch_status(clients[0], as_json=as_json)
+    else:
+        addresses = ", ".join(client.target.url for client in clients)
+        msg = f"--watch follows one process, and there are {len(clients)}: name one of them with --url: {addresses}"
+        raise typer.BadParameter(msg)
+
+
+def shutdown(
+    config: Config = None,
+    overrides: Overrides = None,
+    url: Url = None,
+    goodbye: Annotated[
+        bool,
+        typer.Option("--goodbye", help="End the Discord sessions: the bot goes offline, the next start identifies."),
+    ] = False,
+) -> None:
+    """Stop the control plane of this configuration gracefully, as SIGTERM does. Its sessions are kept for the next start.
+
+    Returns when the stop has begun. A supervisor may start it again. Needs the operator token (http.operator_token_file).
+    Of serve --processes N all processes stop.
+    """
+    from discorder.cli.plane_group import first_answer
+
+    clients = _clients(config, overrides, url)
+    typer.echo(first_answer(clients, lambda client: client.command("/shutdown", {"goodbye": goodbye})))
+
+
+def healthcheck(
+    config: Config = None,
+    overrides: Overrides = None,
+    url: Url = None,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Ask whether every shard serves, instead of whether the process is alive.")
+    ] = False,
+) -> None:
+    """Check the control plane of this configuration, for a container without curl: one line, exit code 0 or 1.
+
+    Without --ready an outage of Discord counts as healthy: a restart would not end it. Of serve --processes N every process must
+    be healthy; with --url that one.
+    """
+    from discorder.cli.health import check
+
+    raise typer.Exit(0 if check(config, overrides or (), url, ready=ready) else 1)
+
+
+@shards.command("restart")
+def restart(shard: Shard, config: Config = None, overrides: Overrides = None, url: Url = None) -> None:
+    """Close the shard's connection and open a new one, which resumes its session. A back-off that sleeps is woken.
+
+    Waits that Discord asks for are kept: Retry-After, the pause after op 9, the identify bucket, and the reserve of the budget.
+    """
+    _command("restart", shard, config, overrides, url)
+
+
+@shards.command("pause")
+def pause(shard: Shard, config: Config = None, overrides: Overrides = None, url: Url = None) -> None:
+    """Close the shard's connection and leave it closed, also after a restart, until it is unpaused."""
+    _command("pause", shard, config, overrides, url)
+
+
+@shards.command("unpause")
+def unpause(shard: Shard, config: Config = None, overrides: Overrides = None, url: Url = None) -> None:
+    """Let a paused shard connect again."""
+    _command("unpause", shard, config, overrides, url)
+
+
+def _command(verb: str, shard: int, config: Path | None, overrides: list[str] | None, url: str | None) -> None:
+    from discorder.cli.plane_group import with_shard
+
+    typer.echo(with_shard(_clients(config, overrides, url), shard).command(f"/shards/{shard}/{verb}"))
+
+
+def _clients(config: Path | None, overrides: list[str] | None, url: str | None) -> list[PlaneClient]:
+    from discorder.cli.plane_group import find_processes
+    from discorder.config import load_config
+
+    return find_processes(load_config(config, overrides or (), publishers=False), url)

@@ -1,0 +1,301 @@
+"""Run several control planes as child processes: `discorder serve --processes N`.
+
+The parent owns the console, the signals and the exit code. A child that crashes is started again; a child that ends otherwise,
+with an exit code of its own or because it was asked to stop, ends all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from discorder.cli.process_watch import ProcessWatch
+from discorder.config import Log, load_config, read_token
+from discorder.config.division import Share, SocketFolder, divide, socket_folders
+from discorder.errors import ConfigError, DiscorderError
+from discorder.logs import LogSetup, configure_logs, logger
+from discorder.redaction import TOKEN_VARIABLE
+from discorder.runtime.hangup import hangups_wait, on_hangup
+from discorder.runtime.notify import READY, STOPPING, WATCHDOG, Notifier, without_notifications
+from discorder.runtime.process_group import ProcessGroup
+from discorder.service import GOODBYE_LINE, STOP_SIGNALS
+
+CRASHES = frozenset(
+    {1, 120}
+)  # exit codes of an internal error, and of an interpreter that could not flush; and every signal
+SHORTEST_PAUSE = 1.0  # seconds before a child is started again; doubled with each crash
+LONGEST_PAUSE = 60.0
+STABLE_SECONDS = 60.0  # a child that has run for so long begins with the shortest pause again
+READ_BYTES = 65_536
+WATCH_EVERY = 1.0  # seconds between two looks at the processes
+
+
+def serve_processes(config_file: Path | None, overrides: Sequence[str], processes: int, options: Sequence[str]) -> int:
+    """Run the control planes until a signal or until one of them ends for good; return the exit code.
+
+    ``options`` are passed on to each `discorder serve`. Raises `ConfigError` and `TokenMissing` before anything is started.
+    """
+    config = load_config(config_file, overrides)
+    shares = divide(config, processes)
+    token = read_token(config)
+    for folder in socket_folders(config):
+        _prepare(folder, processes)
+    common = [*(("--config", str(config_file)) if config_file else ()), *_sets(overrides), *options]
+    environment = without_notifications(os.environ) | {
+        TOKEN_VARIABLE: token
+    }  # a token file may be a pipe, which gives it once
+    notifier = Notifier.of()
+    watchdog = None if notifier is None else notifier.watchdog
+    urls = tuple(share.url for share in shares)
+    children = [
+        _Child(
+            number,
+            share,
+            [*common, *_sets(share.overrides)],
+            environment | ProcessGroup(number, urls).environment,
+            ProcessWatch(watchdog),
+        )
+        for number, share in enumerate(shares)
+    ]
+
+    with configure_logs(_for_console(config.log), console=True) as log:
+        log.redact(token)
+        return asyncio.run(_Supervisor(children, notifier, partial(_reload, log, config_file, overrides)).run())
+
+
+def _reload(log: LogSetup, config_file: Path | None, overrides: Sequence[str]) -> None:
+    """Use the settings of the file for the console."""
+    with contextlib.suppress(DiscorderError):  # each process logs it
+        log.apply(_for_console(load_config(config_file, overrides).log))
+
+
+def _for_console(log: Log) -> Log:
+    """Return the settings for the supervising process; the others write the file."""
+    return msgspec.structs.replace(log, file="")
+
+
+class _Child:
+    """One control plane: a process, and the one after it when it crashes."""
+
+    def __init__(
+        self, number: int, share: Share, arguments: Sequence[str], environment: Mapping[str, str], watch: ProcessWatch
+    ) -> None:
+        self.number = number
+        self.shards = f"{share.shards[0]}-{share.shards[-1]} of {share.of}"
+        self._arguments = arguments
+        self.watch = watch
+        self._environment = {**environment, **watch.environment}
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+        self._goodbye = False
+
+    def stop(self, *, goodbye: bool) -> None:
+        """End the process gracefully, and start it no more: it stops when its standard input ends."""
+        self._stopping.set()
+        self._goodbye = goodbye
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
+            if goodbye:
+                self._process.stdin.write(GOODBYE_LINE)
+            self._process.stdin.close()
+
+    def send(self, *signals: signal.Signals) -> None:
+        """Send signals to the process, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                for number in signals:
+                    self._process.send_signal(number)
+
+    async def run(self) -> int:
+        """Run the process, again after each crash, until it ends otherwise or `stop` is called.
+
+        Return its exit code, 0 if it was not running when `stop` was called.
+        """
+        pause = SHORTEST_PAUSE
+        while True:
+            started = time.monotonic()
+            code = await self._run_once()
+            if self._stopping.is_set() or not _is_crash(code):
+                return code
+            if time.monotonic() - started >= STABLE_SECONDS:
+                pause = SHORTEST_PAUSE
+            logger.error("A process crashed and will be started again", process=self.number, code=code, seconds=pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+            if self._stopping.is_set():
+                return 0
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _run_once(self) -> int:
+        self.watch.restart()
+        with hangups_wait():
+            self._process = process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "discorder", "serve", "--until-eof", *self._arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=self._environment,
+                process_group=0,  # Ctrl-C in a terminal reaches the parent alone
+            )
+        if self._stopping.is_set():
+            self.stop(goodbye=self._goodbye)
+        logger.info("Started a process", process=self.number, pid=process.pid, shards=self.shards)
+        if process.stderr is not None:
+            await _relay(process.stderr, f"[{self.number}] ".encode())
+        return await process.wait()
+
+
+class _Supervisor:
+    """Runs all children on one loop. ``reload`` reads the settings of the console's log again."""
+
+    def __init__(self, children: Sequence[_Child], notifier: Notifier | None, reload: Callable[[], None]) -> None:
+        self._children = children
+        self._notifier = notifier
+        self._reload = reload
+        self._signals = 0
+        self._stopping = False
+        self._hangup = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run the children until all have ended; return the exit code of the whole.
+
+        It is that of the first child that ended with another code than 0 without being asked, otherwise 0; 1 if a child had to
+        be killed on the way to the end. A child that ends with 0 was asked to stop, by an operator or a signal: so are all.
+        """
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
+        with on_hangup(self._hangup.set):
+            helpers = [asyncio.create_task(self._pass_on_hangups()), asyncio.create_task(self._watch())]
+            try:
+                return await self._run_children()
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+
+    async def _run_children(self) -> int:
+        tasks = {asyncio.create_task(child.run()): child for child in self._children}
+        final = 0
+        async for task in _as_they_end(tasks):
+            code, child = task.result(), tasks[task]
+            if code:
+                logger.error("A process ended for good, which ends all of them", process=child.number, code=code)
+                final = final or (1 if _is_crash(code) else code)
+                self._stop()
+            elif self._stopping:
+                logger.info("A process ended", process=child.number)
+            else:
+                child.watch.read()
+                goodbye = child.watch.goodbye
+                logger.info(
+                    "A process was asked to stop, which stops all of them", process=child.number, goodbye=goodbye
+                )
+                self._stop(goodbye=goodbye)
+        return final
+
+    async def _pass_on_hangups(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            logger.info("SIGHUP is passed on to all processes")
+            for child in self._children:
+                child.send(signal.SIGHUP)
+            await asyncio.to_thread(self._reload)
+
+    async def _watch(self) -> None:
+        """Notify the service manager when all processes are ready, and then while this loop turns. Kill a process that hangs."""
+        for child in self._children:
+            child.watch.start()
+        ready, every = False, WATCH_EVERY
+        if self._notifier is not None and self._notifier.watchdog is not None:
+            every = min(every, self._notifier.watchdog / 2)
+        while True:
+            for child in self._children:
+                if child.watch.is_hung:
+                    logger.error("A process does not answer and is killed", process=child.number)
+                    child.send(signal.SIGKILL)
+                    child.watch.restart()
+            if self._notifier is not None:
+                if not ready and all(child.watch.ready for child in self._children):
+                    ready = True
+                    self._notifier.send(READY, f"STATUS={len(self._children)} processes")
+                if self._notifier.watchdog is not None:
+                    self._notifier.send(WATCHDOG)
+            await asyncio.sleep(every)
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self._stop()
+        else:
+            for child in self._children:
+                child.send(signal.SIGINT, signal.SIGTERM)  # two, which cannot be taken for one: it ends at once
+
+    def _stop(self, *, goodbye: bool = False) -> None:
+        if self._notifier is not None and not self._stopping:
+            self._notifier.send(STOPPING)
+        self._stopping = True
+        for child in self._children:
+            child.stop(goodbye=goodbye)
+
+
+async def _as_they_end(tasks: Iterable[asyncio.Task[int]]) -> AsyncIterator[asyncio.Task[int]]:
+    waiting = set(tasks)
+    while waiting:
+        ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            yield task
+
+
+async def _relay(stream: asyncio.StreamReader, prefix: bytes) -> None:
+    """Copy a child's lines to the console, each behind ``prefix``, until the stream ends."""
+    rest = b""
+    while chunk := await stream.read(READ_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        _print(lines, prefix)
+    if rest:
+        _print([rest], prefix)
+
+
+def _print(lines: Sequence[bytes], prefix: bytes) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a console that is gone must not end the control planes
+        sys.stderr.buffer.write(b"".join(prefix + line + b"\n" for line in lines))
+        sys.stderr.buffer.flush()
+
+
+def _is_crash(code: int) -> bool:
+    return code < 0 or code in CRASHES
+
+
+def _sets(overrides: Sequence[str]) -> list[str]:
+    return [word for override in overrides for word in ("--set", override)]
+
+
+def _prepare(folder: SocketFolder, processes: int) -> None:
+    """Make the folder, and remove the sockets of processes that there are no more."""
+    readers = (
+        folder.mode | folder.mode >> 1 | folder.mode >> 2
+    ) & 0o111  # whoever may use a socket may list the folder
+    try:
+        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.group:
+            os.chown(folder.path, -1, grp.getgrnam(folder.group).gr_gid)
+        folder.path.chmod(readers * 5)
+        for entry in folder.path.iterdir():
+            number = entry.name.removesuffix(".replay")
+            if number.isdecimal() and int(number) >= processes and stat.S_ISSOCK(entry.stat().st_mode):
+                entry.unlink()
+    except (OSError, KeyError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"there is no group {folder.group!r}"
+        msg = f"ipc://{folder.path}: the folder for the sockets cannot be made: {reason}; choose another path"
+        raise ConfigError(msg) from error

@@ -1,0 +1,120 @@
+"""Carry out operator commands: restart, pause or unpause a shard, shut down. Each is a line in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import hdrs, web
+
+from discorder.errors import DiscorderError, NotRunning
+from discorder.http.answers import RequestRefused, answer
+from discorder.http.security import HttpSecurity
+from discorder.logs import logger
+from discorder.runtime.process_group import ProcessGroup
+from discorder.tracking.tracker import GatewayTracker
+
+STORE_SECONDS = 1.5  # for a pause to reach the disk; the commands wait two seconds for an answer
+BODY_SECONDS = 5.0  # for a request's body to arrive
+
+DONE = {
+    "restart": "shard {} connects again, and resumes its session if it has one",
+    "pause": "shard {} is paused, also after a restart of the process, until it is unpaused",
+    "unpause": "shard {} is unpaused, and connects",
+}
+UNSTORED = {
+    "pause": "shard {} is paused, but not stored: {}; a restart of the process unpauses it",
+    "unpause": "shard {} is unpaused, but not stored: {}; a restart of the process may pause it again",
+}
+
+
+class ShutdownRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /shutdown``. ``goodbye``: end the sessions instead of keeping them for the next start."""
+
+    goodbye: bool = False
+
+
+class OperatorCommands:
+    """The handlers of the operator commands of one control plane."""
+
+    def __init__(self, tracker: GatewayTracker, security: HttpSecurity, group: ProcessGroup | None) -> None:
+        self._group = group
+        self._tracker = tracker
+        self._security = security
+        self._shard_commands: dict[str, Callable[[int], None]] = {
+            "restart": tracker.restart_shard,
+            "pause": tracker.pause_shard,
+            "unpause": tracker.unpause_shard,
+        }
+
+    async def shard(self, request: web.Request) -> web.Response:
+        """Answer ``POST /shards/{id}/{verb}``; a pause is on the disk by then."""
+        verb, shard = request.match_info["verb"], int(request.match_info["id"])
+        peer = self._security.client(request).address
+        try:
+            self._shard_commands[verb](shard)
+        except ValueError as error:
+            raise RequestRefused(HTTPStatus.NOT_FOUND, str(error)) from error
+        except DiscorderError as error:
+            logger.info("Operator command refused", verb=verb, shard=shard, peer=peer, reason=str(error))
+            raise RequestRefused(HTTPStatus.CONFLICT, str(error)) from error
+        logger.info("Operator command", verb=verb, shard=shard, peer=peer)
+        problem = await self._problem_of_store() if verb in UNSTORED else ""
+        done = UNSTORED[verb].format(shard, problem) if problem else DONE[verb].format(shard)
+        return answer({"done": done})
+
+    async def _problem_of_store(self) -> str:
+        """Wait until a pause or its end is stored. Return why it is not, "" if it is."""
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self._tracker.wait_stored()
+        except (TimeoutError, NotRunning):
+            return f"the session store has not written it within {STORE_SECONDS:g} s"
+        health = self._tracker.store
+        return "" if health.durable else health.reason
+
+    async def shutdown(self, request: web.Request) -> web.Response:
+        """Answer ``POST /shutdown``; the stop begins at once and the answer still goes out."""
+        body = await read_body(request)
+        try:
+            wanted = msgspec.json.decode(body, type=ShutdownRequest) if body.strip() else ShutdownRequest()
+        except msgspec.MsgspecError as error:
+            raise RequestRefused(
+                HTTPStatus.BAD_REQUEST, f'the body must be JSON such as {{"goodbye": false}}: {error}'
+            ) from error
+        peer, plane = self._security.client(request).address, self._tracker.plane
+        if self._tracker.terminate_flag and plane.ends_sessions != wanted.goodbye:
+            what = "its sessions end" if plane.ends_sessions else "the next start resumes its sessions"
+            raise RequestRefused(
+                HTTPStatus.CONFLICT,
+                f"the control plane shuts down already; {what}, and that cannot be changed any more",
+            )
+        logger.info("Operator command", verb="shutdown", goodbye=wanted.goodbye, peer=peer)
+        try:
+            plane.stop(goodbye=wanted.goodbye)
+        except NotRunning as error:
+            raise RequestRefused(HTTPStatus.CONFLICT, str(error)) from error
+        kept = "the sessions end and the bot goes offline" if wanted.goodbye else "the next start resumes its sessions"
+        group = self._group
+        what = "the control plane shuts down" if group is None else f"all {group.count} processes shut down"
+        return answer({"done": f"{what}; {kept}"})
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the body.
+
+    Raises `RequestRefused` if it does not arrive in time, is compressed or malformed. aiohttp refuses one beyond the limit.
+    """
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity":
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "the body must be sent as it is, without a Content-Encoding")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except web.RequestPayloadError as error:
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "the body of the request is malformed") from error
+    except TimeoutError:
+        raise RequestRefused(
+            HTTPStatus.REQUEST_TIMEOUT, f"the body of the request did not arrive within {BODY_SECONDS:g} s"
+        ) from None

@@ -1,0 +1,168 @@
+"""Write one shard's session to the store: at once when it begins, then as far as every required publisher has accepted it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from discorder.clock import Clock
+from discorder.plane.session_retention import FORGETS, TABLE, Retention, Trigger
+from discorder.publishers.delivery.shard_progress import ShardDelivery
+from discorder.sessions import SessionStore, StoredSession, Untold
+from discorder.shard.receiver import Receiver
+from discorder.statemachine import Session
+from discorder.wire import session_label
+
+WRITE_AT_EVENTS = (
+    100  # a write costs about a millisecond beside the loop, and Discord keeps thousands of events for a replay
+)
+
+
+class SessionWriter:
+    """Follows one shard and its publishers. The driver reports each step of its session."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        shard: tuple[int, int],
+        receiver: Receiver,
+        delivery: ShardDelivery,
+        *,
+        session: Session | None,
+        untold: tuple[Untold, ...],
+        intents: int,
+        token: str,
+        clock: Clock,
+    ) -> None:
+        """``session`` is the stored one, ``untold`` what is stored beside it."""
+        self._store = store
+        self._untold = untold
+        self.shard = shard
+        self._receiver = receiver
+        self._delivery = delivery
+        self._intents = intents
+        self._token = token
+        self._clock = clock
+        self._session = session
+        self._retention = Retention.IN_USE
+        self._stored_seq = self._delivered()
+        self._urgent = True  # the next advance is written at once
+        self.saved_at: datetime | None = None  # when this process wrote the session last
+        delivery.when_moved(self._moved)
+
+    @property
+    def is_stored(self) -> bool:
+        """Return whether the present session is in the store."""
+        return self._session is not None and self._stored_seq is not None
+
+    def save(self, session: Session) -> None:
+        """Write a new session at once."""
+        self._session = session
+        self._post(Trigger.SAVED)
+        seq = self._delivered()
+        self._write(session, self._before_ready if seq is None else seq, now=True)
+
+    def drop(self) -> None:
+        """Stop following a session that was given up. How long it stays stored: `session_retention`."""
+        if self._session is not None:
+            label, seq = _label(self._session), self._delivered()
+            reached = self._reached if seq is None else seq
+            self._untold = (*self._untold, Untold(label, self.shard, reached, self._clock.now()))
+        self._session = None
+        self._post(Trigger.DROPPED)
+
+    def pause(self, since: datetime) -> None:
+        """Store that an operator has paused the shard."""
+        self._store.pause(*self.shard, since)
+
+    def unpause(self) -> None:
+        """Store that the shard is not paused any more."""
+        self._store.unpause(*self.shard)
+
+    def opened(self) -> None:
+        """Write what is delivered at once, and once more at the next delivery: READY or RESUMED came.
+
+        Otherwise a process that never lives for longer than a second would resume from the same sequence each time.
+        """
+        self._urgent = True
+        self._moved()
+        self._urgent = True
+
+    def finish(self) -> None:
+        """Note that the shard has ended, and has handed the loss of a dropped session to the publishers."""
+        self._post(Trigger.ENDED)
+        self._look_whether_told()
+
+    def checkpoint(self) -> None:
+        """Write the delivered sequence if it has moved."""
+        self._look_whether_told()
+        if self._delivery.handed_seq == self._stored_seq:
+            return  # nothing came since: most shards, most seconds
+        seq = self._delivered()
+        if self._session is not None and seq is not None and seq != self._stored_seq:
+            self._write(self._session, seq, now=False)
+
+    def _moved(self) -> None:
+        """Write the first advance on a connection at once, and every `WRITE_AT_EVENTS` events; `checkpoint` writes the rest."""
+        handed = self._delivery.handed_seq
+        if self._session is None or handed is None:
+            return
+        least = 1 if self._urgent else WRITE_AT_EVENTS
+        if handed - self._reached < least:  # most batches end here
+            return
+        seq = self._delivered()
+        if seq is not None and seq - self._reached >= least:
+            self._urgent = False
+            self._write(self._session, seq, now=True)
+
+    def _look_whether_told(self) -> None:
+        if self._retention is Retention.UNTOLD and not self._delivery.behind:
+            self._post(Trigger.TOLD)
+
+    def _post(self, trigger: Trigger) -> None:
+        forgets = (self._retention, trigger) == FORGETS
+        self._retention = TABLE[self._retention, trigger]
+        if forgets:
+            self._store.forget(*self.shard)
+
+    @property
+    def _before_ready(self) -> int:
+        """Return the sequence at which nothing of the present session is delivered."""
+        return self._receiver.ready_seq - 1
+
+    @property
+    def _reached(self) -> int:
+        """Return the sequence that was written last."""
+        return self._before_ready if self._stored_seq is None else self._stored_seq
+
+    def _delivered(self) -> int | None:
+        """Return the delivered sequence of the present session; None without a session, or while its READY is not delivered."""
+        return None if self._session is None else self._delivery.delivered(_label(self._session))
+
+    def _write(self, session: Session, seq: int, *, now: bool) -> None:
+        """Store ``session``. A ``seq`` before READY's: the stored READY is still to be delivered, and ``untold`` before it."""
+        self._stored_seq = seq
+        if seq > self._before_ready:
+            self._untold = ()
+        shard_id, shard_count = self.shard
+        self.saved_at = self._clock.now()
+        self._store.save(
+            StoredSession(
+                shard_id=shard_id,
+                shard_count=shard_count,
+                session_id=session.session_id,
+                resume_url=session.resume_url,
+                seq=seq,
+                last_ready=self._receiver.last_ready,
+                updated_at=self.saved_at,
+                intents=self._intents,
+                token_key=self._token,
+                untold=self._untold,
+                ordinal=session.ordinal,
+                ready_seq=self._receiver.ready_seq,
+            ),
+            now=now,
+        )
+
+
+def _label(session: Session) -> str:
+    return session_label(session.session_id, session.ordinal)

@@ -1,0 +1,88 @@
+"""Write the notes of a control plane: problems that affect no session now but need the operator's attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from discorder.publishers.delivery.health import PublisherHealth
+from discorder.runtime.watchdog import LoopLag
+from discorder.sessions import Budget, Health, OtherUse
+
+
+class NoteKind(StrEnum):
+    """What a note is about."""
+
+    BUDGET = "budget"
+    TOKEN = "token"  # noqa: S105  # a kind of note
+    PUBLISHER = "publisher"
+    STORE = "store"
+    LOOP = "loop"
+    LOOK_UP = "look_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One problem: a ``title`` that stays the same while it lasts, and ``text``, a sentence with details and the remedy."""
+
+    kind: NoteKind
+    title: str
+    text: str
+
+
+def parked(health: PublisherHealth) -> Note:
+    """Return the note on a publisher that is parked."""
+    text = (
+        f"publisher {health.name} is parked{_last_error(health)}; its events are dropped until a retry succeeds, "
+        f"{health.dropped} so far: repair what it writes to"
+    )
+    return Note(NoteKind.PUBLISHER, f"Publisher {health.name} is parked", text)
+
+
+def lagging(health: PublisherHealth) -> Note:
+    """Return the note on a required publisher that accepts no events."""
+    text = (
+        f"publisher {health.name} ({health.state}) has not accepted an event for {health.lag:.0f} s"
+        f"{_last_error(health)}; it is required, so the resume point waits for it"
+    )
+    return Note(NoteKind.PUBLISHER, f"Publisher {health.name} accepts no events", text)
+
+
+def store_trouble(health: Health) -> Note:
+    """Return the note on a session store that is not in order."""
+    return Note(NoteKind.STORE, "The session store is not in order", health.reason)
+
+
+def shared_token(other: OtherUse) -> Note:
+    """Return the note on another process that spends IDENTIFYs of this bot."""
+    text = (
+        f"another process uses this token: {other.identifies} IDENTIFYs that this store does not count, "
+        f"last seen at {other.seen_at.isoformat(timespec='seconds')}"
+    )
+    return Note(NoteKind.TOKEN, "Another process uses this token", text)
+
+
+def look_up_fails(trouble: str) -> Note:
+    """Return the note on a look-up of the gateway that has no answer."""
+    return Note(NoteKind.LOOK_UP, "The look-up of the gateway fails", trouble)
+
+
+def _last_error(health: PublisherHealth) -> str:
+    return f", last error: {health.last_error}" if health.last_error else ""
+
+
+def few_identifies(budget: Budget, shards: int) -> Note:
+    """Return the note on a budget that does not suffice to identify each shard once."""
+    text = (
+        f"{budget.spendable} IDENTIFYs may be spent, for {shards} {'shard' if shards == 1 else 'shards'}: {budget}; "
+        "RESUME costs none"
+    )
+    return Note(NoteKind.BUDGET, "Few IDENTIFYs may be spent", text)
+
+
+def slow_loop(lag: LoopLag) -> Note:
+    """Return the note on an event loop that is held up."""
+    text = (
+        f"the event loop is {lag.now:.1f} s late, at most {lag.worst:.1f} s so far: something in this process blocks it"
+    )
+    return Note(NoteKind.LOOP, "The event loop is slow", text)

@@ -1,0 +1,1 @@
+"""Deliver events to the publishers: bounded queues, gaps, progress per shard, health."""

@@ -1,0 +1,32 @@
+"""When a stored session is forgotten: the whole table, compared with a model of three flags."""
+
+from __future__ import annotations
+
+import itertools
+
+from discorder.plane.session_retention import FORGETS, TABLE, Retention, Trigger
+
+
+def test_every_state_knows_every_trigger() -> None:
+    assert set(TABLE) == set(itertools.product(Retention, Trigger))
+
+
+def test_whatever_happens_a_session_is_forgotten_only_when_it_is_lost_the_shard_has_ended_and_all_were_told() -> None:
+    """Try all sequences of seven triggers beside the model. No session is forgotten twice."""
+    for triggers in itertools.product(Trigger, repeat=7):
+        state, lost, ended = Retention.IN_USE, False, False
+        for trigger in triggers:
+            forgets = (state, trigger) == FORGETS
+            state = TABLE[state, trigger]
+            lost = trigger is Trigger.DROPPED or (lost and trigger is not Trigger.SAVED)
+            ended = ended or trigger is Trigger.ENDED
+            assert forgets == (lost and ended and trigger is Trigger.TOLD), triggers
+            lost = lost and not forgets
+            assert (state in {Retention.DROPPED, Retention.UNTOLD}, state in {Retention.UNTOLD, Retention.ENDED}) == (
+                lost,
+                ended,
+            )
+
+
+def test_every_state_is_reached() -> None:
+    assert set(TABLE.values()) == set(Retention)
