@@ -176,7 +176,11 @@ def resumed(strike: Strike) -> None:
 
 
 _WRITTEN = each(after(database, "move_session"), after(database, "replace_session"))
-_INFLATED = each(*(after(getattr(inflate, name), "feed") for name in ("_ZlibStream", "_ZstdStream", "_Payload")))
+# Counted where messages are handed on, too: payload compression is asked for in IDENTIFY, so a RESUME brings plain text.
+_INFLATED = each(
+    *(after(getattr(inflate, name), "feed") for name in ("_ZlibStream", "_ZstdStream", "_Payload")),
+    before(Receiver, "take"),
+)
 
 _ALL = (
     # the way to a session
@@ -208,7 +212,7 @@ _ALL = (
     Point("store: after the write", Life.ANY, after(Database, "write_sessions"), passes=2),
     # a new life
     Point("start: store open", Life.LATER, after(Database, "open")),
-    Point("start: file repaired", Life.LATER, after(Appender, "_repair")),
+    Point("start: file checked", Life.LATER, after(Appender, "_check")),
     Point("start: session adopted", Life.LATER, after(Receiver, "adopt")),
     Point("RESUME: before", Life.LATER, before(Handshake, "resume")),
     Point("RESUME sent", Life.LATER, after(Handshake, "resume")),
