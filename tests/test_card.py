@@ -25,7 +25,7 @@ CARD = {
         "msgspec",
         {
             *("wire", "records", "config", "publishers", "rest", "sessions", "shard", "outbound", "bot"),
-            *("replaying", "simulator", "cli", "http", "status"),
+            *("guilds", "replaying", "simulator", "cli", "http", "status"),
         },
     ),
     "typer": ("typer", {"cli"}),
