@@ -27,6 +27,7 @@ import msgspec
 import typer.main
 
 from discorder.cli.app import app
+from discorder.config.facade import FacadeClient
 from discorder.config.intents import INTENTS, PRIVILEGED
 from discorder.config.schema import SECTIONS
 from discorder.exits import EXIT_CODES, HOPELESS
@@ -48,6 +49,11 @@ allowed. All keys are optional; without a file the defaults below hold. `discord
 ([etc/prod.toml](../etc/prod.toml); with `--dev` [etc/dev.toml](../etc/dev.toml)), `discorder check-config FILE` validates one,
 and `--set KEY=VALUE` overrides a key on the command line. The bot token is not in the file: it comes from the environment
 variable `DISCORD_BOT_TOKEN`, or from the file that `gateway.token_file` names.
+"""
+CLIENTS = """\
+## `[facade.clients.NAME]`
+
+One table for each bot that may connect to the façade.
 """
 PUBLISHERS = """\
 ## `[publishers.NAME]`
@@ -134,7 +140,12 @@ def configuration() -> str:
     meanings = dict(read_meanings((ROOT / "etc" / "prod.toml").read_text(encoding="utf-8")))
     parts = [CONFIGURATION]
     for section, cls in SECTIONS.items():
-        parts.append(f"## `[{section}]`\n\n{_key_table(cls, cls.__struct_fields__, section, meanings)}")
+        names = [
+            name for name in cls.__struct_fields__ if (section, name) != ("facade", "clients")
+        ]  # tables, see below
+        parts.append(f"## `[{section}]`\n\n{_key_table(cls, names, section, meanings)}")
+    of_client = _key_table(FacadeClient, FacadeClient.__struct_fields__, "facade.clients.main", meanings)
+    parts.append(f"{CLIENTS}\n{of_client}")
     parts.append(
         f"{PUBLISHERS}\n{_key_table(DeliveryOptions, DeliveryOptions.__struct_fields__, 'publishers', meanings)}"
     )

@@ -19,7 +19,9 @@ from typing import Literal, TypeVar, cast
 
 import msgspec
 
-from discorder.config.http import AUTO, Http, contradictions
+from discorder.config import facade, http
+from discorder.config.facade import Facade, FacadeClient
+from discorder.config.http import AUTO, Http
 from discorder.config.report import describe
 from discorder.config.schema import (
     TOP_LEVEL,
@@ -47,6 +49,8 @@ from discorder.transport.address import UNENCRYPTED, keeps_token_private
 __all__ = [
     "Compress",
     "Config",
+    "Facade",
+    "FacadeClient",
     "Gateway",
     "Http",
     "Log",
@@ -61,7 +65,14 @@ __all__ = [
     "sample_config",
 ]
 
-STORE_FILES = ("-wal", "-shm", "-journal", ".locks", ".operator-token")  # endings of the files beside a session store
+STORE_FILES = (
+    "-wal",
+    "-shm",
+    "-journal",
+    ".locks",
+    ".operator-token",
+    ".journal",
+)  # endings of the files beside a session store
 MAX_TOKEN_BYTES = 4096  # of a token or its file; Discord's tokens have about 72
 
 _log = logging.getLogger(__name__)
@@ -90,12 +101,16 @@ def load_config(
         log=_section("log", Log, source, report),
         session=_section("session", Session, source, report),
         http=_section("http", Http, source, report),
+        facade=_facade(source, report),
         http_bind_set=source.sets("http", "bind"),
         publishers=_publishers(source.tree.get("publishers"), report) if publishers else {},
     )
     if not config.gateway.insecure_api and not keeps_token_private(config.gateway.api):
         report("gateway.api", f"{show(config.gateway.api)} {UNENCRYPTED}")
-    for key, text in contradictions(config.http):
+    for key, text in (
+        *http.contradictions(config.http),
+        *facade.contradictions(config.facade, config.http, config.session.store),
+    ):
         report(key, text)
     if problems:
         raise ConfigError(_explain(problems, source))
@@ -168,6 +183,17 @@ def _section(name: str, cls: type[S], source: Source, report: Report) -> S:
     return cls() if checked is None else checked
 
 
+def _facade(source: Source, report: Report) -> Facade:
+    table = source.tree.get("facade", {})
+    if not isinstance(table, dict):
+        return _section("facade", Facade, source, report)
+    own = check_section("facade", Facade, {key: value for key, value in table.items() if key != "clients"}, report)
+    clients = facade.check_clients(
+        table.get("clients", {}), lambda section, cls, one: check_section(section, cls, one, report), report
+    )
+    return msgspec.structs.replace(own or Facade(), clients=clients)
+
+
 def _publishers(tables: object, report: Report) -> Mapping[str, Table]:
     """Check each table by building its publisher, which opens nothing."""
     if tables is None:
@@ -223,13 +249,20 @@ def _read_token_file(path: str, origin: str) -> str:
     return token
 
 
-def _uses_of_http(http: Http) -> Iterator[FileUse]:
-    if http.tls_cert_file:
-        yield FileUse("http.tls_cert_file", resolve_path(http.tls_cert_file))
-    if http.tls_key_file not in {"", http.tls_cert_file}:  # one file may hold both
-        yield FileUse("http.tls_key_file", resolve_path(http.tls_key_file))
-    if http.operator_token_file not in {"", AUTO}:
-        yield FileUse("http.operator_token_file", resolve_path(http.operator_token_file))
+def _uses_of_http(own: Http) -> Iterator[FileUse]:
+    if own.tls_cert_file:
+        yield FileUse("http.tls_cert_file", resolve_path(own.tls_cert_file))
+    if own.tls_key_file not in {"", own.tls_cert_file}:  # one file may hold both
+        yield FileUse("http.tls_key_file", resolve_path(own.tls_key_file))
+    if own.operator_token_file not in {"", AUTO}:
+        yield FileUse("http.operator_token_file", resolve_path(own.operator_token_file))
+
+
+def _uses_of_facade(own: Facade) -> Iterator[FileUse]:
+    if own.journal not in {"", AUTO}:
+        yield FileUse("facade.journal", resolve_path(own.journal))
+    for name, client in own.clients.items():
+        yield FileUse(f"facade.clients.{name}.token_file", resolve_path(client.token_file))
 
 
 def _uses(config: Config) -> Iterator[FileUse]:
@@ -240,6 +273,7 @@ def _uses(config: Config) -> Iterator[FileUse]:
     if config.session.store not in {"", "auto"}:
         yield FileUse("session.store", resolve_path(config.session.store), beside=STORE_FILES)
     yield from _uses_of_http(config.http)
+    yield from _uses_of_facade(config.facade)
     for publisher, _ in config.build_publishers():
         path = getattr(publisher, "path", None)
         if isinstance(path, Path):

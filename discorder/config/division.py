@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from discorder.config.http import ListenAddress
+from discorder.config.facade import SYSTEMD
+from discorder.config.http import AUTO, ListenAddress
 from discorder.config.schema import Config, ShardSet, Table
 from discorder.errors import ConfigError
 from discorder.paths import DEFAULT_ADDRESS, IPC, resolve_endpoint
@@ -43,8 +44,9 @@ def divide(config: Config, processes: int) -> list[Share]:
     """Return the share of each process. Raises `ConfigError` for a configuration that several processes cannot share.
 
     Shards are divided into blocks of equal size, give or take one. A TCP port of a bus becomes that of the first process, each
-    further process takes the next pair of ports. The port of the status page counts up by one. An IPC path becomes a folder with
-    a socket for each process. The paths of the log and of delimited files get the number of the process before their suffix.
+    further process takes the next pair of ports. The ports of the status page and of the façade count up by one. An IPC path
+    becomes a folder with a socket for each process. The paths of the log, of delimited files and of the façade's journal get the
+    number of the process before their suffix.
     """
     ids, of = _shards(config, processes)
     if not config.session.store:
@@ -55,7 +57,7 @@ def divide(config: Config, processes: int) -> list[Share]:
         mine = ids[len(ids) * number // processes : len(ids) * (number + 1) // processes]
         changes = {("gateway", "shards"): ShardSet(mine, of), **dict(_changes(config, number))}
         overrides = [f"{_key(key)}={_toml(value)}" for key, value in changes.items()]
-        address = _http_address(config, number)
+        address = _counted_up("http.bind", config.http.address, number)
         if address is not None:
             equals = "=" if config.http_bind_set else "?="  # a default as long as the configuration sets none
             overrides.append(f"http.bind{equals}{_toml(str(address))}")
@@ -101,16 +103,28 @@ def _changes(config: Config, number: int) -> Iterator[tuple[tuple[str, ...], obj
             yield ("publishers", name, "replay"), _shifted(name, "replay", endpoint, number)
     for name, table in _tables(config, "delimited_file").items():
         yield ("publishers", name, "path"), _numbered(str(table["path"]), number)
+    yield from _facade_changes(config, number)
 
 
-def _http_address(config: Config, number: int) -> ListenAddress | None:
-    """Return the address of the status page of process ``number``; None if it has none, or one that the system chooses."""
-    address = config.http.address
+def _facade_changes(config: Config, number: int) -> Iterator[tuple[tuple[str, ...], object]]:
+    facade = config.facade
+    if facade.bind == SYSTEMD:
+        msg = f'facade.bind: several processes cannot share the socket of "{SYSTEMD}"; set it to HOST:PORT'
+        raise ConfigError(msg)
+    address = _counted_up("facade.bind", facade.address, number)
+    if address is not None:
+        yield ("facade", "bind"), str(address)
+    if facade.journal not in {"", AUTO}:
+        yield ("facade", "journal"), _numbered(facade.journal, number)
+
+
+def _counted_up(key: str, address: ListenAddress | None, number: int) -> ListenAddress | None:
+    """Return the address of process ``number``; None if there is none, or one that the system chooses."""
     if address is None or not address.port:
         return None
     port = address.port + number
     if port > MAX_PORT:
-        msg = f"http.bind: {address} leaves no port for process {number}; choose a lower port"
+        msg = f"{key}: {address} leaves no port for process {number}; choose a lower port"
         raise ConfigError(msg)
     return replace(address, port=port)
 

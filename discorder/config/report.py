@@ -27,6 +27,7 @@ def describe(config: Config) -> str:
         *_log(config),
         *_session(config),
         *_http(config),
+        *_facade(config),
         *_publishers(config),
     ]
     lines = [f"{title:<{_WIDTH}} {text}" for title, text in rows]
@@ -36,7 +37,13 @@ def describe(config: Config) -> str:
 
 def warnings(config: Config) -> list[str]:
     """Return a warning with its reason for each setting that is allowed but risky."""
-    return [*_gateway_warnings(config), *_log_warnings(config), *_http_warnings(config), *_publisher_warnings(config)]
+    return [
+        *_gateway_warnings(config),
+        *_log_warnings(config),
+        *_http_warnings(config),
+        *_facade_warnings(config),
+        *_publisher_warnings(config),
+    ]
 
 
 def _gateway(config: Config) -> Iterator[tuple[str, str]]:
@@ -100,6 +107,20 @@ def _http(config: Config) -> Iterator[tuple[str, str]]:
     yield "operator", f"token {where.get(http.operator_token_file, show(http.operator_token_file))}"
 
 
+def _facade(config: Config) -> Iterator[tuple[str, str]]:
+    facade = config.facade
+    if facade.bind or facade.clients:
+        names = ", ".join(facade.clients) or "none"
+        yield "facade", f"{facade.bind or 'not in this process'}; clients {names}; REST {facade.rest}"
+    if facade.keeps_journal:
+        where = {AUTO: "beside the session store"}
+        size = f"{facade.ring_bytes:,} bytes, {facade.ring_seconds:g} s"
+        yield (
+            "journal",
+            f"{where.get(facade.journal, facade.journal)}, {size}{'' if facade.presences else ', no presences'}",
+        )
+
+
 def _publishers(config: Config) -> Iterator[tuple[str, str]]:
     tables = config.publisher_tables()
     if not tables:
@@ -147,6 +168,11 @@ def _http_warnings(config: Config) -> Iterator[str]:
     address = config.http.address
     if address is not None and config.http.insecure and not address.is_loopback:
         yield "http.insecure = true: the operator token and the status cross the network unencrypted"
+
+
+def _facade_warnings(config: Config) -> Iterator[str]:
+    if config.facade.tokens == "real":  # a setting
+        yield 'facade.tokens = "real": meant for a first try; bots should hold a token of their own, not that of Discord'
 
 
 def _publisher_warnings(config: Config) -> Iterator[str]:

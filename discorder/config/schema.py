@@ -15,7 +15,9 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 from msgspec import Meta
 
-from discorder.config.http import FIELD_CHECKS, Http
+from discorder.config import facade, http
+from discorder.config.facade import Facade
+from discorder.config.http import Http
 from discorder.config.intents import DEFAULT, INTENTS, RENAMED, UNPRIVILEGED_NAMES, intents_value
 from discorder.paths import resolve_path
 from discorder.publishers import registry
@@ -154,6 +156,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: Log = Log()
     session: Session = Session()
     http: Http = Http()
+    facade: Facade = Facade()
     http_bind_set: bool = False  # by the file or a --set: a port that is taken is then an error
     publishers: Mapping[str, Table] = msgspec.field(default_factory=lambda: {"zmq": {}})
 
@@ -193,7 +196,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return [registry.build(name, table) for name, table in self.publisher_tables().items()]
 
 
-SECTIONS: dict[str, type[msgspec.Struct]] = {"gateway": Gateway, "log": Log, "session": Session, "http": Http}
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "gateway": Gateway,
+    "log": Log,
+    "session": Session,
+    "http": Http,
+    "facade": Facade,
+}
 TOP_LEVEL = (*SECTIONS, "publishers")
 
 _FROM_ELSEWHERE = {  # keys of Discorder.jl and likely guesses, each with its own hint
@@ -342,5 +351,6 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "session.store": _check_path,
     "http.tls_cert_file": _check_path,
     "http.tls_key_file": _check_path,
-    **FIELD_CHECKS,
+    **http.FIELD_CHECKS,
+    **facade.FIELD_CHECKS,
 }
