@@ -17,6 +17,7 @@ LOG_SECONDS = 10.0  # between two lines of malformed requests
 
 MALFORMED = "the request is not valid HTTP; docs/http.md lists what this server takes"
 EXPECTATION = "the header Expect may only be 100-continue"
+HALF_CLOSED_SECONDS = 0.05  # after which a connection is closed whose client will send nothing more and is answered
 
 
 class MalformedLog:
@@ -40,13 +41,16 @@ class MalformedLog:
 class HttpConnection(web.RequestHandler):
     """The protocol of one connection."""
 
-    __slots__ = ("_ended", "_malformed", "quiet_since", "streams")
+    __slots__ = ("_ended", "_malformed", "_time", "is_quiet", "quiet_since", "streams")
 
     def __init__(self, server: web.Server, malformed: MalformedLog, **options: Any) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        loop = asyncio.get_running_loop()
+        super().__init__(server, loop=loop, **options)
         self._malformed = malformed
+        self._time = loop.time
         self._ended = False  # the client has sent all that it will send
-        self.quiet_since = self._loop.time()  # when the last response ended
+        self.is_quiet = True  # no request is being answered
+        self.quiet_since = self._time()  # when the last response ended
         self.streams = False  # an event stream is the response under way
 
     @property
@@ -54,15 +58,25 @@ class HttpConnection(web.RequestHandler):
         """The address of the client."""
         return str(self.peername[0]) if isinstance(self.peername, tuple) else ""
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no request is under way: none has arrived in full, or all are answered."""
-        return self._waiter is not None and not self._waiter.done()
+    def begin_response(self) -> None:
+        """Note that a request is being answered, until `finish_response`."""
+        self.is_quiet = False
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes a bool; aiohttp never needs one
         """Answer a client that has only closed its sending side; end its event stream, which nothing else would end."""
         self._ended = True
-        return self.ssl_context is None and not self.is_quiet and not self.streams  # TLS has no half-closed connections
+        if self.ssl_context is not None or self.streams:  # TLS has no half-closed connections
+            return False
+        self._close_when_answered()
+        return True
+
+    def _close_when_answered(self) -> None:
+        """Close the connection soon, unless a request that has come before is being answered by then."""
+        asyncio.get_running_loop().call_later(HALF_CLOSED_SECONDS, self._close_if_quiet)
+
+    def _close_if_quiet(self) -> None:
+        if self.is_quiet and self.transport is not None:
+            self.transport.close()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -76,9 +90,9 @@ class HttpConnection(web.RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            if self._ended and not self._messages:
-                resp.force_close()
-            self.quiet_since = self._loop.time()
+            self.is_quiet, self.quiet_since = True, self._time()
+            if self._ended:
+                self._close_when_answered()
 
     def handle_error(
         self,

@@ -253,6 +253,8 @@ def _guarded(route: HttpRoute, security: HttpSecurity) -> Handler:
 @web.middleware
 async def _answering(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Send the response within a time limit; turn refusals and failures into sentences."""
+    if isinstance(request.protocol, HttpConnection):
+        request.protocol.begin_response()
     try:
         response = await handler(request)
     except RequestRefused as refused:
