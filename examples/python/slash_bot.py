@@ -4,6 +4,7 @@ With `discorder serve` running and DISCORD_BOT_TOKEN set: python slash_bot.py [A
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 
@@ -24,17 +25,18 @@ async def answer(client: discorder.BotClient, interaction: dict) -> None:
 
 
 async def main(address: str = "tcp://127.0.0.1:6000") -> None:
-    client = discorder.BotClient(api=os.environ.get("DISCORD_API"))
-    me = await client.request("GET", "/applications/@me")
-    commands = [{"name": "ping", "description": "Is anybody there?"}]
-    await client.request("PUT", "/applications/{application_id}/commands", application_id=me["id"], json=commands)
-    async with discorder.subscribe(address, "INTERACTION_CREATE", cursor="slash_bot.cursor") as events:
-        print("listening", flush=True)
-        async for event in events:
-            if isinstance(event, discorder.Gap):
-                print("missed:", event)
-            else:
-                await answer(client, event.json())
+    async with discorder.BotClient(api=os.environ.get("DISCORD_API")) as client:
+        me = await client.request("GET", "/applications/@me")
+        commands = [{"name": "ping", "description": "Is anybody there?"}]
+        await client.request("PUT", "/applications/{application_id}/commands", application_id=me["id"], json=commands)
+        async with discorder.subscribe(address, "INTERACTION_CREATE", cursor="slash_bot.cursor") as events:
+            print("listening", flush=True)
+            async for event in events:
+                if isinstance(event, discorder.Gap):
+                    print("missed:", event)
+                else:
+                    await answer(client, event.json())
 
 
-asyncio.run(main(*sys.argv[1:]))
+with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C
+    asyncio.run(main(*sys.argv[1:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -91,6 +92,13 @@ class Bot:
                 pytest.fail(f"it ended: {(await self._process.stderr.read()).decode()}")
             assert said == line
 
+    async def interrupted(self) -> tuple[int | None, str]:
+        """Return the exit code after Ctrl-C, and what the bot wrote to standard error."""
+        self._process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(SECONDS):
+            _, errors = await self._process.communicate()
+        return self._process.returncode, errors.decode()
+
     async def stop(self) -> None:
         if self._process.returncode is None:
             self._process.kill()
@@ -160,7 +168,7 @@ async def test_perl(bus: ZmqPublisher, tmp_path: Path) -> None:
 async def test_python(start_stage: StartStage, tmp_path: Path) -> None:
     """A slash command is answered; one that comes while the bot is not there, after its next start."""
     script = EXAMPLES / "python" / "slash_bot.py"
-    assert len(script.read_text().splitlines()) <= 40
+    assert len(script.read_text().splitlines()) <= 42
     async with Simulator(guilds=1) as sim:
         stage = start_stage(sim, "publishers.zmq.bind=tcp://127.0.0.1:0", clock=SystemClock())
         await stage.ready()
@@ -177,6 +185,7 @@ async def test_python(start_stage: StartStage, tmp_path: Path) -> None:
                     await sim.dispatch("INTERACTION_CREATE", interaction(1))
                 await sim.wait_for(partial(was_answered, sim, number), timeout=SECONDS)
                 await saved(tmp_path / "slash_bot.cursor")
+                assert await bot.interrupted() == (0, "")
             finally:
                 await bot.stop()
         assert any(path.endswith("/commands") for path in paths(sim))
