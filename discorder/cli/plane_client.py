@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -19,12 +20,12 @@ from queue import Empty, Queue
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from discorder.cli.event_reader import EventReader
 from discorder.config import Config
 from discorder.errors import ConfigError, ControlPlaneAbsent, OperatorRefused, OperatorTokenRefused
 from discorder.escapes import escape_controls, escape_controls_in_json
 from discorder.http.signature import sign_request
 from discorder.paths import resolve_path
-from discorder.transport import is_loopback
 from discorder.wire import MAX_PORT
 
 T = TypeVar("T")
@@ -56,11 +57,6 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
-    @property
-    def keeps_token_private(self) -> bool:
-        """Whether a token sent to it crosses no network unencrypted."""
-        return self.scheme == "https" or is_loopback(self.host)
-
 
 class PlaneClient:
     """Sends requests to one control plane. Each method opens a connection of its own and blocks."""
@@ -68,7 +64,7 @@ class PlaneClient:
     def __init__(self, config: Config, url: str | None = None, *, process: int = 0) -> None:
         """Raise `ConfigError` if ``url`` is none, or if the configuration gives no address for ``process`` of several."""
         self._config = config
-        self._token_path: Path | None = None  # of the token that was sent
+        self._token_path: Path | None = None  # of the token that signed a request
         self.target = _target_of_url(url, config) if url is not None else _target_of_config(config, process)
 
     def status(self) -> bytes:
@@ -114,16 +110,18 @@ class PlaneClient:
             raise self._stranger(status, body)
         return escape_controls(done)
 
-    @contextmanager
-    def events(self, silence: float) -> Iterator[http.client.HTTPResponse]:
-        """Open the event stream; a read raises TimeoutError after ``silence`` seconds. Raises like `status`."""
+    def events(self, silence: float) -> Iterator[tuple[str, bytes]]:
+        """Yield name and data of each event of the stream.
+
+        Raises like `status`, and `ControlPlaneAbsent` when the stream ends, or when no event comes for ``silence`` seconds.
+        """
         connection = self._connection()
         try:
-            response = self._in_time(self._open_stream, connection)
-            if connection.sock is not None:
-                connection.sock.settimeout(silence)
-            with self._explaining():
-                yield response
+            with self._in_time(self._open_stream, connection) as reader, self._explaining(silence):
+                while (event := reader.next(silence)) is not None:
+                    yield event
+            msg = f"the control plane at {self.target.url} has ended its events"
+            raise ControlPlaneAbsent(msg)
         finally:
             connection.close()
 
@@ -140,18 +138,21 @@ class PlaneClient:
         connection.request("GET", path, headers={"Authorization": sign_request(self._token(), "GET", path)})
         return _answer(connection)
 
-    def _open_stream(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    def _open_stream(self, connection: http.client.HTTPConnection) -> EventReader:
         connection.request("GET", "/events")
+        sock: socket.socket = connection.sock  # a response after which the server closes takes it away
         response = connection.getresponse()
         if _wants_token(response):
             response.read(MAX_ANSWER)
             connection.request(
                 "GET", "/events", headers={"Authorization": sign_request(self._token(), "GET", "/events")}
             )
+            sock = connection.sock
             response = connection.getresponse()
         if response.headers.get_content_type() != "text/event-stream":
             raise self._stranger(response.status, response.read(MAX_ANSWER))
-        return response
+        sock.settimeout(None)
+        return EventReader(response, sock)
 
     def _in_time(
         self, work: Callable[[http.client.HTTPConnection], T], connection: http.client.HTTPConnection | None = None
@@ -178,7 +179,7 @@ class PlaneClient:
             result = ended.get(timeout=ANSWER_SECONDS)
         except Empty:
             late = TimeoutError()
-            raise self._explained(late) from late
+            raise self._explained(late, ANSWER_SECONDS) from late
         if isinstance(result, Exception):
             raise result
         return result
@@ -192,22 +193,17 @@ class PlaneClient:
         return http.client.HTTPConnection(target.host, target.port, timeout=ANSWER_SECONDS)
 
     @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """Turn the errors of a connection into a sentence."""
+    def _explaining(self, seconds: float = ANSWER_SECONDS) -> Iterator[None]:
+        """Turn the errors of a connection into a sentence. ``seconds``: after which it counts as silent."""
         try:
             yield
         except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: a name that IDNA refuses
-            raise self._explained(error) from error
+            raise self._explained(error, seconds) from error
 
     def _token(self) -> str:
+        """Return the token that signs requests. It is never sent, so an address without TLS cannot lose it."""
         from discorder.http.operator_token import token_file  # noqa: PLC0415  # most commands need no token
 
-        if not self.target.keeps_token_private and not self._config.http.insecure:
-            msg = (
-                f"the operator token would cross the network unencrypted to {self.target.url}; use an https URL, "
-                "or --set http.insecure=true if the network is trusted"
-            )
-            raise ConfigError(msg)
         file = token_file(self._config)
         if file is None:
             msg = (
@@ -242,7 +238,7 @@ class PlaneClient:
             )
         return OperatorRefused(sentence)
 
-    def _explained(self, error: Exception) -> ControlPlaneAbsent:
+    def _explained(self, error: Exception, seconds: float) -> ControlPlaneAbsent:
         url = self.target.url
         if isinstance(error, ssl.SSLError):
             reason = getattr(error, "verify_message", "") or error.reason or str(error)
@@ -251,7 +247,7 @@ class PlaneClient:
                 "names the certificate that it uses"
             )
         if isinstance(error, TimeoutError):
-            return ControlPlaneAbsent(f"no control plane answers at {url} within {ANSWER_SECONDS:g} s; {_CHECK}")
+            return ControlPlaneAbsent(f"no control plane answers at {url} within {seconds:g} s; {_CHECK}")
         if isinstance(error, OSError):
             return ControlPlaneAbsent(f"no control plane answers at {url}: {error.strerror or error}; {_CHECK}")
         return ControlPlaneAbsent(f"what answers at {url} is no control plane: {error!r}; {_CHECK}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import select
@@ -158,14 +157,13 @@ class _Watched:
 
 
 def _events(client: PlaneClient) -> Iterator[tuple[str, bytes] | None]:
-    """Yield the events, for ever; None while there are none. Raises `ControlPlaneAbsent` if the first connection fails."""
+    """Yield the events, for ever; None while there are none. Raises `ControlPlaneAbsent` if no event ever came."""
     begun = False
     while True:
         try:
-            with client.events(SILENCE_SECONDS) as response:
-                for event in _read_events(response):
-                    begun = True
-                    yield event
+            for event in client.events(SILENCE_SECONDS):
+                begun = True
+                yield event
         except (ControlPlaneAbsent, OperatorRefused):
             if not begun:
                 raise
@@ -173,27 +171,17 @@ def _events(client: PlaneClient) -> Iterator[tuple[str, bytes] | None]:
         time.sleep(AGAIN_SECONDS)
 
 
-def _read_events(response: http.client.HTTPResponse) -> Iterator[tuple[str, bytes]]:
-    """Yield the events of one connection (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
-    name, data = "", b""
-    for line in response:
-        field, _, value = line.rstrip(b"\r\n").partition(b": ")
-        if field == b"event":
-            name = value.decode(errors="replace")
-        elif field == b"data":
-            data = value
-        elif not field and data:
-            yield name, data
-            name, data = "", b""
-
-
 def _print_events(client: PlaneClient) -> None:
+    known = True
     for event in _events(client):
         _check_reader()
         if event is not None:
             name, data = event
             line = escape_controls_in_json(f'{{"event":{json.dumps(name)},"data":{data.decode(errors="replace")}}}')
             _write(line.encode())
+        elif known:
+            typer.echo(NOT_KNOWN, err=True)
+        known = event is not None
 
 
 def _print_changes(client: PlaneClient) -> None:

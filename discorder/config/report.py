@@ -167,7 +167,7 @@ def _log_warnings(config: Config) -> Iterator[str]:
 def _http_warnings(config: Config) -> Iterator[str]:
     address = config.http.address
     if address is not None and config.http.insecure and not address.is_loopback:
-        yield "http.insecure = true: the operator token and the status cross the network unencrypted"
+        yield "http.insecure = true: the status, and the operator token of a login, cross the network unencrypted"
 
 
 def _facade_warnings(config: Config) -> Iterator[str]:

@@ -8,7 +8,7 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from aiohttp import web
@@ -46,6 +46,9 @@ async def test_the_reason_of_a_close_controls_no_terminal(discorder: Command, cl
     assert is_printable(text.out + document.out + check.out)
     assert r"\x1b]0;pwned\x07" in text.out
     assert HOSTILE in json.loads(document.out)["shards"][0]["cause"]
+    raw = await closed.ask("/status.json")
+    assert is_printable(raw.body.decode())
+    assert HOSTILE in raw.document["shards"][0]["cause"]
 
 
 @pytest.mark.system
@@ -189,3 +192,57 @@ async def test_a_server_that_drips_is_given_two_seconds(
     async with asyncio.timeout(10):
         for said in await asyncio.gather(*(run(*command) for command in commands)):
             assert f"no control plane answers at {dripping} within 2 s" in said
+
+
+# ---------------------------------------------------------------- a stream that stops in the middle
+
+BEGUN = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: status\ndata: {document}\n\n"
+
+
+@pytest.fixture
+def stopping() -> Iterator[Callable[[str, bytes], str]]:
+    """A server whose every stream begins with a status document; then come the bytes of ``rest``, five in a second."""
+    ending = threading.Event()
+
+    def serve(peer: socket.socket, document: str, rest: bytes) -> None:
+        with peer, contextlib.suppress(OSError):
+            peer.recv(65_536)
+            peer.sendall(BEGUN.format(document=document).encode())
+            for byte in rest:
+                if ending.wait(0.2):
+                    return
+                peer.send(bytes([byte]))
+            ending.wait()
+
+    def accept(listening: socket.socket, *begin: object) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0], *begin), daemon=True).start()
+
+    with contextlib.ExitStack() as opened:
+
+        def start(document: str, rest: bytes) -> str:
+            listening = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            opened.callback(listening.shutdown, socket.SHUT_RDWR)
+            threading.Thread(target=accept, args=(listening, document, rest), daemon=True).start()
+            return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+        yield start
+        ending.set()
+
+
+@pytest.mark.heavy
+@pytest.mark.system
+@pytest.mark.parametrize("rest", [b"", b"event: beat\ndata: {" + b" " * 1000], ids=["nothing", "drips"])
+async def test_a_stream_that_stops_in_the_middle_is_said_and_begun_again(
+    environment: dict[str, str], served: Served, stopping: Callable[[str, bytes], str], rest: bytes
+) -> None:
+    url = stopping((await served.ask("/status.json")).body.decode(), rest)
+    async with watching(environment, "--url", url) as process, asyncio.timeout(30):
+        await lines_until(process.stdout, "discorder 0.")
+        for words in ["Not known: no news from the control plane", "Well"] * 2:
+            await lines_until(process.stdout, words)
+    async with watching(environment, "--json", "--url", url) as process, asyncio.timeout(30):
+        await lines_until(process.stderr, "Not known: no news from the control plane")
+        for _ in range(2):
+            await lines_until(process.stdout, '"event":"status"')
