@@ -93,7 +93,8 @@ def healthcheck(
 def restart(shard: Shard, config: Config = None, overrides: Overrides = None, url: Url = None) -> None:
     """Close the shard's connection and open a new one, which resumes its session. A back-off that sleeps is woken.
 
-    Waits that Discord asks for are kept: Retry-After, the pause after op 9, the identify bucket, and the reserve of the budget.
+    Waits that Discord asks for are kept: Retry-After, the pause of 1 to 2 s before a new session after op 9, the identify bucket,
+    and the reserve of the budget.
     """
     _command("restart", shard, config, overrides, url)
 
