@@ -11,6 +11,7 @@ from discorder.tracking.tracker import GatewayTracker
 
 MOST_CLIENTS = 64  # in the document, the newest
 MOST_TOPICS = 64  # in the document, the commonest
+LONGEST_TOPIC = 64  # characters of one in the document; Discord's longest event name has 38
 
 
 class DeliveryDescriber:
@@ -70,7 +71,7 @@ def _bus(publisher: ZmqPublisher) -> BusPart:
         bind=", ".join(state.binds),
         router_bind=state.router_bind,
         connections=[BusClientPart(peer=client.peer, since=moment(client.since)) for client in clients],
-        subscriptions=[SubscriptionPart(topic=topic, count=count) for topic, count in topics[:MOST_TOPICS]],
+        subscriptions=[SubscriptionPart(topic=_cut(topic), count=count) for topic, count in topics[:MOST_TOPICS]],
         ring=RingPart(
             bytes=state.ring_bytes,
             bytes_limit=state.ring_bytes_limit,
@@ -83,3 +84,8 @@ def _bus(publisher: ZmqPublisher) -> BusPart:
         commands_total=state.commands,
         refused_keys_total=state.refused_keys,
     )
+
+
+def _cut(topic: str) -> str:
+    """Return a topic, one that is too long to be an event name with an ellipsis in place of its end."""
+    return topic if len(topic) <= LONGEST_TOPIC else f"{topic[: LONGEST_TOPIC - 1]}…"

@@ -304,7 +304,7 @@ class BusClientPart(DocumentPart):
 
 
 class SubscriptionPart(DocumentPart):
-    """A topic, and how many clients subscribe to it. "" is everything."""
+    """A topic, cut at 64 characters, and how many clients subscribe to it. "" is everything."""
 
     topic: str
     count: Count

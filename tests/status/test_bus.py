@@ -67,3 +67,24 @@ async def test_requests_of_readers_are_counted(sim: Simulator, start_stage: Star
         await stage.until(lambda: watched.document["bus"]["requests_total"] == 1)
     finally:
         context.destroy(linger=0)
+
+
+async def test_topics_of_any_length_leave_room_for_the_others(
+    sim: Simulator, start_stage: StartStage, watch: Watch, tmp_path: Path
+) -> None:
+    """One topic is far too long for the bus, which cuts its client; one is just too long to be an event's name."""
+    stage = start_stage(sim, f"publishers.zmq.bind=ipc://{tmp_path}/bus", "publishers.zmq.kind=zmq")
+    watched = watch(stage)
+    await stage.ready()
+    context = zmq.Context()
+    clients = [context.socket(zmq.SUB) for _ in range(2)]
+    try:
+        for client, topics in zip(clients, ((b"x" * 100_000,), (b"y" * 80, b"MESSAGE_CREATE")), strict=True):
+            client.connect(watched.document["bus"]["bind"])
+            for topic in topics:
+                client.subscribe(topic)
+        await stage.until(lambda: len(watched.document["bus"]["subscriptions"]) == 2)
+        shown = [one["topic"] for one in watched.document["bus"]["subscriptions"]]
+    finally:
+        context.destroy(linger=0)
+    assert shown == ["MESSAGE_CREATE", f"{'y' * 63}…"]
