@@ -30,5 +30,12 @@ def escape_controls_in_json(document: str) -> str:
     return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", document)
 
 
+def escape_json(encoded: bytes) -> bytes:
+    """Return encoded JSON as `escape_controls_in_json` does; at hardly any cost if it is plain ASCII, as documents mostly are."""
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded  # an encoder escapes what is below a space
+    return escape_controls_in_json(encoded.decode()).encode()
+
+
 def _in_text(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape").decode("ascii")

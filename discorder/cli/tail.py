@@ -19,7 +19,7 @@ import typer
 
 from discorder.bot.positions import POSITION_RECORD
 from discorder.bot.subscriber import Gap, Subscription
-from discorder.escapes import escape_controls
+from discorder.escapes import escape_controls, escape_json
 from discorder.records import RecordType
 from discorder.wire import ReceivedEvent
 
@@ -57,7 +57,7 @@ async def _print(events: Subscription[ReceivedEvent], *, as_json: bool) -> None:
             hinted = True
             typer.echo(NO_CONTENT, err=True)
         event = gap_event(item) if isinstance(item, Gap) else item
-        line = msgspec.json.encode(event) if as_json else readable(event).encode()
+        line = escape_json(msgspec.json.encode(event)) if as_json else readable(event).encode()
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 

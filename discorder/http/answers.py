@@ -10,6 +10,8 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import hdrs, web
 
+from discorder.escapes import escape_json
+
 JSON = "application/json"
 GZIP_FROM = 1400  # bytes; a shorter document fits into one packet
 GZIP_LEVEL = 1  # a status document shrinks to a tenth; higher levels take three times as long for little more
@@ -32,7 +34,7 @@ class RequestRefused(Exception):
 def answer(document: object, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return ``document`` as a JSON response."""
     return web.Response(
-        body=msgspec.json.encode(document), status=status, headers=dict(headers or {}), content_type=JSON
+        body=escape_json(msgspec.json.encode(document)), status=status, headers=dict(headers or {}), content_type=JSON
     )
 
 

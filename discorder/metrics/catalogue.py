@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from discorder.escapes import escape_controls
 from discorder.metrics.families import (
     Family,
     HistogramFamily,
@@ -54,12 +55,19 @@ def _foreign_identifies(reading: Reading) -> float:
     return 0 if other is None else other.identifies
 
 
+def _label(publisher: PublisherHealth) -> str:
+    """Return the name of a publisher, which may be any key of TOML, as a label."""
+    return escape_controls(publisher.name)
+
+
 def _publisher_info(reading: Reading) -> Labelled:
-    return [((one.name, one.kind, "true" if one.required else "false"), 1) for one in reading.publishers]
+    return [
+        ((_label(one), escape_controls(one.kind), "true" if one.required else "false"), 1) for one in reading.publishers
+    ]
 
 
 def _publisher_states(reading: Reading) -> Labelled:
-    return [((one.name, state.value), one.state is state) for one in reading.publishers for state in PublisherState]
+    return [((_label(one), state.value), one.state is state) for one in reading.publishers for state in PublisherState]
 
 
 def _budget(name: str, text: str, read: Callable[[Budget], float]) -> Family:
@@ -68,7 +76,7 @@ def _budget(name: str, text: str, read: Callable[[Budget], float]) -> Family:
 
 def _publisher(kind: Kind, name: str, text: str, read: Callable[[PublisherHealth], float]) -> Family:
     return Family(
-        name, kind, text, lambda reading: [((one.name,), read(one)) for one in reading.publishers], ("publisher",)
+        name, kind, text, lambda reading: [((_label(one),), read(one)) for one in reading.publishers], ("publisher",)
     )
 
 

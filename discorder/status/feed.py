@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from discorder.clock import Clock, Timer
+from discorder.escapes import escape_json
 from discorder.logs.tail import LogTail
 from discorder.status.describer import Describer
-from discorder.status.document import TransitionPart
+from discorder.status.document import DocumentPart, TransitionPart
 from discorder.status.listener import Listener
 from discorder.status.updates import BeatUpdate, Update
 from discorder.tracking.shard_tracker import ShardTracker
@@ -18,7 +19,13 @@ FLUSH_EVERY = 0.25  # seconds between two parts with changed shards
 SHARED_FOR = 0.1  # seconds that readers share one description; a burst lets all of them begin anew
 REFRESHED = 32  # shards a second that are sent again because of their ages and rates
 
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(part: DocumentPart) -> bytes:
+    """Return a part of the document as JSON, control characters of its texts as escapes."""
+    return escape_json(_encode(part))
+
 
 _AT_BYTES = len(encode(BeatUpdate(at="2026-01-01T00:00:00.000Z"))) - 1  # each part begins with ``at``
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -189,6 +190,27 @@ async def test_names_of_events_in_any_case(tail: StartTail, tmp_path: Path) -> N
         assert b"MESSAGE_CREATE" in await named.process.stdout.readline()
     await named.says("--type MESAGE_CREATE: no event has this name", "did you mean MESSAGE_CREATE")
     assert named.err.count("\n") == 1
+    await bus.close()
+
+
+async def test_what_an_event_carries_controls_no_terminal(tail: StartTail, tmp_path: Path) -> None:
+    """JSON has control characters as escapes, so the document is the same; the text shows them."""
+    bus = ZmqPublisher(f"ipc://{tmp_path}/bus")
+    await bus.open()
+    kind, data = "TYPE\x1b[2J\u202e", '{"content":"\u202egnp\x9b\x7f"}'
+    await bus.publish([Event(kind, (0, 1), 1, 0, "0123456789abcdef", datetime.now(UTC), data.encode())])
+    for options in (["--json"], []):
+        reading = await tail("--replay", *options, f"ipc://{tmp_path}/bus")
+        assert reading.process.stdout is not None
+        async with asyncio.timeout(30):
+            line = (await reading.process.stdout.readline()).decode().rstrip("\n")
+        assert line.isprintable(), line
+        if options:
+            document = json.loads(line)
+            assert (document["type"], document["data"]) == (kind, json.loads(data))
+        else:
+            assert r"TYPE\x1b[2J\u202e" in line
+            assert r"\u202egnp\x9b" in line  # the rest is beyond the width
     await bus.close()
 
 

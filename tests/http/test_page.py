@@ -287,3 +287,22 @@ def test_its_title_follows_the_verdict() -> None:
     assert title(document()) == "Well · Discorder"
     assert title(trouble(64, 7)) == "Not well 57/64 · Discorder"
     assert title(starting(64, 22)) == "Starting 22/64 · Discorder"
+
+
+CONTROLS = "\x1b[31m\u202egnp\u2066\x9b\x7f"
+
+
+def test_control_characters_are_shown_as_escapes_and_sent_as_escapes() -> None:
+    one = shard(0, State.RESTARTING, cause=CONTROLS)
+    doc = document(
+        [one],
+        verdict=verdict([one], headline=CONTROLS),
+        publishers=[publisher(CONTROLS, kind=CONTROLS)],
+        event_types=[{"type": CONTROLS, "per_s": 1.0, "total": 1}],
+    )
+    body = html(doc)
+    assert all(character.isprintable() or character == "\n" for character in body)
+    reader = Reader(body)
+    for name in ("headline", "answers", "pub-rows", "type-rows"):
+        assert r"\x1b[31m\u202egnp\u2066\x9b\x7f" in reader.texts[name], name
+    assert json.loads(reader.texts["status"])["shards"][0]["cause"] == CONTROLS

@@ -430,3 +430,15 @@ def test_what_is_kept_does_not_grow(one: PageServer, open_page: OpenPage) -> Non
         return watched.page.evaluate(nodes)
 
     assert send(100) == send(101)
+
+
+def test_the_script_shows_control_characters_as_escapes(served: Served, open_page: OpenPage) -> None:
+    """Those of the document that is in the page, and those of events."""
+    controls, escapes = "\x1b[31m\u202egnp\x9b", r"\x1b[31m\u202egnp\x9b"
+    server = served(document([shard(0, State.RESTARTING, cause=f"first {controls}")]))
+    watched = open_page(server.url)
+    watched.until(LIVE)
+    assert f"first {escapes}" in watched.text("#answers")
+    server.send("shards", {"at": ago(0), "shards": [shard(0, State.RESTARTING, cause=f"second {controls}")]})
+    watched.until("document.getElementById('answers').textContent.includes('second')")
+    assert f"second {escapes}" in watched.text("#answers")

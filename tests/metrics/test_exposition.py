@@ -234,3 +234,14 @@ async def test_no_counter_falls_when_the_look_up_brings_more_shards(
     now = scrape(asked[0])
     assert fallen(before[0], now) == []
     assert [now[key("discorder_shard_ready", shard=str(shard))] for shard in range(4)] == [1, 1, 1, 1]
+
+
+async def test_a_publisher_s_name_controls_no_terminal(start_memory_stage: StartMemoryStage) -> None:
+    """It is a key of the configuration, and may be anything."""
+    named = Stuck()
+    named.name = "log\x1b[2J\u202e"
+    stage = start_memory_stage(publishers=[named])
+    await stage.identified()
+    text = Exposition(stage.tracker).page().body.decode()
+    assert all(line.isprintable() for line in text.splitlines())
+    assert r'publisher="log\\x1b[2J\\u202e"' in text

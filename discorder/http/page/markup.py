@@ -1,4 +1,4 @@
-"""Write HTML with every text escaped: a `str` is text, an `Html` is markup."""
+"""Write HTML with every text escaped, control characters too: a `str` is text, an `Html` is markup."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TypeAlias
+
+from discorder.escapes import escape_controls, escape_controls_but_newlines
 
 VOID = frozenset({"use", "rect", "path", "line"})  # SVG elements without content; HTML has no others here
 
@@ -27,7 +29,11 @@ def markup(*children: Child) -> Html:
 
 def element(name: str, attributes: Attributes | None = None, *children: Child) -> Html:
     """Return one element. An attribute that is None is left out."""
-    given = "".join(f' {key}="{escape(str(value))}"' for key, value in (attributes or {}).items() if value is not None)
+    given = "".join(
+        f' {key}="{escape(escape_controls(str(value)))}"'
+        for key, value in (attributes or {}).items()
+        if value is not None
+    )
     if name in VOID:
         return Html(f"<{name}{given}/>")
     return Html(f"<{name}{given}>{markup(*children)}</{name}>")
@@ -38,7 +44,7 @@ def _parts(children: Iterable[Child]) -> Iterable[str]:
         if isinstance(child, Html):
             yield child
         elif isinstance(child, str):
-            yield escape(child, quote=False)
+            yield escape(escape_controls_but_newlines(child), quote=False)
         elif child is not None:
             yield from _parts(child)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from discorder.escapes import escape_json
 from discorder.http.page import charts, delivery, life_cycle, overview, shards
 from discorder.http.page.looks import Document
 from discorder.http.page.markup import Child, Html, markup
@@ -18,7 +19,7 @@ from discorder.http.page.markup import Child, Html, markup
 SCRIPTS = ("words", "elements", "looks", "overview", "charts", "life_cycle", "shards", "delivery", "page")
 MANY_SHARDS = 100  # with more, the data in the page has no details of shards that serve; the stream brings them
 
-_UNSAFE_IN_SCRIPT = ("<", ">", "&", "\u2028", "\u2029")  # may end the block or the line; JSON can write them as escapes
+_UNSAFE_IN_SCRIPT = ("<", ">", "&")  # may end the block; JSON can write them as escapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ _DETAILS: dict[str, Any] = {
 
 
 def _data_block(doc: Document) -> str:
-    data = msgspec.json.encode(_light_document(doc)).decode()
+    data = escape_json(msgspec.json.encode(_light_document(doc))).decode()
     for character in _UNSAFE_IN_SCRIPT:
         data = data.replace(character, f"\\u{ord(character):04x}")
     return data

@@ -4,7 +4,7 @@ const MOST_TRANSITIONS = 256, MOST_LOG_LINES = 60;
 const RETRY_MS = 3000; // after the browser has given the stream up
 const TICK_MS = 100;
 
-let doc = JSON.parse(byId("status").textContent);
+let doc = parse(byId("status").textContent);
 const view = {picked: null, filter: "all", query: "", isFrozen: false, held: 0, heardAt: performance.now(), hasHeard: false, wasSilent: false, spokenLevel: null, newest: null};
 
 /* ---------- events of the stream */
@@ -91,7 +91,7 @@ let stream = null;
 function connect() {
   stream?.close();
   stream = new EventSource("/events");
-  for (const kind of Object.keys(HANDLERS)) stream.addEventListener(kind, (event) => receive(kind, JSON.parse(event.data)));
+  for (const kind of Object.keys(HANDLERS)) stream.addEventListener(kind, (event) => receive(kind, parse(event.data)));
 }
 
 function reconnect() {

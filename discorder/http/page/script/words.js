@@ -10,6 +10,21 @@ function setClock(iso) {
   clock.base = performance.now();
 }
 
+/* Control characters and marks that turn the direction of text around, as discorder/escapes.py has them. */
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu;
+
+function escaped(character) {
+  const code = character.charCodeAt(0);
+  if (character === "\r") return "\\r";
+  return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+}
+
+/* Parse JSON of the server, which writes control characters as escapes; they stay visible escapes. */
+function parse(json) {
+  if (!json.includes("\\u")) return JSON.parse(json);
+  return JSON.parse(json, (_, value) => (typeof value === "string" ? value.replace(CONTROLS, escaped) : value));
+}
+
 const DASH = "–"; // not known
 const isKnown = (value) => value !== null && value !== undefined;
 const count = (number) => (isKnown(number) ? Math.round(number).toLocaleString("en") : DASH);
