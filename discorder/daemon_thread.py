@@ -39,5 +39,10 @@ async def in_daemon_thread(work: Callable[[], T], name: str) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and no caller waits
             loop.call_soon_threadsafe(deliver, result, failure)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await answer
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        return await answer
+    finally:
+        if not answer.cancelled():
+            thread.join()  # it has nothing left to do

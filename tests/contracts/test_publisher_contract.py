@@ -15,6 +15,8 @@ import zmq
 
 from discorder.publishers.channel import ChannelEventPublisher
 from discorder.publishers.delimited_file import DelimitedFileEventPublisher
+from discorder.publishers.journal import Journal
+from discorder.publishers.journal.records import Decoder
 from discorder.publishers.log import LogPublisher
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.testing import PublisherContract, PublisherRig, Received
@@ -86,6 +88,27 @@ class FileRig:
     async def close(self) -> None: ...
 
 
+class JournalRig:
+    must_be_open = True
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.directory = tmp_path / "journal"
+        self.publisher = Journal(self.directory)
+        self.read = 0
+
+    async def ready(self) -> None: ...
+
+    async def received(self, count: int) -> list[Received]:
+        """Read the files as they are now: what is accepted must be in them."""
+        contents = [path.read_bytes() for path in sorted(self.directory.glob("segment.*"))]
+        records = [(content, record) for content in contents for record in Decoder().scan(content)][self.read :]
+        assert len(records) == count
+        self.read += count
+        return [(record.type, record.seq, record.read(content)) for content, record in records]
+
+    async def close(self) -> None: ...
+
+
 class LogRig:
     must_be_open = False
 
@@ -129,15 +152,21 @@ class TestDelimitedFile(PublisherContract):
         return FileRig(tmp_path)
 
 
+class TestJournal(PublisherContract):
+    @pytest.fixture
+    def rig(self, tmp_path: Path) -> PublisherRig:
+        return JournalRig(tmp_path)
+
+
 class TestLog(PublisherContract):
     @pytest.fixture
     def rig(self, caplog: pytest.LogCaptureFixture) -> PublisherRig:
         return LogRig(caplog)
 
 
-def test_only_what_the_file_accepts_survives_the_process() -> None:
-    classes = (ZmqPublisher, ChannelEventPublisher, DelimitedFileEventPublisher, LogPublisher)
-    assert [cls for cls in classes if cls.durable] == [DelimitedFileEventPublisher]
+def test_only_what_a_file_accepts_survives_the_process() -> None:
+    classes = (ZmqPublisher, ChannelEventPublisher, DelimitedFileEventPublisher, Journal, LogPublisher)
+    assert [cls for cls in classes if cls.durable] == [DelimitedFileEventPublisher, Journal]
 
 
 FAULTY_SINKS = """

@@ -1,0 +1,268 @@
+"""Append the events of all shards to files, fold them into the guilds, and serve both to the façade."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from discorder.clock import Clock, SystemClock
+from discorder.daemon_thread import in_daemon_thread
+from discorder.errors import PublisherError
+from discorder.guilds import ShardGuilds
+from discorder.guilds.feed import Entry, NotHeld, Snapshot
+from discorder.publishers.journal.directory import Directory
+from discorder.publishers.journal.loading import Loaded, Loader
+from discorder.publishers.journal.records import Damaged, Encoder
+from discorder.publishers.journal.shard import JournaledShard
+from discorder.publishers.journal.snapshots import Snapshots
+from discorder.wire import Event, StreamPosition
+
+NAME = "journal"
+RING_BYTES = 2**28
+RING_SECONDS = 3600.0
+MOST_SEGMENT_BYTES = 2**25  # what a start reads after the newest snapshot
+SEGMENTS = 8  # that the ring is divided into, at least
+STEP_BYTES = 131_072  # of data between two turns of the loop: a GUILD_CREATE costs a millisecond per 40 KB
+CLOSE_SECONDS = 0.25  # for the snapshot at a close; without it the next start reads more records
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """A publisher that keeps the newest events and the guilds of every shard in ``directory``, and a `Feed` of both.
+
+    Events are kept while all files together have at most ``ring_bytes`` and the events are younger than ``ring_seconds``, about;
+    they are written with one write per batch, on the loop, and not synced: after a power cut the journal may end earlier than
+    the last event that it has accepted. ``presences``: whether the guilds contain them.
+    """
+
+    name = NAME
+    durable = True
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        ring_bytes: int = RING_BYTES,
+        ring_seconds: float = RING_SECONDS,
+        presences: bool = True,
+        intents: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
+        self.intents = intents
+        self.layout: tuple[Sequence[int], int] | None = None
+        self._directory = Directory(directory)
+        self._presences = presences
+        self._clock = clock or SystemClock()
+        self._segment_bytes = min(MOST_SEGMENT_BYTES, max(ring_bytes // SEGMENTS, 1))
+        self._segment_seconds = ring_seconds / SEGMENTS
+        self._encoder = Encoder()
+        self._opening: asyncio.Task[Loaded] | None = None
+        self._loaded: Loaded | None = None  # None while it is closed
+        self._snapshots = Snapshots(self._directory, self._clock, ring_bytes=ring_bytes, ring_seconds=ring_seconds)
+        self._wakes: list[Callable[[int], None]] = []
+
+    # ---------------------------------------------------------------- publisher
+
+    async def open(self) -> None:
+        """Lock the directory and read what it holds. Raises UnusableFile, and ConfigError if another process uses it."""
+        if self._loaded is not None:
+            return
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open(), name="open-journal")
+        self._loaded = await asyncio.shield(
+            self._opening
+        )  # a thread that reads cannot be cancelled: the next call goes on
+
+    async def _open(self) -> Loaded:
+        def load() -> Loaded:
+            self._directory.hold()
+            try:
+                return Loader(self._directory.path, lambda: ShardGuilds(presences=self._presences)).load()
+            except BaseException:
+                self._directory.release()
+                raise
+
+        if self._snapshots.saving is not None:
+            await asyncio.wait([self._snapshots.saving])
+        return await in_daemon_thread(load, "journal")
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Write the events that are new and fold them into the guilds. Raises PublisherError, for instance for a full disk."""
+        for number, step in enumerate(_steps(events)):
+            if number:
+                await asyncio.sleep(0)
+            self._append(step)
+
+    async def close(self) -> None:
+        """Write a snapshot if that takes no longer than `CLOSE_SECONDS`, and close the files. Idempotent."""
+        loaded, self._opening = self._loaded, None
+        if loaded is None:
+            return
+        try:
+            if self._snapshots.saving is not None:
+                await asyncio.wait([self._snapshots.saving], timeout=CLOSE_SECONDS)
+            if self._snapshots.saving is None and loaded.snapshot_at != loaded.segments.newest.end:
+                await asyncio.wait([self._snapshots.begin(loaded)], timeout=CLOSE_SECONDS)
+        finally:
+            self._loaded = None
+            loaded.segments.close()
+            self._directory.release()
+
+    # ---------------------------------------------------------------- feed
+
+    def snapshot(self, shard: int) -> Snapshot | None:
+        """See `Feed.snapshot`."""
+        one = self._shard(shard)
+        place = None if one is None else one.place
+        guilds = None if one is None or place is None else one.guilds.freeze()
+        return None if place is None or guilds is None else Snapshot(place, guilds)
+
+    def end(self, shard: int) -> StreamPosition | None:
+        """See `Feed.end`."""
+        one = self._shard(shard)
+        return None if one is None else one.place
+
+    def entries(self, shard: int, after: StreamPosition, most_bytes: int) -> Sequence[Entry]:
+        """See `Feed.entries`."""
+        one = self._shard(shard)
+        if one is None or one.ring is None or one.place is None or one.ring.session != after.session:
+            msg = f"session {after.session} is not the present one of shard {shard}"
+            raise NotHeld(msg)
+        try:
+            return one.ring.after(after.seq, most_bytes)
+        except (OSError, Damaged) as error:
+            logger.error("The journal cannot read events of shard %d: %s", shard, error)
+            msg = f"the events after {after.seq} cannot be read"
+            raise NotHeld(msg) from error
+
+    def watch(self, wake: Callable[[int], None]) -> Callable[[], None]:
+        """See `Feed.watch`. ``wake`` must not raise."""
+        self._wakes = [*self._wakes, wake]
+
+        def end() -> None:
+            self._wakes = [one for one in self._wakes if one is not wake]
+
+        return end
+
+    def use_layout(self, ids: Sequence[int], count: int) -> None:
+        """Forget the shards of another layout."""
+        self.layout = ids, count
+        if self._loaded is not None:
+            for shard in [
+                one for one in self._loaded.shards.values() if one.shard[0] not in ids or one.shard[1] != count
+            ]:
+                del self._loaded.shards[shard.shard[0]]
+
+    def _shard(self, shard: int) -> JournaledShard | None:
+        return None if self._loaded is None else self._loaded.shards.get(shard)
+
+    # ---------------------------------------------------------------- places of the clients
+
+    def load_places(self) -> bytes:
+        """Return the text that was saved last about the places of the façade's clients; empty without one."""
+        try:
+            return self._directory.read_places()
+        except OSError as error:
+            logger.warning("The places of the façade's clients cannot be read, so no client catches up: %s", error)
+            return b""
+
+    def save_places(self, text: bytes) -> None:
+        """Save a small text about the places of the façade's clients."""
+        try:
+            if self._loaded is not None:
+                self._directory.write_places(text)
+        except OSError as error:
+            logger.warning("The places of the façade's clients cannot be saved: %s", error)
+
+    # ---------------------------------------------------------------- writing
+
+    def _append(self, events: Sequence[Event]) -> None:
+        loaded = self._loaded
+        if loaded is None:
+            msg = "the journal is closed"
+            raise PublisherError(msg)
+        news = self._news(loaded, events)
+        if not news:
+            return
+        self._begin_segment_if_full(loaded, news[0].received_at)
+        encode, moment, received_at = self._encoder.encode, None, 0.0
+        records: list[tuple[Event, float, int]] = []  # event, seconds since the epoch, length
+        parts: list[bytes] = []
+        for event in news:
+            if event.received_at is not moment:
+                moment, received_at = event.received_at, event.received_at.timestamp()
+            head, data = encode(event, received_at)
+            parts += head, data
+            records.append((event, received_at, len(head) + len(data)))
+        loaded.segments.append(b"".join(parts))
+        self._take_in(loaded, records)
+        for shard in {event.shard[0] for event in news}:
+            for wake in self._wakes:
+                wake(shard)
+
+    @staticmethod
+    def _news(loaded: Loaded, events: Sequence[Event]) -> list[Event]:
+        """Return the events without those that were written before: a new process resumes from a point that lags."""
+        news: list[Event] = []
+        ends: dict[int, tuple[str | None, int]] = {}
+        for event in events:
+            seq, shard = event.seq, event.shard[0]
+            if seq is not None:
+                end = ends.get(shard)
+                if end is None:
+                    known = loaded.shards.get(shard)
+                    end = (None, 0) if known is None or known.ring is None else (known.ring.session, known.ring.seq)
+                if end[0] == event.session and seq <= end[1]:
+                    continue
+                ends[shard] = event.session, seq
+            news.append(event)
+        return news
+
+    def _take_in(self, loaded: Loaded, records: list[tuple[Event, float, int]]) -> None:
+        segment, shards = loaded.segments.newest, loaded.shards
+        start = segment.size
+        for event, received_at, length in records:
+            shard_id, session, seq, kind = event.shard[0], event.session or "", event.seq, event.type
+            shard = shards.get(shard_id)
+            if shard is None or shard.shard != event.shard:
+                shard = shards[shard_id] = JournaledShard(event.shard, ShardGuilds(presences=self._presences))
+            if shard.note(session, seq, kind, segment, start, length):
+                shard.remember(Entry(seq, kind, received_at, event.data))
+                shard.fold(session, kind, event.data)
+            start += length
+            segment.note(received_at, start)
+
+    def _begin_segment_if_full(self, loaded: Loaded, now: datetime) -> None:
+        newest = loaded.segments.newest
+        if newest.end == newest.first:
+            return
+        is_old = newest.began_at < now.timestamp() - self._segment_seconds
+        if newest.size < self._segment_bytes and not is_old:
+            return
+        try:
+            loaded.segments.begin(newest.end)
+        except OSError as error:
+            msg = f"cannot begin a file in {self._directory.path}: {error.strerror or error}"
+            raise PublisherError(msg) from error
+        if self._snapshots.saving is None:
+            self._snapshots.begin(loaded, newest)
+        self._snapshots.remove_old(loaded)
+
+
+def _steps(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Divide a batch, so that the loop is not held up for long by one that is full of guilds."""
+    if sum([len(event.data) for event in events]) <= STEP_BYTES:
+        yield events
+        return
+    begin, size = 0, 0
+    for place, event in enumerate(events):
+        size += len(event.data)
+        if size > STEP_BYTES:
+            yield events[begin : place + 1]
+            begin, size = place + 1, 0
+    if begin < len(events):
+        yield events[begin:]
