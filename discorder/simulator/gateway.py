@@ -10,8 +10,8 @@ from collections import deque
 
 import msgspec
 
+from discorder import event_intents as intent
 from discorder.clock import Clock
-from discorder.simulator import intents as intent
 from discorder.simulator.client import PRESENCE_LIMIT, PRESENCE_WINDOW, Client, HeartbeatWatch
 from discorder.simulator.connection import Ending, SimulatedConnection
 from discorder.simulator.faults import Faults

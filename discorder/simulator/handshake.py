@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from discorder.simulator import intents as intent
+from discorder import event_intents as intent
 from discorder.simulator.client import Client
 from discorder.simulator.compression import PayloadCompression
 from discorder.simulator.connection import ClientError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from discorder.simulator.intents import PRIVILEGED
+from discorder.event_intents import PRIVILEGED
 
 DEFAULT_TOKEN = "MTM0NTE4Nzk4OTMxNTI1NjMzMw.simulated.not-a-secret"  # noqa: S105 - accepted by the simulator only
 MAX_GUILDS = 50_000  # ids of generated guilds lie 1 << 22 apart and must not run into the next id of the payloads

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from discorder.simulator import intents as intent
+from discorder import event_intents as intent
 from discorder.simulator.client import Client
 from discorder.simulator.connection import ClientError
 from discorder.simulator.gateway import SimulatedGateway

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from discorder import event_intents as intent
 from discorder.clock import Timer
-from discorder.simulator import intents as intent
 
 
 def encode_dispatch(seq: int, event_type: str, data: bytes) -> bytes:

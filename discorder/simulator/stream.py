@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from discorder import event_intents as intent
 from discorder.clock import Clock
-from discorder.simulator import intents as intent
 from discorder.simulator.payloads import load_payloads
 from discorder.simulator.world import World
 

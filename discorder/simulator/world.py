@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from discorder.simulator import intents as intent
+from discorder import event_intents as intent
 from discorder.simulator.payloads import load_payloads
 
 _SNOWFLAKE = re.compile(rb"\d{17,20}")

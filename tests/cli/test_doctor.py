@@ -25,11 +25,11 @@ import pytest
 import trustme
 from aiohttp import web
 
+from discorder import event_intents as portal
 from discorder.cli.outcome import run
 from discorder.clock import SystemClock
 from discorder.sessions import SqliteSessionStore, StoredSession, bot_key
 from discorder.simulator import Simulator
-from discorder.simulator import intents as portal
 from tests.commandline import Command
 from tests.serving import Serve
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 GUILDS = 1 << 0
 GUILD_MEMBERS = 1 << 1
 GUILD_MODERATION = 1 << 2
@@ -77,6 +79,7 @@ def application_flags(approved: int) -> int:
     return sum(flag for intent, flag in _FLAGS.items() if approved & intent)
 
 
+@lru_cache(maxsize=1024)  # the table is searched by prefix, and this is called for each event
 def needed(event_type: str, *, in_guild: bool = True) -> int:
     """Return the intents of which a session needs one to see an event; 0 for an event that every session gets."""
     bits = next((bits for prefix, bits in _BY_PREFIX if event_type.startswith(prefix)), 0)
