@@ -22,8 +22,8 @@ PAUSE_SECONDS = 1.0  # after an accept that failed, as without free file descrip
 BACKLOG = 64
 
 
-async def bind(address: ListenAddress) -> list[socket.socket]:
-    """Return listening sockets on every address of the host. Raises `AddressInUse` or `ConfigError`, naming ``http.bind``."""
+async def bind(address: ListenAddress, key: str = "http.bind") -> list[socket.socket]:
+    """Return listening sockets on every address of the host. Raises `AddressInUse` or `ConfigError`, naming ``key``."""
     loop = asyncio.get_running_loop()
     sockets: list[socket.socket] = []
     try:
@@ -37,7 +37,7 @@ async def bind(address: ListenAddress) -> list[socket.socket]:
     except OSError as error:
         for one in sockets:
             one.close()
-        raise _explained(error, address) from error
+        raise _explained(error, address, key) from error
     return sockets
 
 
@@ -50,28 +50,33 @@ def _listen(family: int, host: str, port: int) -> socket.socket:
     return listener
 
 
-def _explained(error: OSError, address: ListenAddress) -> ConfigError:
+def _explained(error: OSError, address: ListenAddress, key: str) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         return AddressInUse(
-            f'http.bind: {address} is in use; stop the process that holds it, choose another port, or set http.bind to ""'
+            f'{key}: {address} is in use; stop the process that holds it, choose another port, or set {key} to ""'
         )
     if isinstance(error, socket.gaierror):
-        return ConfigError(f"http.bind: the host {address.host} is not known here: {error.strerror}; use an address")
+        return ConfigError(f"{key}: the host {address.host} is not known here: {error.strerror}; use an address")
     return ConfigError(
-        f"http.bind: cannot listen on {address}: {error.strerror or error}; use an address of this machine, and a port "
+        f"{key}: cannot listen on {address}: {error.strerror or error}; use an address of this machine, and a port "
         "from 1024 up unless this process may use lower ones"
     )
 
 
 class HttpListener:
-    """Accepts connections on ``sockets`` until `close`. ``connect`` makes the protocol of one."""
+    """Accepts connections on ``sockets`` until `close`. ``connect`` makes the protocol of one.
+
+    ``most_local``: how many connections from this machine there may be at a time.
+    """
 
     def __init__(
         self,
         sockets: Iterable[socket.socket],
         connect: Callable[[], HttpConnection],
         certificate: Certificate | None,
+        most_local: int = LOCAL_CONNECTIONS,
     ) -> None:
+        self._most_local = most_local
         self._sockets = list(sockets)
         self._connect = connect
         self._certificate = certificate
@@ -116,7 +121,7 @@ class HttpListener:
         from_there = [one for one in crowd if one.address == address]
         if not local and len(from_there) >= ADDRESS_CONNECTIONS:
             crowd = from_there
-        elif len(crowd) < (LOCAL_CONNECTIONS if local else OTHER_CONNECTIONS):
+        elif len(crowd) < (self._most_local if local else OTHER_CONNECTIONS):
             return True
         quiet = [one for one in crowd if one.is_quiet]
         if quiet:

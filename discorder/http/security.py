@@ -70,7 +70,7 @@ class HttpSecurity:
         """Return who sends the request. Raises `RequestRefused` for a foreign host name (DNS rebinding)."""
         name = self._checked_host(request)
         peer = _address(request.transport, "peername")
-        local = is_loopback(peer) and _is_own(name) and not any(header in request.headers for header in FORWARDED)
+        local = is_loopback(peer) and is_own(name) and not any(header in request.headers for header in FORWARDED)
         return Requester(peer, local)
 
     def may_read(self, request: web.BaseRequest, client: Requester) -> bool:
@@ -133,12 +133,8 @@ class HttpSecurity:
         )
 
     def _checked_host(self, request: web.BaseRequest) -> str:
-        given = request.headers.getall("Host", [])
-        match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
-        if match is None:
-            raise RequestRefused(HTTPStatus.BAD_REQUEST, "the request must have one Host header with a host name")
-        name = (match["v6"] or match["name"]).lower().rstrip(".")
-        if _is_own(name) or name in self._names or name == _address(request.transport, "sockname"):
+        name = requested_host(request)
+        if is_own(name) or name in self._names or name == _address(request.transport, "sockname"):
             return name
         raise RequestRefused(
             HTTPStatus.MISDIRECTED_REQUEST,
@@ -216,6 +212,15 @@ def refuse_cross_site(request: web.BaseRequest) -> None:
         )
 
 
+def requested_host(request: web.BaseRequest) -> str:
+    """Return the host of the header Host, without a port. Raises `RequestRefused` unless there is exactly one."""
+    given = request.headers.getall("Host", [])
+    match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+    if match is None:
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "the request must have one Host header with a host name")
+    return (match["v6"] or match["name"]).lower().rstrip(".")
+
+
 def is_signed(request: web.BaseRequest) -> bool:
     """Return whether the request claims to be signed with the operator token."""
     return request.headers.get("Authorization", "").partition(" ")[0] == SCHEME
@@ -231,7 +236,7 @@ def check_origin(request: web.BaseRequest) -> bool:
     return origin is not None or site == "same-origin"
 
 
-def _is_own(name: str) -> bool:
+def is_own(name: str) -> bool:
     """Return whether the name means this machine for every browser, so that no DNS server can give it another meaning."""
     return name == "localhost" or (ip_address(name) is not None and is_loopback(name))
 
