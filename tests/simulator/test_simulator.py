@@ -12,8 +12,9 @@ import aiohttp
 import msgspec
 import pytest
 
+from discorder import event_intents as intents
 from discorder.clock import FakeClock, SystemClock
-from discorder.simulator import Simulator, intents
+from discorder.simulator import Simulator
 from discorder.simulator.payloads import load_payloads, replay_order
 
 Start = Callable[..., Awaitable[Simulator]]

@@ -1,0 +1,167 @@
+"""Send the commands of the bots to Discord: waiting, not refusing, as Discord's own gateway would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from discorder.clock import Clock
+from discorder.errors import CommandRateLimited, CommandRefused, ShardNotReady
+from discorder.facade.nonces import Nonces
+from discorder.logs import logger
+from discorder.outbound.checks import STATUSES, as_snowflake
+from discorder.wire import Op, default_members_limit
+
+MOST_WAITING = 1000  # commands of one session
+LINGER_SECONDS = 10.0  # that the commands of a bot may wait after its socket has closed
+RETRY_SECONDS = 1.0  # between two attempts while the queue of the shard is full
+COMMANDS = frozenset(
+    {
+        Op.PRESENCE_UPDATE,
+        Op.VOICE_STATE_UPDATE,
+        Op.REQUEST_GUILD_MEMBERS,
+        Op.REQUEST_SOUNDBOARD_SOUNDS,
+        Op.REQUEST_CHANNEL_INFO,
+    }
+)
+
+
+class Commands(Protocol):
+    """Sends commands to Discord."""
+
+    async def send(self, op: int, d: Any, *, shard: int | None = None, timeout: float | None = None) -> None:
+        """Return once the command is written to the session of ``shard``. Raises `CommandRefused`."""
+        ...
+
+
+class CommandDesk:
+    """Sends the commands of all sessions. Of several presences of a shard the last one counts, whichever bot sets it."""
+
+    def __init__(self, commands: Commands, clock: Clock) -> None:
+        self.nonces = Nonces()
+        self._commands = commands
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._presences: dict[int, tuple[dict[str, Any], asyncio.Task[None]]] = {}
+        self._joined: dict[int, str] = {}  # guild -> the bot that joined a voice channel last
+
+    def send(self, client: str, shard: int, op: int, d: Any) -> asyncio.Task[None]:
+        """Begin to send a command; return the task that ends when Discord has it."""
+        task = asyncio.create_task(self._send(client, shard, op, d), name="facade-command")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def show_presence(self, client: str, shard: int, presence: Mapping[str, Any]) -> None:
+        """Set the presence of a shard, unless it is shown already, instead of one that waits."""
+        d = {**presence, "activities": presence.get("activities") or [], "since": presence.get("since") or None}
+        d["status"] = presence.get("status") if presence.get("status") in STATUSES else "online"
+        d["afk"] = bool(presence.get("afk"))
+        if shard in self._presences:
+            shown, task = self._presences[shard]
+            if shown == d and not (task.done() and (task.cancelled() or task.exception())):
+                return
+            task.cancel()
+        self._presences[shard] = d, self.send(client, shard, Op.PRESENCE_UPDATE, d)
+
+    def note_voice(self, client: str, d: Any) -> None:
+        """Note which bot joins or leaves a voice channel."""
+        guild_id = as_snowflake(d.get("guild_id")) if isinstance(d, Mapping) else None
+        if guild_id is None:
+            return
+        if d.get("channel_id") is None:
+            self._joined.pop(guild_id, None)
+        else:
+            self._joined[guild_id] = client
+
+    def leave_voice(self, client: str, shard: int, guild_ids: list[int], *, alone: bool) -> None:
+        """Leave the voice channels that an earlier life of ``client`` joined; ``alone``: also those of unknown bots."""
+        for guild_id in guild_ids:
+            if self._joined.get(guild_id, client if alone else "") == client:
+                d = {"guild_id": str(guild_id), "channel_id": None, "self_mute": False, "self_deaf": False}
+                self.send(client, shard, Op.VOICE_STATE_UPDATE, d)
+
+    async def close(self) -> None:
+        """Drop the commands that wait."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send(self, client: str, shard: int, op: int, d: Any) -> None:
+        while True:
+            try:
+                await self._commands.send(op, d, shard=shard)
+            except CommandRateLimited:  # the queue of the shard is full
+                await self._clock.sleep(RETRY_SECONDS)
+            except ShardNotReady as error:
+                logger.debug("A command of a bot was dropped", client=client, op=op, reason=str(error))
+                return
+            except CommandRefused as error:
+                logger.warning(
+                    "A bot sent a command that Discord would ignore or close the connection for; it was dropped",
+                    client=client,
+                    shard=shard,
+                    op=op,
+                    reason=str(error),
+                )
+                return
+            else:
+                return
+
+
+class SessionCommands:
+    """The commands of one session, at most `MOST_WAITING` of which wait."""
+
+    def __init__(self, desk: CommandDesk, client: str, shard: int, tag: str) -> None:
+        self._desk = desk
+        self._client = client
+        self._shard = shard
+        self._tag = tag
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many commands wait as may."""
+        return len(self._waiting) >= MOST_WAITING
+
+    async def room(self) -> None:
+        """Wait until another command may be taken."""
+        while self.is_full:
+            await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
+
+    def take(self, op: int, d: Any) -> None:
+        """Send a command as soon as Discord's limits allow."""
+        if op == Op.PRESENCE_UPDATE and isinstance(d, Mapping):
+            self._desk.show_presence(self._client, self._shard, d)
+            return
+        if op == Op.REQUEST_GUILD_MEMBERS and isinstance(d, Mapping):
+            d = self._desk.nonces.mark(self._tag, _usual(d))
+        elif op == Op.VOICE_STATE_UPDATE:
+            self._desk.note_voice(self._client, d)
+        task = self._desk.send(self._client, self._shard, op, d)
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    def close(self, clock: Clock) -> None:
+        """Give the commands that wait `LINGER_SECONDS` after the end of the connection."""
+        left = list(self._waiting)
+        if left:
+            clock.call_later(
+                LINGER_SECONDS, lambda: [task.cancel() for task in left]
+            )  # no effect on a task that is done
+
+
+def _usual(d: Mapping[str, Any]) -> dict[str, Any]:
+    """Return op 8's ``d`` in the form that the checks take: one guild id, and user ids or a query."""
+    usual = {key: value for key, value in d.items() if value is not None}
+    guild_id = usual.get("guild_id")
+    if isinstance(guild_id, list) and len(guild_id) == 1:  # discordgo
+        usual["guild_id"] = guild_id[0]
+    if "user_ids" in usual and not usual.get("query"):  # hikari sends an empty query beside them
+        usual.pop("query", None)
+        usual.pop("limit", None)
+    elif isinstance(usual.get("query"), str) and not usual.get("limit"):
+        usual["limit"] = default_members_limit(usual["query"])
+    return usual

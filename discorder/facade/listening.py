@@ -1,0 +1,46 @@
+"""Get the sockets on which the façade listens: its own, or those that the service manager holds."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from discorder.config.facade import SYSTEMD, Facade
+from discorder.errors import ConfigError
+from discorder.http.listener import bind
+from discorder.transport import is_loopback
+
+FIRST_DESCRIPTOR = 3  # of those that systemd passes (sd_listen_fds(3))
+KEY = "facade.bind"
+
+
+async def listening_sockets(facade: Facade) -> list[socket.socket]:
+    """Return the sockets. Raises `AddressInUse` and `ConfigError`, which name ``facade.bind``."""
+    if facade.bind == SYSTEMD:
+        return _passed_sockets()
+    address = facade.address
+    return [] if address is None else await bind(address, KEY)
+
+
+def _passed_sockets() -> list[socket.socket]:
+    """Return the sockets of LISTEN_FDS. They stay open in the service manager, so that bots wait there during a restart."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not os.environ.get("LISTEN_FDS", "").isdecimal():
+        msg = (
+            f'{KEY}: "{SYSTEMD}" takes the socket of a systemd socket unit, and this process got none; '
+            "start it by that unit, or set an address such as 127.0.0.1:7000"
+        )
+        raise ConfigError(msg)
+    sockets = []
+    for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(os.environ["LISTEN_FDS"])):
+        try:
+            one = socket.socket(fileno=os.dup(descriptor))
+        except OSError as error:
+            msg = f"{KEY}: descriptor {descriptor} of LISTEN_FDS is no socket: {error.strerror}; check the socket unit"
+            raise ConfigError(msg) from None
+        one.setblocking(False)
+        name = one.getsockname()
+        if one.family in {socket.AF_INET, socket.AF_INET6} and not is_loopback(str(name[0])):
+            msg = f"{KEY}: the socket unit listens on {name[0]}, which other hosts can reach; use ListenStream=127.0.0.1:PORT"
+            raise ConfigError(msg)
+        sockets.append(one)
+    return sockets

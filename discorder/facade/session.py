@@ -1,0 +1,184 @@
+"""Run one session of a bot on its connection: READY and the guilds, or a replay; then the events as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from discorder.facade import frames
+from discorder.facade.commands import SessionCommands
+from discorder.facade.handshake import Identify, Resume, begin_session, check_held, check_layout
+from discorder.facade.live import FacadeServices
+from discorder.facade.session_id import FacadeSession
+from discorder.facade.stream import EventStream
+from discorder.guilds.feed import Snapshot
+from discorder.logs import logger
+from discorder.wire import StreamPosition
+
+LOOK_SECONDS = 0.5  # between two looks whether a shard is known
+
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class Session:
+    """One session that has a connection. ``woken`` is set when there may be more to send."""
+
+    def __init__(
+        self,
+        services: FacadeServices,
+        woken: asyncio.Event,
+        *,
+        client_name: str,
+        session: FacadeSession,
+        library: str,
+        stream: EventStream,
+        from_heartbeat: bool,
+    ) -> None:
+        self._services = services
+        self._woken = woken
+        self.client_name = client_name
+        self.session = session
+        self.library = library
+        self.stream = stream
+        self.commands = SessionCommands(services.desk, client_name, session.shard[0], session.tag)
+        self.resumed = False
+        self._from_heartbeat = from_heartbeat
+        self._acknowledged = stream.seq
+        self._in_burst = False
+        services.live.add(self)
+
+    @property
+    def shard_id(self) -> int:
+        """The id of the shard."""
+        return self.session.shard[0]
+
+    def wake(self) -> None:
+        """Look for new events soon."""
+        self._woken.set()
+
+    def heartbeat(self, seq: object) -> None:
+        """Take the sequence number that the bot acknowledges."""
+        if type(seq) is int and self.session.burst_end <= seq <= self.stream.seq + self.session.shift:
+            self._acknowledged = max(self._acknowledged, seq - self.session.shift)
+
+    def note_place(self) -> None:
+        """Put the place of the bot into the places, unless a later session of the same bot does."""
+        if self._in_burst or not self._services.live.is_newest(self):
+            return
+        seq = self._acknowledged if self._from_heartbeat else self.stream.seq
+        self._services.places.put(self.client_name, self.shard_id, StreamPosition(self.session.label, seq))
+
+    def close(self) -> None:
+        """End it, because its connection has ended, or because the bot has to begin another session."""
+        self.note_place()
+        self._services.live.remove(self)
+        self.commands.close(self._services.clock)
+
+    async def send_burst(self, snapshot: Snapshot, url: str, send: Send) -> None:
+        """Send READY and the guilds as they are now."""
+        self._in_burst = True
+        guilds, session = snapshot.guilds, self.session
+        session_id = session.encode(self._services.key, self.client_name)
+        document = frames.ready(
+            guilds.ready, session_id=session_id, url=url, shard=session.shard, guild_ids=guilds.guild_ids
+        )
+        await send(frames.dispatch(1, "READY", document))
+        if session.burst_end > 1:
+            for seq, guild_id in enumerate(guilds.states, 2):
+                await send(frames.dispatch(seq, "GUILD_CREATE", guilds.document(guild_id)))
+                await asyncio.sleep(0)  # a document takes up to a millisecond; heartbeats are answered in between
+        self._in_burst = False
+
+    async def send_events(self, send: Send) -> None:
+        """Send the events that there are. Raises `SessionLost`."""
+        for frame in self.stream.frames(self._services.now()):
+            await send(frame)
+
+    async def send_replay(self, send: Send) -> None:
+        """Send the events that the bot missed, and RESUMED. Raises `SessionLost`."""
+        await self.send_events(send)
+        await send(frames.dispatch(self.stream.seq + self.session.shift, "RESUMED", frames.RESUMED))
+
+
+async def shard_known(services: FacadeServices, shard: int) -> None:
+    """Return once the shards of the control plane are known, and ``shard``, if it is one of them, has had a READY."""
+    feed = services.feed
+    while (layout := feed.layout) is None or (shard in layout[0] and feed.end(shard) is None):
+        await services.clock.sleep(LOOK_SECONDS)
+
+
+def identified(services: FacadeServices, identify: Identify, woken: asyncio.Event) -> tuple[Session, Snapshot]:
+    """Begin a session of a shard that is known. Raises `Refused`."""
+    check_layout(identify, services.feed)
+    client, shard = identify.client, identify.shard[0]
+    snapshot = services.feed.snapshot(shard)
+    assert snapshot is not None  # noqa: S101  # its READY has been waited for
+    live = services.live
+    place, together = services.places.get(client.name, shard), live.has_bot(client.name, shard)
+    if place is not None and (together or services.now() - place.seen_at > client.catch_up or not client.catch_up):
+        place = None
+    session = begin_session(identify, services.feed, snapshot, place)
+    if client.voice == "leave" and not together:
+        services.desk.leave_voice(
+            client.name, shard, list(snapshot.guilds.voice_guilds()), alone=not live.of_shard(shard)
+        )
+    if identify.presence is not None:
+        services.desk.show_presence(client.name, shard, identify.presence)
+    logger.info(
+        "A bot began a session of the façade",
+        client=client.name,
+        shard=shard,
+        library=identify.library,
+        guilds=len(snapshot.guilds.states),
+        missed=session.folded - session.start,
+    )
+    stream = EventStream(
+        services.feed,
+        session,
+        session.start,
+        user_id=snapshot.guilds.user_id,
+        fresh_from=services.now(),
+        nonces=services.desk.nonces,
+    )
+    return _session(services, woken, client.name, session, identify.library, stream, client.catch_up_from), snapshot
+
+
+def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> Session:
+    """Go on with a session of a shard that is known. Raises `Unresumable`."""
+    check_held(resume, services.feed)
+    shard = resume.session.shard[0]
+    snapshot = services.feed.snapshot(shard)
+    assert snapshot is not None  # noqa: S101  # the session is held
+    client, session = resume.client, resume.session
+    logger.info("A bot resumed its session of the façade", client=client.name, shard=shard)
+    stream = EventStream(
+        services.feed,
+        session,
+        resume.seq,
+        user_id=snapshot.guilds.user_id,
+        fresh_from=0.0,
+        nonces=services.desk.nonces,
+    )
+    one = _session(services, woken, client.name, session, "", stream, client.catch_up_from)
+    one.resumed = True
+    return one
+
+
+def _session(
+    services: FacadeServices,
+    woken: asyncio.Event,
+    client_name: str,
+    session: FacadeSession,
+    library: str,
+    stream: EventStream,
+    catch_up_from: str,
+) -> Session:
+    return Session(
+        services,
+        woken,
+        client_name=client_name,
+        session=session,
+        library=library,
+        stream=stream,
+        from_heartbeat=catch_up_from == "heartbeat",
+    )

@@ -1,0 +1,91 @@
+"""Read the events of one session from its place on, as the frames that its bot gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from discorder.facade.event_filter import EventFilter
+from discorder.facade.frames import dispatch
+from discorder.facade.nonces import ANSWERS, Nonces
+from discorder.facade.session_id import FacadeSession
+from discorder.guilds import folds
+from discorder.guilds.feed import Entry, Feed, NotHeld
+from discorder.wire import StreamPosition
+
+BATCH_BYTES = 65_536  # of events that are read at once
+INTERACTION_SECONDS = 2.5  # after which Discord refuses an answer to an interaction; it allows 3
+OWN = frozenset({"READY", "RESUMED"})  # of the connection to Discord; the façade sends its own
+
+
+class SessionLost(Exception):
+    """The events after the place of a session are not held, or some were lost: the bot has to begin a new session."""
+
+
+class EventStream:
+    """The events of ``session`` after Discord's sequence ``seq``.
+
+    ``fresh_from``: seconds since the epoch; events that were recorded as lost before do not concern this session.
+    """
+
+    def __init__(
+        self, feed: Feed, session: FacadeSession, seq: int, *, user_id: int, fresh_from: float, nonces: Nonces
+    ) -> None:
+        self._feed = feed
+        self._session = session
+        self._filter = EventFilter(session.intents, user_id)
+        self._fresh_from = fresh_from
+        self._nonces = nonces
+        self.seq = seq  # Discord's, of the last event that was read or left out
+
+    @property
+    def position(self) -> StreamPosition:
+        """The place up to which the bot has all events."""
+        return StreamPosition(self._session.label, self.seq)
+
+    def lag(self) -> int:
+        """Return how many events, by their sequence numbers, are not read yet."""
+        end = self._feed.end(self._session.shard[0])
+        return 0 if end is None or end.session != self._session.label else max(0, end.seq - self.seq)
+
+    def frames(self, now: float) -> Iterator[bytes]:
+        """Yield the frames of the next events; nothing if there is no further event. Raises `SessionLost`."""
+        shard = self._session.shard[0]
+        while True:
+            try:
+                entries = self._feed.entries(shard, self.position, BATCH_BYTES)
+            except NotHeld as error:
+                raise SessionLost(str(error) or "the events after its place are not held any more") from None
+            before = self.seq
+            for entry in entries:
+                yield from self._frame(entry, now)
+            if self.seq == before:
+                return
+
+    def _frame(self, entry: Entry, now: float) -> Iterator[bytes]:
+        if entry.seq is None:
+            if entry.received_at >= self._fresh_from:
+                msg = "the control plane has lost events"
+                raise SessionLost(msg)
+            return
+        if entry.seq <= self.seq:
+            return
+        data = self._wanted(entry, now)
+        if data is not None:
+            yield dispatch(entry.seq + self._session.shift, entry.type, data)
+        self.seq = entry.seq
+
+    def _wanted(self, entry: Entry, now: float) -> bytes | None:
+        kind, data = entry.type, entry.data
+        if kind in OWN:
+            return None
+        if entry.seq is not None and entry.seq <= self._session.folded and self._is_past(entry, now):
+            return None
+        if not self._filter.passes(kind, data):
+            return None
+        return self._nonces.restore(self._session.tag, kind, data) if kind in ANSWERS else data
+
+    def _is_past(self, entry: Entry, now: float) -> bool:
+        """Return whether a bot that catches up needs no such event: it is in the guilds, or nothing can be done about it."""
+        if entry.type == "INTERACTION_CREATE":
+            return now - entry.received_at > INTERACTION_SECONDS
+        return entry.type == "TYPING_START" or folds(entry.type)
