@@ -190,10 +190,7 @@ class Door:
             await self._services.clock.sleep(SAVE_SECONDS)
             for session in self._services.live:
                 session.note_place()
-            try:
-                self._services.places.save()
-            except OSError as error:
-                logger.warning("The places of the façade's bots cannot be saved now", error=str(error))
+            self._services.places.save()
 
 
 def _websocket_url(request: web.BaseRequest) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import msgspec
+
+from discorder.logs import logger
 from discorder.wire import StreamPosition
 
 FORGET_SECONDS = 7200.0  # above the longest ``catch_up``
@@ -17,20 +20,27 @@ class Place(NamedTuple):
     seen_at: float
 
 
-Stored = Mapping[tuple[str, int], tuple[StreamPosition, float]]
-"""Places by the name of the bot and the id of the shard."""
-
-
 class PlaceStore(Protocol):
-    """Keeps the places across restarts. Both methods are called on the loop and return soon."""
+    """Keeps one small text for the façade across restarts. Both methods are called on the loop and return soon."""
 
-    def read_places(self) -> Stored:
-        """Return what was written last; nothing before the first time."""
+    def load_places(self) -> bytes:
+        """Return what was saved last; empty if there is nothing."""
         ...
 
-    def write_places(self, places: Stored) -> None:
-        """Replace what was written before. Raises OSError."""
+    def save_places(self, text: bytes) -> None:
+        """Save ``text`` instead of what was saved before."""
         ...
+
+
+class _Stored(msgspec.Struct):
+    client: str
+    shard: int
+    session: str
+    seq: int
+    seen_at: float
+
+
+_decode = msgspec.json.Decoder(list[_Stored]).decode
 
 
 class Places:
@@ -39,8 +49,16 @@ class Places:
     def __init__(self, store: PlaceStore, now: Callable[[], float]) -> None:
         self._store = store
         self._now = now
-        self._places = {key: Place(*place) for key, place in store.read_places().items()}
+        self._places: dict[tuple[str, int], Place] = {}
         self._changed = False
+        text = store.load_places()
+        try:
+            for one in _decode(text) if text else ():
+                self._places[one.client, one.shard] = Place(StreamPosition(one.session, one.seq), one.seen_at)
+        except msgspec.DecodeError as error:
+            logger.warning(
+                "The saved places of the façade's bots are unreadable, so no bot catches up", error=str(error)
+            )
 
     def get(self, client: str, shard: int) -> Place | None:
         """Return the place of a bot; None if it was never connected."""
@@ -52,10 +70,13 @@ class Places:
         self._changed = True
 
     def save(self) -> None:
-        """Save the places if one has changed, without those that no bot can use any more. Raises OSError."""
+        """Save the places if one has changed, without those that no bot can use any more."""
         if not self._changed:
             return
         oldest = self._now() - FORGET_SECONDS
         self._places = {key: place for key, place in self._places.items() if place.seen_at > oldest}
-        self._store.write_places(self._places)
+        stored = [
+            _Stored(client, shard, *place.position, place.seen_at) for (client, shard), place in self._places.items()
+        ]
+        self._store.save_places(msgspec.json.encode(stored))
         self._changed = False

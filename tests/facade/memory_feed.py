@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from discorder.facade.places import Stored
 from discorder.guilds import ShardGuilds
 from discorder.guilds.feed import Entry, NotHeld, Snapshot
 from discorder.wire import StreamPosition
@@ -106,13 +105,23 @@ class MemoryPlaces:
     """Keeps the places of a façade that is stopped."""
 
     def __init__(self) -> None:
-        self.places: Stored = {}
+        self.text = b""
 
-    def read_places(self) -> Stored:
-        return self.places
+    def load_places(self) -> bytes:
+        return self.text
 
-    def write_places(self, places: Stored) -> None:
-        self.places = dict(places)
+    def save_places(self, text: bytes) -> None:
+        self.text = text
+
+    @property
+    def places(self) -> list[dict[str, Any]]:
+        """What is saved."""
+        places: list[dict[str, Any]] = json.loads(self.text)
+        return places
+
+    @places.setter
+    def places(self, places: list[dict[str, Any]]) -> None:
+        self.text = json.dumps(places).encode()
 
 
 def guild(guild_id: int, **changes: Any) -> Mapping[str, Any]:

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from discorder.facade.encoding import StoredZstd
-from discorder.facade.places import Place
 from discorder.simulator.compression import load_zstd
-from discorder.wire import StreamPosition
 from tests.facade.conftest import Stage
 from tests.facade.memory_feed import ALL_INTENTS, MemoryFeed, guild
 
@@ -375,10 +373,13 @@ async def test_places_outlive_the_door_and_grow_old(facade: Stage) -> None:
     bot = await facade.bot()
     await bot.identify(guilds=2)
     await facade.close()
-    assert list(facade.store.places) == [("one", 0)]
+    (place,) = facade.store.places
+    assert (place["client"], place["shard"]) == ("one", 0)
     facade.feed.happen("MESSAGE_CREATE", message(1))
-    position, seen_at = facade.store.places["one", 0]
-    facade.store.write_places({("one", 0): Place(position, seen_at - 100), ("two", 0): Place(position, seen_at - 130)})
+    facade.store.places = [
+        place | {"seen_at": place["seen_at"] - 100},
+        place | {"client": "two", "seen_at": place["seen_at"] - 130},
+    ]
     await facade.open()
     one, two = await facade.bot("one"), await facade.bot("two")
     await one.identify(guilds=2)
@@ -388,10 +389,18 @@ async def test_places_outlive_the_door_and_grow_old(facade: Stage) -> None:
     assert (await two.event("MESSAGE_CREATE"))["d"]["id"] == "2"
 
 
+async def test_unreadable_places_begin_with_the_present(facade: Stage) -> None:
+    """A damaged text costs the catching up, not the façade."""
+    await facade.close()
+    facade.store.text = b"[{]"
+    await facade.open()
+    await (await facade.bot()).identify(guilds=2)
+
+
 async def test_a_place_that_is_not_held_begins_with_the_present(facade: Stage) -> None:
     """The bot has the guilds as they are; what it missed is gone, and the session works."""
-    facade.store.write_places({("one", 0): Place(StreamPosition("label", 1), facade.now())})
     await facade.close()
+    facade.store.places = [{"client": "one", "shard": 0, "session": "label", "seq": 1, "seen_at": facade.now()}]
     facade.feed.happen("MESSAGE_CREATE", message(1))
     facade.feed.forget()
     await facade.open()
