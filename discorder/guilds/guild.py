@@ -25,23 +25,22 @@ _EXTRAS = {  # members of an event's object that a GUILD_CREATE leaves out
 
 
 class Merge(NamedTuple):
-    """Change some members of an item. ``insert``: if there is no such item, ``changes`` become it."""
+    """Change some members of an item. ``new`` becomes the item if there is none; None: it does not."""
 
     changes: bytes
-    insert: bool
+    new: bytes | None
 
 
 Patch = bytes | Merge | None  # the whole item, some of its members, or: it is gone
-_GONE, _ITEM, _MERGE, _INSERT = range(4)  # the kinds of a packed patch
 
 
 class Packed(msgspec.Struct, array_like=True):
-    """Hold a guild as it is sent and stored, in MessagePack. A packed patch is (id, kind, bytes)."""
+    """Hold a guild as it is sent and stored, in MessagePack. A packed patch is (id, changes, new or whole item)."""
 
     id: int
     base: bytes
     whole: dict[str, bytes]
-    lists: dict[str, list[tuple[int, int, bytes]]]
+    lists: dict[str, list[tuple[int, bytes | None, bytes | None]]]
     joined: int
     doubtful: set[int]
     large: bool
@@ -102,9 +101,12 @@ class Guild:
         if isinstance(present, bytes):
             self.patch(field, item_id, merge(present, changes))
         elif isinstance(present, Merge):
-            self.patch(field, item_id, Merge(merge(present.changes, changes), insert or present.insert))
+            new = present.new if present.new is None else merge(present.new, changes)
+            self.patch(
+                field, item_id, Merge(merge(present.changes, changes), changes if insert and new is None else new)
+            )
         elif item_id not in patches:
-            self.patch(field, item_id, Merge(changes, insert))
+            self.patch(field, item_id, Merge(changes, changes if insert else None))
         elif insert:
             self.patch(field, item_id, changes)
 
@@ -167,8 +169,8 @@ def unpack_guild(packed: bytes, generation: int = 0) -> Guild:
     for field, value in read.whole.items():
         guild.replace(field, value)
     for field, patches in read.lists.items():
-        for item_id, kind, value in patches:
-            guild.patch(field, item_id, _unpack_patch(kind, value))
+        for item_id, changes, item in patches:
+            guild.patch(field, item_id, item if changes is None else Merge(changes, item))
     guild.joined, guild.doubtful = read.joined, read.doubtful
     return guild
 
@@ -182,30 +184,18 @@ def unpack(packed: bytes) -> bytes:
         raise ValueError(msg) from error
 
 
-def _pack_patch(item_id: int, patch: Patch) -> tuple[int, int, bytes]:
-    match patch:
-        case None:
-            return item_id, _GONE, b""
-        case Merge():
-            return item_id, _INSERT if patch.insert else _MERGE, patch.changes
-        case _:
-            return item_id, _ITEM, patch
-
-
-def _unpack_patch(kind: int, value: bytes) -> Patch:
-    if kind == _GONE:
-        return None
-    return value if kind == _ITEM else Merge(value, kind == _INSERT)
+def _pack_patch(item_id: int, patch: Patch) -> tuple[int, bytes | None, bytes | None]:
+    return (item_id, *patch) if isinstance(patch, Merge) else (item_id, None, patch)
 
 
 def _weigh(patch: Patch) -> int:
-    match patch:
-        case None:
-            return ENTRY_BYTES
-        case Merge():
-            return ENTRY_BYTES + len(patch.changes)
-        case _:
-            return ENTRY_BYTES + len(patch)
+    if isinstance(patch, Merge):
+        return (
+            ENTRY_BYTES
+            + len(patch.changes)
+            + (0 if patch.new is None or patch.new is patch.changes else len(patch.new))
+        )
+    return ENTRY_BYTES if patch is None else ENTRY_BYTES + len(patch)
 
 
 def _integer(value: Buffer) -> int:
@@ -227,11 +217,9 @@ def _patched(field: str, value: Buffer, patches: Mapping[int, Patch]) -> bytes:
         elif (patch := rest.pop(item_id, None)) is not None:
             items.append(_clean(field, merge(item, patch.changes) if isinstance(patch, Merge) else patch))
     for patch in rest.values():
-        if isinstance(patch, Merge):
-            if patch.insert:
-                items.append(_clean(field, patch.changes))
-        elif patch is not None:
-            items.append(_clean(field, patch))
+        new = patch.new if isinstance(patch, Merge) else patch
+        if new is not None:
+            items.append(_clean(field, new))
     return join_list(items)
 
 

@@ -170,6 +170,13 @@ def test_a_repeated_join_is_counted_once(guilds: ShardGuilds) -> None:
     assert document(guilds)["member_count"] == 10
 
 
+def test_each_of_many_joins_is_counted(guilds: ShardGuilds) -> None:
+    for user in range(200):
+        guilds.apply("session", "GUILD_MEMBER_ADD", sample("GUILD_MEMBER_ADD", user={"id": str(user), "username": "x"}))
+    guild = document(guilds)
+    assert guild["member_count"] == len(guild["members"]) == 209
+
+
 def test_a_private_thread_is_gone_once_the_bot_is_removed_from_it(guilds: ShardGuilds) -> None:
     private = msgspec.json.decode(PAYLOADS["THREAD_CREATE.added_to_private"].data)
     public = "1345209150354882638"
