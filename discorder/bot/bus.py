@@ -38,6 +38,7 @@ class Bus:
         self.is_open = False
         self.silence_timeout = SILENT  # seconds of silence after which to connect again
         self._read = 0  # messages since the last time that there was none
+        self.drained = False  # the message that was read was the last one
         self._socket: Socket | None = None
         self._connect()
 
@@ -47,22 +48,25 @@ class Bus:
         Raises ValueError for a message that is no event.
         """
         sock, names = self._socket, self._names
-        while sock is not None:
-            if self._read == 1 and not has_message(sock):  # cheaper than zmq.Again, on a bus that sends one at a time
-                break
+        while sock is not None and not self.drained:
             try:
                 topic = sock.recv(_DONTWAIT)
             except zmq.Again:
                 break
             self._read += 1
             document = self._last_frame(sock)
+            self.drained = self._read == 1 and not has_message(sock)  # cheaper than zmq.Again, on a quiet bus
             if names is None or topic in names:
                 try:
                     return decode_document(document)
                 except ValueError as error:
                     raise self._foreign(error) from error
-        self._read = 0
+        self.read_anew()
         return None
+
+    def read_anew(self) -> None:
+        """Note that the socket was read until it was empty."""
+        self._read, self.drained = 0, False
 
     def deadline(self) -> float | None:
         """Return when to call `reconnect_if_silent`, in monotonic seconds; None: nothing came yet, so ZeroMQ alone reconnects."""
@@ -111,4 +115,4 @@ class Bus:
             sock.close(linger=0)
             raise
         self._socket, self.is_open, self.received_at = sock, True, None
-        self._waiter.add(sock)
+        self._waiter.add(sock, always_read=True)

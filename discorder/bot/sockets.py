@@ -7,7 +7,11 @@ import math
 import os
 import re
 import weakref
+from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Self
 
 import zmq
 
@@ -103,25 +107,31 @@ class Waiter:
     def __init__(self) -> None:
         self._reference: weakref.ref[Waiter] = weakref.ref(self)
         self._sockets: dict[int, Socket] = {}  # by descriptor
+        self._unread: set[int] = set()  # descriptors of sockets that are not read after every wait
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watches = False
         self._may_rest = False
         self._rests = False
         self._found_at = -math.inf  # when the last wait began that followed a read
-        self._future: asyncio.Future[None] | None = None
+        self._waiting: _Wait | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, sock: Socket) -> None:
-        """Watch a socket."""
+    def add(self, sock: Socket, *, always_read: bool = False) -> None:
+        """Watch a socket. ``always_read``: it is read until it is empty after every wait."""
         descriptor = int(sock.get(zmq.FD))
         self._sockets[descriptor] = sock
+        if not always_read:
+            self._unread.add(descriptor)
         if self._watches and self._loop is not None and not self._loop.is_closed():
             self._loop.add_reader(descriptor, _on_readable, self._reference, descriptor)
 
     def remove(self, sock: Socket) -> None:
         """Stop watching a socket; call it before the socket is closed."""
-        descriptor = int(sock.get(zmq.FD))
-        self._sockets.pop(descriptor, None)
+        descriptor = next((number for number, one in self._sockets.items() if one is sock), None)
+        if descriptor is None:
+            return
+        del self._sockets[descriptor]
+        self._unread.discard(descriptor)
         if self._watches and self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(descriptor)
 
@@ -148,16 +158,16 @@ class Waiter:
             self._watch(loop, not self._rests)
         if seconds is not None:
             self._set_timer(loop, now + seconds)
-        self._future = loop.create_future()
+        self._waiting = _Wait(loop=loop)
         try:
-            await self._future
+            await self._waiting
         finally:
-            self._future = None
+            self._waiting = None
 
     def wake(self) -> None:
-        """End a wait."""
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
+        """End a wait, in the loop's next turn."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.end()
 
     def close(self) -> None:
         """Stop watching until the next wait."""
@@ -186,14 +196,53 @@ class Waiter:
             timer.cancel()
         self._timer = loop.call_at(at, _on_timer, self._reference)
 
-    def _check(self, descriptor: int) -> None:
-        """End a wait if there is a message. In any case the descriptor is not readable then until more come."""
-        if has_message(self._sockets[descriptor]):
-            self.wake()
+    def _readable(self, descriptor: int) -> None:
+        """End a wait if there may be a message. The descriptor is readable until somebody has looked for one."""
+        waiting = self._waiting
+        if descriptor in self._unread and not has_message(self._sockets[descriptor]):
+            return
+        if waiting is not None and not waiting.done():
+            waiting.end_now()
 
     def _expire(self) -> None:
         self._timer = None
-        self.wake()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.end_now()
+
+
+class _Wait(asyncio.Future[None]):
+    """A future that one task awaits. A callback of the loop can resume the task at once, without another turn of the loop.
+
+    On a quiet bus that turn is a quarter of what an event costs.
+    """
+
+    _resume: Callable[[], object] | None = None
+
+    def add_done_callback(self, fn: Callable[[Self], object], *, context: Context | None = None) -> None:
+        """Keep the callback of the task; there is no other."""
+        self._resume = partial(fn, self) if context is None else partial(context.run, fn, self)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel like any future."""
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._resume_soon()
+        return cancelled
+
+    def end(self) -> None:
+        """Resume the task in the loop's next turn."""
+        self.set_result(None)
+        self._resume_soon()
+
+    def end_now(self) -> None:
+        """Resume the task now. Only from a callback of the loop, where no task runs."""
+        self.set_result(None)
+        if self._resume is not None:
+            self._resume()
+
+    def _resume_soon(self) -> None:
+        if self._resume is not None:
+            self.get_loop().call_soon(self._resume)
 
 
 def has_message(sock: Socket) -> bool:
@@ -203,7 +252,7 @@ def has_message(sock: Socket) -> bool:
 
 def _on_readable(reference: weakref.ref[Waiter], descriptor: int) -> None:
     if (waiter := reference()) is not None:
-        waiter._check(descriptor)  # noqa: SLF001  # its own callback, which must not keep it alive
+        waiter._readable(descriptor)  # noqa: SLF001  # its own callback, which must not keep it alive
 
 
 def _on_timer(reference: weakref.ref[Waiter]) -> None:

@@ -206,11 +206,15 @@ class Subscription(Generic[E]):
             if self._steps >= READ_AT_ONCE:
                 self._steps = 0
                 await asyncio.sleep(0)  # a flood must not keep the bot's other tasks from running
-            item = self._next_pending() if self._pending else self._step()
-            if item is not None:
-                return item if self._decoders is None else self._decoded(item, self._decoders)  # type: ignore[return-value]
-            if self._found_nothing and not self._pending:
-                found, self._steps = self._steps > 1, 0
+            read_all = self._bus.drained and not self._pending and (self._replays is None or self._replays.idle)
+            if read_all:
+                self._bus.read_anew()
+            else:
+                item = self._next_pending() if self._pending else self._step()
+                if item is not None:
+                    return item if self._decoders is None else self._decoded(item, self._decoders)  # type: ignore[return-value]
+            if read_all or (self._found_nothing and not self._pending):
+                found, self._steps = read_all or self._steps > 1, 0
                 if found or not self._reconnected():
                     await self._waiter.wait(self._due(found=found), found=found)
         raise StopAsyncIteration
