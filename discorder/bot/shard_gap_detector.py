@@ -116,6 +116,8 @@ class ShardGapDetector:
             yield from self._receive_position(event)
         elif event.type == GAP_RECORD and self._misses_before(event):
             yield from self._recover(event)
+        elif event.seq is None and self._may_be_replayed(event):
+            self._hold(event)
         elif event.seq is None:
             yield from self._receive_record(event)
         elif self._delivered.wants(event.type):
@@ -158,6 +160,11 @@ class ShardGapDetector:
         elif self._delivered.wants(record.type):
             self._records.add(record)
             yield record
+
+    def _may_be_replayed(self, record: ReceivedEvent) -> bool:
+        """Return whether the bus may hold a record and others before it, which are to come first."""
+        shared = self._shared
+        return shared.from_oldest and shared.replay and self._delivered.session is None and record.session is not None
 
     def _misses_before(self, record: ReceivedEvent) -> bool:
         """Return whether events before the end of the session are missing: they are replayed before the end is reported."""

@@ -445,6 +445,16 @@ async def test_the_oldest_start_has_the_held_records_in_their_place_once_each(
         assert named(await anext(events)) == (4 if types != ["DISCORDER_GAP"] else last)
 
 
+async def test_the_oldest_start_has_records_that_come_before_the_replay_in_their_place(bus: ZmqPublisher) -> None:
+    """They are read from the bus before the list of shards has come, and the replay has them too."""
+    types = ["DISCORDER_GAP", "DISCORDER_STATE"]
+    async with subscribe(reach(bus), types, start="oldest") as events, asyncio.timeout(SECONDS):
+        await subscribed(bus, 3)
+        bus.publish_nowait(three_sessions())
+        await asyncio.sleep(0.1)  # they wait in the bot's socket before it asks for anything
+        assert [named(await anext(events)) for _ in range(6)] == [0, 1, GAPS[0], 2, GAPS[1], 3]
+
+
 async def test_records_that_come_while_the_held_ones_are_requested_come_once() -> None:
     source, count = Source(), 300
     bus = ZmqPublisher("tcp://127.0.0.1:*")
