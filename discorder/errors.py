@@ -199,7 +199,7 @@ class ZombieConnection(GatewayFailure):
 
 
 class SessionInvalidated(GatewayFailure):
-    """Op 9 for an IDENTIFY or for a live session."""
+    """Op 9 for an IDENTIFY or for a live session, or a session of which the control plane does not know the guilds."""
 
 
 class ProtocolBreach(GatewayFailure):

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from discorder.clock import FakeClock
-from discorder.config import Compress, Config, ShardSet
+from discorder.config import Compress, Config, Facade, ShardSet
 from discorder.config.schema import MAX_INTENTS
 from discorder.control_plane import serve_config, shutdown
 from discorder.errors import DiscorderError, RecordingError
@@ -154,7 +154,7 @@ def _adapted(config: Config, recording: Recording) -> Config:
         fail_on_error=False,
     )
     http = msgspec.structs.replace(config.http, bind="")  # its time is not that of a reader
-    return msgspec.structs.replace(config, gateway=gateway, http=http)
+    return msgspec.structs.replace(config, gateway=gateway, http=http, facade=Facade())
 
 
 def _said_goodbye(recording: Recording) -> bool:

@@ -14,6 +14,7 @@ from discorder.statemachine.triggers import (
     ConnectFailed,
     InvalidResumable,
     InvalidSession,
+    Restart,
     SlotDeferred,
     Trigger,
 )
@@ -89,13 +90,17 @@ def failure(trigger: Trigger) -> Cause:
 
 
 def interruption(trigger: Trigger) -> Cause:
-    """Return the cause of a planned end: op 7, op 9, a congested publisher, a deferred IDENTIFY or an operator."""
-    pause = INVALIDATED if isinstance(trigger, InvalidSession) else FLOOR
+    """Return the cause of a planned end: op 7, op 9, a congested publisher, a deferred IDENTIFY, an operator, or ourselves."""
+    pause = INVALIDATED if isinstance(trigger, InvalidSession) and not trigger.by_us else FLOOR
     text = INTERRUPTIONS[trigger.name]
     if isinstance(trigger, Congested):
         text = f"{text}: {trigger.publisher}"
     elif isinstance(trigger, SlotDeferred):
         text = f"{text}: {trigger.error}"
+    elif isinstance(trigger, InvalidSession) and trigger.by_us:
+        text = str(trigger.error)
+    elif isinstance(trigger, Restart) and trigger.why:
+        text = trigger.why
     return Cause(CauseKind.PLANNED, trigger.name, text, _error(trigger), pause)
 
 

@@ -32,8 +32,9 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Request a new connection now, with the same session."""
+    """Request a new connection now, with the same session. ``why``: the reason of the control plane, "" for an operator."""
 
+    why: str = ""
     name: ClassVar[Name] = Name.RESTART
 
 
@@ -121,9 +122,13 @@ class Reconnect:
 
 @dataclass(frozen=True, slots=True)
 class InvalidSession:
-    """Report Invalid Session with ``d`` false (op 9): the session cannot be resumed."""
+    """Report Invalid Session with ``d`` false (op 9): the session cannot be resumed.
+
+    ``by_us``: the control plane itself has no use for the session, for the reason that ``error`` says.
+    """
 
     error: BaseException
+    by_us: bool = False
     name: ClassVar[Name] = Name.INVALID_SESSION
 
 

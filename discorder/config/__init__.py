@@ -109,7 +109,7 @@ def load_config(
         report("gateway.api", f"{show(config.gateway.api)} {UNENCRYPTED}")
     for key, text in (
         *http.contradictions(config.http),
-        *facade.contradictions(config.facade, config.http, config.session.store),
+        *facade.contradictions(config.facade, config.http, config.session.store, config.publishers),
     ):
         report(key, text)
     if problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal, cast
 
@@ -13,6 +13,7 @@ from msgspec import Meta
 from discorder.config.http import AUTO, Http, ListenAddress, parse_bind
 from discorder.paths import resolve_path
 
+JOURNAL = "journal"  # the name of the publisher that keeps it
 SYSTEMD = "systemd"  # the value of ``bind`` that takes the sockets of LISTEN_FDS
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -113,8 +114,13 @@ def check_clients(
     return clients
 
 
-def contradictions(facade: Facade, http: Http, store: str) -> Iterator[tuple[str, str]]:
-    """Yield each key that contradicts another one, with a sentence. ``store``: the key ``session.store``."""
+def contradictions(facade: Facade, http: Http, store: str, publishers: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each key that contradicts another one, with a sentence.
+
+    ``store``: the key ``session.store``; ``publishers``: the names of the tables.
+    """
+    if facade.keeps_journal and JOURNAL in publishers:
+        yield f"publishers.{JOURNAL}", "the journal of the façade has this name; choose another one"
     if not facade.journal and (facade.bind or facade.clients):
         yield (
             "facade.journal",

@@ -15,6 +15,8 @@ from discorder.http.server import HttpServer
 from discorder.logs import logger
 from discorder.outbound.outbound import Outbound
 from discorder.plane.event_log import follow_events
+from discorder.plane.guild_recovery import GuildRecovery
+from discorder.plane.journal_setup import JOURNAL_OPTIONS, make_journal
 from discorder.plane.main_host import MainHost
 from discorder.plane.run_handle import RunHandle, finish_gracefully
 from discorder.plane.session_persistence import NO_CLAIM, Claim, Sessions
@@ -74,6 +76,10 @@ class ControlPlane:
         self._fan_out = FanOut(self._around.clock, PlaneBusApi(self.outbound, self._shards))
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
+        self.journal = make_journal(config, client.token, self._layout, self._around.clock)
+        if self.journal is not None:
+            self._fan_out.add(self.journal, JOURNAL_OPTIONS)
+        self._recovery = GuildRecovery(self.journal, lambda: self.budget)
         self._supervisor: Supervisor | None = None
         self._watchdog = Watchdog()
         self._handle = RunHandle()
@@ -177,6 +183,7 @@ class ControlPlane:
             fan_out=self._fan_out,
             sessions=sessions,
             main_host=self._main_host,
+            recovery=self._recovery,
             changed=self._shard_changed,
             log_heartbeats=lambda: self._config.log.heartbeat,
         )
@@ -186,6 +193,7 @@ class ControlPlane:
             self._around.clock,
             sessions=sessions,
             main_host=self._main_host,
+            recovery=self._recovery,
             factory=factory,
             outbound=self.outbound,
             start_up=self._start_up,
@@ -262,6 +270,11 @@ class ControlPlane:
     def look_up_trouble(self) -> str | None:
         """Return why the look-up has no answer; None before its first failure and after its answer."""
         return self._main_host.trouble
+
+    @property
+    def shards_without_guilds(self) -> Sequence[int]:
+        """Return the shards that the façade cannot serve, because the identify budget does not allow a new session."""
+        return self._recovery.refused
 
     @property
     def identify_queue(self) -> IdentifyQueue:

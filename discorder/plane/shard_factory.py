@@ -10,6 +10,7 @@ from discorder.clock import Clock, SystemClock
 from discorder.config import Config, ShardSet
 from discorder.errors import ConfigError
 from discorder.logs import logger
+from discorder.plane.guild_recovery import GuildRecovery
 from discorder.plane.main_host import MOST_SHARDS, MainHost
 from discorder.plane.session_persistence import Layout, LookUp, Sessions, untold_before
 from discorder.publishers.delivery.fanout import FanOut
@@ -84,6 +85,7 @@ class ShardFactory:
         fan_out: FanOut,
         sessions: Sessions,
         main_host: MainHost,
+        recovery: GuildRecovery,
         changed: Callable[[ShardTracker, Transition], None],
         log_heartbeats: Callable[[], bool],
     ) -> None:
@@ -94,6 +96,7 @@ class ShardFactory:
         self._fan_out = fan_out
         self._sessions = sessions
         self._main_host = main_host
+        self._recovery = recovery
         self._changed = changed
         self._log_heartbeats = log_heartbeats
         self._plain_text_noted = False
@@ -117,7 +120,8 @@ class ShardFactory:
         if stored is not None and session is not None:
             for lost in untold_before(stored):
                 delivery.session_lost(lost)
-            receiver.adopt(session, stored.delivered, stored.last_ready, stored.updated_at, stored.ready_seq)
+            seq = self._recovery.resume_seq(stored)
+            receiver.adopt(session, seq, stored.last_ready, stored.updated_at, stored.ready_seq)
         for lost in self._sessions.lost_to(identity):
             delivery.session_lost(lost)
         dependencies = ShardDependencies(
@@ -134,6 +138,7 @@ class ShardFactory:
             admit=self._sessions.admit,
             saver=self._sessions.writer(shard, receiver, delivery, stored),
             delivery=delivery,
+            why_end=lambda label: self._recovery.why_end(shard.shard_id, label),
             changed=self._changed,
         )
         return ShardDriver(shard, machine, receiver, dependencies)

@@ -10,15 +10,16 @@ from discorder.clock import Clock
 from discorder.errors import AttemptsExhausted, DiscorderError, GatewayFailure, VerbRefused
 from discorder.logs import logger
 from discorder.outbound.outbound import Outbound
+from discorder.plane.guild_recovery import GuildRecovery
 from discorder.plane.main_host import MainHost
 from discorder.plane.session_persistence import Layout, Sessions
 from discorder.plane.shard_factory import ShardFactory, make_trackers
 from discorder.runtime.ticker import Ticker
 from discorder.sessions import StoredSession
 from discorder.shard.driver import ShardDriver
-from discorder.statemachine import ShardMachine, Task
+from discorder.statemachine import ShardMachine, State, Task
 from discorder.statemachine.commands import DropPause, Ignored, SavePause
-from discorder.statemachine.triggers import Verb
+from discorder.statemachine.triggers import Restart, Verb
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.tracking.startup import StartUp
 from discorder.tracking.tracker import GatewayTracker
@@ -35,6 +36,7 @@ class Supervisor:
         *,
         sessions: Sessions,
         main_host: MainHost,
+        recovery: GuildRecovery,
         factory: ShardFactory,
         outbound: Outbound,
         start_up: StartUp,
@@ -46,6 +48,7 @@ class Supervisor:
         self._clock = clock
         self._sessions = sessions
         self._main_host = main_host
+        self._recovery = recovery
         self._factory = factory
         self._outbound = outbound
         self._start_up = start_up
@@ -55,8 +58,10 @@ class Supervisor:
 
     async def run(self) -> None:
         """Run the look-up and the shards; the first error ends all of them, and is raised when they have ended."""
+        if self._layout is not None:
+            self._recovery.use_layout(*self._layout)
         stored = await self._sessions.load(self._layout)
-        ticker = Ticker(self._clock, jumped=self._probe, act=self._sessions.checkpoint)
+        ticker = Ticker(self._clock, jumped=self._probe, act=self._each_second)
         look_up = asyncio.create_task(self._main_host.ask(), name="look-up")
         ticking = asyncio.create_task(ticker.run(), name="ticker")
         beside: set[asyncio.Task[Any]] = {asyncio.create_task(self._stopping.wait(), name="stopping"), ticking}
@@ -131,6 +136,12 @@ class Supervisor:
         """See `GatewayTracker.throw_to`."""
         self._drivers[shard].throw_to(task, error)
 
+    def _each_second(self) -> None:
+        self._sessions.checkpoint()
+        for shard_id in self._recovery.due():
+            if self._drivers[shard_id].tracker.state is State.READY:
+                self._drivers[shard_id].request(Restart("the identify budget allows a session with guilds now"))
+
     def _probe(self) -> None:
         for driver in self._drivers.values():
             driver.probe()
@@ -141,6 +152,7 @@ class Supervisor:
         if self._layout is None:
             layout = range(info.shards), info.shards
             self._tracker.shards = tuple(make_trackers(*layout, self._clock))
+            self._recovery.use_layout(*layout)
             self._sessions.apply_pauses(self._tracker.shards)
             stored.update(await self._sessions.load(layout))
         shards = self._tracker.shards

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import replace
 
 from discorder.clock import within
-from discorder.errors import AttemptsExhausted, ProtocolBreach
+from discorder.errors import AttemptsExhausted, ProtocolBreach, SessionInvalidated
 from discorder.logs import logger
 from discorder.outbound.outbound import Sender
 from discorder.shard.connection import Connection
@@ -181,6 +181,8 @@ class ShardDriver:
         if isinstance(what, trigger.Ready):  # a URL that must not be dialled is neither kept nor stored
             session = what.session
             what = trigger.Ready(replace(session, resume_url=self._dependencies.resume_url(session.resume_url)))
+        if isinstance(what, trigger.Resumed) and (why := self._dependencies.why_end(self._receiver.label)) is not None:
+            what = trigger.InvalidSession(SessionInvalidated(why), by_us=True)
         before = self._machine.state
         commands = self._machine.handle(what, self._facts())
         passed_over = [c for c in commands if isinstance(c, command.PassedOver)]

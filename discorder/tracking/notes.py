@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,6 +66,15 @@ def shared_token(other: OtherUse) -> Note:
 def look_up_fails(trouble: str) -> Note:
     """Return the note on a look-up of the gateway that has no answer."""
     return Note(NoteKind.LOOK_UP, "The look-up of the gateway fails", trouble)
+
+
+def no_guilds(shards: Sequence[int]) -> Note:
+    """Return the note on shards whose guilds the journal does not have, while the budget allows no new session."""
+    text = (
+        f"the journal has no guilds of {'shard' if len(shards) == 1 else 'shards'} {', '.join(map(str, shards))}, and the "
+        "identify budget allows no new session now: the façade serves no bot there until it does; other publishers miss nothing"
+    )
+    return Note(NoteKind.BUDGET, "The guilds of some shards are not known", text)
 
 
 def _last_error(health: PublisherHealth) -> str:

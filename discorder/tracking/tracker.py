@@ -20,7 +20,7 @@ from discorder.statemachine import Task
 from discorder.statemachine.triggers import Pause, Restart, Unpause, Verb
 from discorder.stats import GatewayStats, listing
 from discorder.tracking.gateway_commands import CommandPlane, GatewayCommands
-from discorder.tracking.notes import Note, lagging, look_up_fails, parked, shared_token, store_trouble
+from discorder.tracking.notes import Note, lagging, look_up_fails, no_guilds, parked, shared_token, store_trouble
 from discorder.tracking.shard_tracker import ShardTracker, TaskStatus, Transition
 from discorder.tracking.startup import StartProgress
 from discorder.transport import Compression
@@ -52,6 +52,9 @@ class Plane(CommandPlane, Protocol):
 
     @property
     def look_up_trouble(self) -> str | None: ...
+
+    @property
+    def shards_without_guilds(self) -> Sequence[int]: ...
 
     @property
     def status_url(self) -> str | None: ...
@@ -218,7 +221,7 @@ class GatewayTracker(GatewayCommands):
         """Problems that affect no session now, one sentence each.
 
         A required publisher that accepts no events, a parked best-effort publisher, the store, another process with this token,
-        a look-up that fails.
+        a look-up that fails, shards whose guilds are not known.
         """
         return tuple(note.text for note in self.noted)
 
@@ -234,6 +237,8 @@ class GatewayTracker(GatewayCommands):
             found.append(shared_token(self.other_use))
         if self.look_up_trouble is not None:
             found.append(look_up_fails(self.look_up_trouble))
+        if shards := self._plane.shards_without_guilds:
+            found.append(no_guilds(shards))
         return tuple(found)
 
     @property

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
 from discorder.errors import ConfigError, UnusableFile
 
 LOCK = "lock"
 PLACES = "clients.json"
+LOCK_SECONDS = 1.0  # a process that ends may still write its snapshot
 
 
 class Directory:
@@ -23,7 +25,10 @@ class Directory:
         self._guard = threading.Lock()
 
     def hold(self) -> None:
-        """Make the directory if it is not there, and lock it. Raises UnusableFile, and ConfigError if another process has it."""
+        """Make the directory if it is not there, and lock it. Raises UnusableFile, and ConfigError if another process has it.
+
+        Blocks for up to `LOCK_SECONDS`.
+        """
         with self._guard:
             if not self._holders:
                 self._lock()
@@ -37,12 +42,14 @@ class Directory:
             reason = error.strerror or error
             msg = f"facade.journal: cannot use {self.path}: {reason}; name a directory that this user can make or write to"
             raise UnusableFile(msg) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _locks(descriptor):
+            if time.monotonic() < deadline:
+                time.sleep(LOCK_SECONDS / 50)
+                continue
             os.close(descriptor)
             msg = f"facade.journal: another process keeps its journal in {self.path}; name another one, or stop that process"
-            raise ConfigError(msg) from None
+            raise ConfigError(msg)
         self._descriptor = descriptor
 
     def release(self) -> None:
@@ -66,3 +73,11 @@ class Directory:
         with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
             file.write(text)
         new.replace(self.path / PLACES)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

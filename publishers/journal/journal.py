@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -103,14 +104,19 @@ class Journal:
         if loaded is None:
             return
         try:
-            if self._snapshots.saving is not None:
-                await asyncio.wait([self._snapshots.saving], timeout=CLOSE_SECONDS)
-            if self._snapshots.saving is None and loaded.snapshot_at != loaded.segments.newest.end:
-                await asyncio.wait([self._snapshots.begin(loaded)], timeout=CLOSE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._last_snapshot(loaded)
         finally:
             self._loaded = None
             loaded.segments.close()
             self._directory.release()
+
+    async def _last_snapshot(self, loaded: Loaded) -> None:
+        if self._snapshots.saving is not None:
+            await asyncio.wait([self._snapshots.saving])
+        if loaded.snapshot_at != loaded.segments.newest.end:
+            await asyncio.wait([self._snapshots.begin(loaded)])
 
     # ---------------------------------------------------------------- feed
 

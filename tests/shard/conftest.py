@@ -119,6 +119,7 @@ class Driven:
             admit=self._admit,
             saver=self.kept,
             delivery=self.delivery,
+            why_end=lambda label: None,  # noqa: ARG005  # by its name
             changed=self._changed,
         )
         self.driver = ShardDriver(self.tracker, self.machine, self.receiver, dependencies)

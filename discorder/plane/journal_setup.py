@@ -1,0 +1,53 @@
+"""Make the journal that the configuration asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from discorder.clock import Clock
+from discorder.config import Config
+from discorder.config.facade import JOURNAL
+from discorder.config.http import AUTO
+from discorder.errors import ConfigError
+from discorder.paths import resolve_path
+from discorder.plane.session_persistence import Layout
+from discorder.publishers.journal import Journal
+from discorder.publishers.options import DeliveryOptions
+from discorder.rest import Token
+from discorder.sessions import bot_key, store_path
+
+JOURNAL_OPTIONS = DeliveryOptions(
+    kind=JOURNAL,
+    required=True,
+    max_events=100_000,
+    max_bytes=2**28,  # Discord's opening burst: 80 MB for 1,000 guilds of 80 KB
+)
+
+
+def make_journal(config: Config, token: Token, layout: Layout | None, clock: Clock) -> Journal | None:
+    """Return the journal, not opened; None if nothing needs one. ``layout``: as configured.
+
+    Raises ConfigError for "auto" without a session store.
+    """
+    facade = config.facade
+    if not facade.keeps_journal:
+        return None
+    return Journal(
+        _directory(config, token, layout) if facade.journal == AUTO else resolve_path(facade.journal),
+        ring_bytes=facade.ring_bytes,
+        ring_seconds=facade.ring_seconds,
+        presences=facade.presences,
+        intents=config.gateway.intents_value,
+        clock=clock,
+    )
+
+
+def _directory(config: Config, token: Token, layout: Layout | None) -> Path:
+    """Return the directory beside the session store. Processes that share the store have other shards, and each its own."""
+    store = store_path(config.session.store, bot_key(token.reveal()))
+    if store is None:
+        msg = 'facade.journal: "auto" is a directory beside the session store, and session.store is ""; set one of them to a path'
+        raise ConfigError(msg)
+    ids, count = layout or ((), 0)
+    part = f".{ids[0]}-{ids[-1]}-of-{count}" if len(ids) < count else ""
+    return store.with_name(f"{store.name}.journal{part}")
