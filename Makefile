@@ -35,7 +35,7 @@ test: $(VENV)/.dev                ## every test on this Python but the suites be
 
 suites: $(VENV)/.dev              ## faults, kills, endurance, proofs, virtual time and heavy tests, with small fixed budgets
 	$(BIN)/python -m pytest -q -n 2 -m "(suite or heavy) and not slow" --fault-table --check-model $(ARGS)
-	$(BIN)/python -m pytest -q -n 2 -m "not (system or slow or suite or heavy)" --check-model tests/shard tests/plane tests/test_recorded_sessions.py
+	$(BIN)/python -m pytest -q -n 2 -m "not (slow or suite or heavy)" --check-model tests/shard tests/plane tests/test_recorded_sessions.py
 
 faults: $(VENV)/.dev              ## the fault cases and what each of them measured; ARGS="-k 07"
 	$(BIN)/python -m pytest -q -n 2 --fault-table tests/faults $(ARGS)
@@ -67,8 +67,8 @@ simulate-time: $(VENV)/.dev       ## a control plane on virtual time, with fault
 teeth: $(VENV)/.dev               ## break the product in a copy, report what the simulation notices in SECONDS= (60) each; ARGS="--only gate"
 	$(BIN)/python -m tests.simulation.sabotage $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
-proofs: $(VENV)/.dev              ## prove the table: static check, search, and spin (apt: spin gcc)
-	$(BIN)/discorder verify --liveness
+proofs: $(VENV)/.dev              ## prove the table: static check, search, and spin (apt: spin gcc); ARGS="--only recovery"
+	$(BIN)/discorder verify --liveness $(ARGS)
 
 mutants: $(VENV)/.dev             ## break the table in every way, and report which layer notices; ARGS="--only Ready"
 	$(BIN)/python -m tests.table_mutants $(ARGS)

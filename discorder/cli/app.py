@@ -371,6 +371,12 @@ def verify(
     liveness: Annotated[
         bool, typer.Option("--liveness", help="Also check liveness with spin; needs spin and gcc.")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="NAME", help="With --liveness: check this liveness property only. May be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Verify the transition table: a static check, and a search of every state of a small model.
 
@@ -378,8 +384,15 @@ def verify(
     """
     from discorder.proofs import reports
 
+    if only and (trace or not liveness):
+        msg = "--only selects liveness properties: give --liveness, without --trace"
+        raise typer.BadParameter(msg)
+    try:
+        checks = reports.liveness_checks(only) if liveness else ()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     sound = True
-    for line in reports.traces(trace) if trace else reports.proofs(liveness=liveness):
+    for line in reports.traces(trace) if trace else reports.proofs(checks):
         sound = sound and line.sound
         typer.echo(line.text, err=not line.sound)
     if not sound:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.completeness import check_meanings, check_origins, dead_rows
-from discorder.proofs.liveness import LIVENESS
+from discorder.proofs.liveness import LIVENESS, Liveness
 from discorder.proofs.model import THE_TABLE, SmallWorld, Table, small_world
 from discorder.proofs.search import Found, search
 from discorder.proofs.spin import Verified, missing_tools, verify
@@ -31,8 +31,17 @@ class Line:
     sound: bool = True
 
 
-def proofs(table: Table = THE_TABLE, *, liveness: bool) -> Iterator[Line]:
-    """Run the static check, the search, and spin if ``liveness`` is set. Skip the later checks after a failure."""
+def liveness_checks(names: Sequence[str] | None = None) -> tuple[Liveness, ...]:
+    """Return the liveness properties with these names; without names, all. Raises ValueError for a name of none."""
+    known = {check.name: check for check in LIVENESS}
+    if unknown := [name for name in names or () if name not in known]:
+        msg = f"no liveness property is named {', '.join(unknown)}; there are: {', '.join(known)}"
+        raise ValueError(msg)
+    return tuple(known[name] for name in names) if names else LIVENESS
+
+
+def proofs(checks: Sequence[Liveness], table: Table = THE_TABLE) -> Iterator[Line]:
+    """Run the static check, the search, and spin for each liveness property. Skip the later checks after a failure."""
     findings = [
         *check_table(table.rows, table.cells, table.deadlines, table.stable_after, (table.entry, table.exit)),
         *check_meanings(),
@@ -48,8 +57,8 @@ def proofs(table: Table = THE_TABLE, *, liveness: bool) -> Iterator[Line]:
     world = small_world(table)
     found = search(world)
     yield from _searched(world, found)
-    if found.counterexample is None and liveness:
-        yield from _lively(world)
+    if found.counterexample is None and checks:
+        yield from _lively(world, checks)
 
 
 def traces(paths: Sequence[Path]) -> Iterator[Line]:
@@ -87,13 +96,13 @@ def _searched(world: SmallWorld, found: Found) -> Iterator[Line]:
         yield Line(f"search    holds: {seen}")
 
 
-def _lively(world: SmallWorld) -> Iterator[Line]:
+def _lively(world: SmallWorld, checks: Sequence[Liveness]) -> Iterator[Line]:
     missing = missing_tools()
     if missing:
         yield Line(f"liveness  needs {' and '.join(missing)}: apt-get install spin gcc", sound=False)
         return
     with ThreadPoolExecutor(SPINS_AT_ONCE) as pool:
-        for verified in pool.map(lambda check: verify(world, check), LIVENESS):
+        for verified in pool.map(lambda check: verify(world, check), checks):
             yield from _verified(verified)
 
 

@@ -71,3 +71,14 @@ async def test_a_file_without_transitions_says_how_to_record_them(discorder: Com
     outcome = await discorder("verify", "--trace", str(path))
     assert outcome.code == 74
     assert "discorder tail --type DISCORDER_STATE --json" in outcome.err
+
+
+async def test_an_unknown_liveness_property_is_refused_with_the_known_ones(discorder: Command) -> None:
+    """As is a selection without a run of spin."""
+    outcome = await discorder("verify", "--liveness", "--only", "recover")
+    assert outcome.code == 2
+    assert "recovery" in outcome.err
+    assert "no liveness property is named recover;" in " ".join(outcome.err.replace("│", "").split())
+    outcome = await discorder("verify", "--only", "recovery")
+    assert outcome.code == 2
+    assert "--liveness" in outcome.err

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from discorder.proofs.compiled import Compiled
+from discorder.proofs.liveness import LIVENESS
 from discorder.proofs.model import THE_TABLE, Table, small_world
 from discorder.proofs.properties import Property
 from discorder.proofs.reports import proofs
@@ -104,7 +105,7 @@ def test_the_counterexample_is_a_transcript(broken: Break) -> None:
 
 def test_a_table_that_is_statically_wrong_is_not_searched(broken: Break) -> None:
     """A failed layer of checks ends the run."""
-    lines = list(proofs(broken(State.READY, Name.CLOSED, target=State.READY), liveness=True))
+    lines = list(proofs(LIVENESS, broken(State.READY, Name.CLOSED, target=State.READY)))
     assert [(line.sound, line.text) for line in lines] == [
         (False, "static    Ready x closed: a row leads to the state it comes from; to stay, write None")
     ]
@@ -112,7 +113,7 @@ def test_a_table_that_is_statically_wrong_is_not_searched(broken: Break) -> None
 
 def test_the_report_tells_the_property_and_the_run(broken: Break) -> None:
     """The report is in words, and says nothing is sound once one property fails."""
-    lines = list(proofs(broken(State.READY, Name.ZOMBIE, target=None), liveness=True))
+    lines = list(proofs(LIVENESS, broken(State.READY, Name.ZOMBIE, target=None)))
     assert lines[0].sound
     assert lines[1].text.startswith(
         "search    violated: what ends a connection leads out of the live states (END_IS_END in discorder/proofs/properties.py)"
