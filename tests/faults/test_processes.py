@@ -17,6 +17,7 @@ from tests.endurance.evidence import read_rows
 from tests.faults.fault import Cost, Seen, loss, told
 from tests.faults.table import Case
 from tests.serving import Serve, Serving
+from tests.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.system
 
@@ -72,10 +73,10 @@ async def test_09_kill_9_restart_within_10_s(case: Case, serve: Serve, sim: Simu
         await keeps_going(sim)
         serving.process.kill()
         await serving.ends()
-        killed_at = time.monotonic()
         serving = await serve()
+        watch = Stopwatch(serving.process.pid)
         await sim.wait_for(lambda life=life: sim.resumed == life + 1, timeout=30)  # type: ignore[misc]  # a default binds it
-        slowest = max(slowest, time.monotonic() - killed_at)
+        slowest = max(slowest, watch.seconds)
     assert slowest < 10.0
     await keeps_going(sim)
     cost = await account(sim, serving, tmp_path)
@@ -131,10 +132,11 @@ async def test_29_a_rolling_upgrade(case: Case, serve: Serve, sim: Simulator, tm
     assert old.process.returncode is None
     old.process.send_signal(signal.SIGTERM)
     await sim.wait_for(lambda: sim.closes, timeout=30)
-    handed_over = time.monotonic()
+    watch = Stopwatch(new.process.pid)
     await sim.wait_for(lambda: sim.resumed == 1, timeout=30)
-    case.note(recovery=time.monotonic() - handed_over)
-    assert time.monotonic() - handed_over <= 2.0
+    took = watch.seconds
+    case.note(recovery=took)
+    assert took <= 2.0
     assert await old.ends() == 0
     await keeps_going(sim)
     note(case, sim, await account(sim, new, tmp_path))

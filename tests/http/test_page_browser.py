@@ -299,10 +299,10 @@ def test_the_dialog_gives_the_focus_back(one: PageServer, open_page: OpenPage) -
     watched.until(LIVE)
     watched.page.focus("#labels")
     watched.page.keyboard.press("Enter")
-    assert watched.page.locator("#lc-dialog .lc.full .meaning").first.is_visible()
-    watched.page.keyboard.press("Escape")
+    watched.until("document.querySelector('#lc-dialog[open] .lc.full .meaning')?.checkVisibility()")
+    watched.page.keyboard.press("Escape")  # the browser closes a dialog after the key, not during it
+    watched.until("document.querySelectorAll('#lc-home .lc:not(.full)').length === 1")
     assert active(watched) == "labels"
-    assert watched.page.locator("#lc-home .lc:not(.full)").count() == 1
 
 
 def test_a_chart_is_read_with_the_arrow_keys(one: PageServer, open_page: OpenPage) -> None:

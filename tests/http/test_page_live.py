@@ -65,7 +65,7 @@ async def test_a_cut_connection_and_its_recovery_are_shown_live(serve: Serve, si
     await page.evaluate(WATCH)
     await sim.refuse_upgrades()
     await sim.drop()
-    await until(page, f"{LEVEL} === 'down'", within=3)  # measured: 0.1 s
+    await until(page, f"{LEVEL} === 'down'")  # measured: 0.1 s
     answers = await page.inner_text("#answers")
     assert "Why\nclosed: closed by network" in answers
     await until(page, f"{CURRENT} === 'Restarting'")
@@ -105,7 +105,7 @@ async def test_a_control_plane_that_has_gone_is_not_called_well(serve: Serve, op
     page = await open_page(served.url)
     served.stage.task.cancel()
     await asyncio.gather(served.stage.task, return_exceptions=True)
-    await until(page, f"{LEVEL} === 'unknown'", within=10)
+    await until(page, f"{LEVEL} === 'unknown'", within=30)
     assert await page.title() == "Not known · Discorder"
 
 
@@ -118,7 +118,7 @@ async def test_one_of_64_shards_in_trouble_is_told_apart(start_stage: StartStage
         assert await page.locator("#tiles-ready .tile").count() == 64
         await sim.refuse_upgrades(retry_after=20)
         await sim.drop(shard=5)
-        await until(page, f"{LEVEL} === 'impaired'", within=2)
+        await until(page, f"{LEVEL} === 'impaired'")
         await until(page, "document.querySelectorAll('#tiles-ready .tile').length === 63")
         tile = await page.text_content("#tiles-ill .tile")
         assert tile is not None
@@ -127,6 +127,8 @@ async def test_one_of_64_shards_in_trouble_is_told_apart(start_stage: StartStage
         assert (await page.inner_text("#problem-rows tr")).startswith("5")
         await page.click("#problem-rows .link")
         assert await page.inner_text("#picked h3") == "Shard 5"
+        stage.task.cancel()  # before the simulator ends; 64 shards that dial in vain are a minute of work
+        await asyncio.gather(stage.task, return_exceptions=True)
 
 
 async def test_nothing_secret_is_in_the_page(served: Served, sim: Simulator) -> None:

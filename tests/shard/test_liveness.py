@@ -120,12 +120,12 @@ async def until(predicate: Callable[[], object]) -> None:
 
 def a_guilty_function(until_set: threading.Event) -> None:
     """Block the loop until the watchdog has seen it."""
-    until_set.wait(5.0)
+    until_set.wait(10.0)
 
 
 def release_when(predicate: Callable[[], bool], event: threading.Event) -> None:
-    """Set ``event`` once ``predicate`` holds, or after a second."""
-    end = time.monotonic() + 1.0
+    """Set ``event`` once ``predicate`` holds, or after ten seconds."""
+    end = time.monotonic() + 10.0
     while not predicate() and time.monotonic() < end:
         time.sleep(0.002)
     event.set()
@@ -135,7 +135,7 @@ async def test_what_holds_up_the_loop_is_in_the_log_with_its_place(warnings: Hea
     """The stack is taken during the delay, so that the blocking function is on it. The whole delay is logged afterwards."""
 
     def guilty() -> list[str]:
-        return [warning for warning in warnings() if "in a_guilty_function: until_set.wait(5.0)" in warning]
+        return [warning for warning in warnings() if "in a_guilty_function: until_set.wait(10.0)" in warning]
 
     watchdog = Watchdog(every=0.005, late_after=0.02)
     watchdog.start()
