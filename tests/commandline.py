@@ -11,7 +11,7 @@ import pytest
 
 from tests import preforked
 
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Serving:
 
     async def says(self, text: str) -> None:
         """Wait until ``text`` is in its log."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while text not in self.log:
                 assert not self._reading.done(), self.log
                 self._grown.clear()
@@ -40,7 +40,7 @@ class Serving:
 
     async def ends(self) -> int:
         """Wait for its end and return its exit code."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             code = await self.process.wait()
             await self._reading
         return code

@@ -143,7 +143,7 @@ async def plane(port: int, *more: str) -> AsyncIterator[tuple[Simulator, str]]:
         ]
         load = lambda: load_config(None, settings)  # noqa: E731
         running = asyncio.create_task(serve_config(load, client=BotClient(sim.token), tracker_ref=ref))
-        await ref.ready(timeout=30)
+        await ref.ready(timeout=60)
         yield sim, address
         await discorder.shutdown(ref.value)
         await running
@@ -156,7 +156,7 @@ async def lines_of(*command: str | Path, lines: int, cwd: Path, endless: bool = 
     )
     assert bot.stdout is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return [(await bot.stdout.readline()).decode() for _ in range(lines)]
     finally:
         if endless:

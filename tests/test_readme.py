@@ -55,11 +55,11 @@ async def test_the_subscriber_of_the_readme_prints_messages(default_port: int) -
         )
         try:
             assert bot.stdout is not None
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 line = await bot.stdout.readline()
             assert re.match(rb"\d+ ", line), line
             bot.send_signal(signal.SIGINT)  # as Ctrl-C
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 _, err = await bot.communicate()
             assert (bot.returncode, err) == (0, b"")
         finally:
@@ -86,7 +86,7 @@ async def test_the_readme_starts_without_a_token_of_discord(tmp_path: Path, defa
     processes = [sim]
     try:
         assert sim.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             said = json.loads(await sim.stdout.readline())
         own = [argument.replace("http://127.0.0.1:8080/api/v10", said["api"]) for argument in serve]
         assert own != serve
@@ -98,7 +98,7 @@ async def test_the_readme_starts_without_a_token_of_discord(tmp_path: Path, defa
         )
         processes.append(plane)
         assert plane.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while b"Control plane started" not in await plane.stderr.readline():
                 assert plane.returncode is None
     finally:
@@ -115,10 +115,10 @@ async def test_the_publisher_of_the_page_gets_every_event(capsys: pytest.Capture
         ref = discorder.TrackerRef()
         load = lambda: load_config(None, settings(sim, "tcp://127.0.0.1:0"))  # noqa: E731
         plane = asyncio.create_task(serve_config(load, client=BotClient(sim.token), tracker_ref=ref))
-        tracker = await ref.ready(timeout=20)
+        tracker = await ref.ready(timeout=60)
         tracker.add_publisher(names["Printer"]())
         await sim.dispatch("TYPING_START", {"user_id": "1"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not tracker.publisher_health[-1].accepted:  # noqa: ASYNC110  # a publisher's health is there to be looked at
                 await asyncio.sleep(0.01)
         await discorder.shutdown(tracker)
@@ -144,7 +144,7 @@ async def test_the_commands_for_bot_developers_reach_the_gateway(default_port: i
         ref = discorder.TrackerRef()
         load = lambda: load_config(None, settings(sim, f"tcp://127.0.0.1:{default_port}"))  # noqa: E731
         plane = asyncio.create_task(serve_config(load, client=BotClient(sim.token), tracker_ref=ref))
-        tracker = await ref.ready(timeout=20)
+        tracker = await ref.ready(timeout=60)
         await names["run"]()
         await sim.wait_for(lambda: [frame for frame in sim.received if frame.op == 3])
         await discorder.shutdown(tracker)

@@ -75,9 +75,9 @@ async def test_serve_stops_on_a_signal_and_keeps_the_session(
 ) -> None:
     env = environment | {"DISCORD_BOT_TOKEN": sim.token}
     process = await start("serve", "--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, env=env, cwd=tmp_path)
-    await sim.wait_for(lambda: sim.sent, timeout=30)
+    await sim.wait_for(lambda: sim.sent, timeout=60)
     process.send_signal(number)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         _, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     assert b"Shut down completely" in err
@@ -99,9 +99,9 @@ async def test_many_shards_fit_into_a_process_whose_soft_limit_of_open_files_is_
             env=environment | {"DISCORD_BOT_TOKEN": many.token},
             cwd=tmp_path,
         )
-        await many.wait_for(lambda: many.identifies == 64, timeout=30)
+        await many.wait_for(lambda: many.identifies == 64, timeout=60)
         process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             _, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         assert b"Too many open files" not in err
@@ -114,7 +114,7 @@ async def test_serve_records_and_replay_plays_it(
     env = environment | {"DISCORD_BOT_TOKEN": sim.token}
     arguments = ["--set", f"gateway.api={sim.api_url}", "--set", FREE_PORT, "--record", str(path)]
     process = await start("serve", *arguments, env=env, cwd=tmp_path)
-    await sim.wait_for(lambda: len(sim.sent) > 10, timeout=30)
+    await sim.wait_for(lambda: len(sim.sent) > 10, timeout=60)
     process.terminate()
     await process.communicate()
     assert path.stat().st_mode & 0o777 == 0o600
@@ -143,12 +143,12 @@ async def test_a_session_with_commands_is_replayed(
         str(path),
     ]
     process = await start("serve", *arguments, env=env, cwd=tmp_path)
-    await sim.wait_for(lambda: len(sim.sent) > 3, timeout=30)
+    await sim.wait_for(lambda: len(sim.sent) > 3, timeout=60)
     for words in (("presence", "idle", "--text", "away"), ("members", str(sim.guild_ids[0]), "--limit", "5")):
         outcome = await discorder("send", "--address", endpoint, *words)
         assert outcome.code == 0, outcome.err
     await sim.invalidate(resumable=False)
-    await sim.wait_for(lambda: [frame.op for frame in sim.received].count(3) == 2, timeout=30)
+    await sim.wait_for(lambda: [frame.op for frame in sim.received].count(3) == 2, timeout=60)
     process.terminate()
     await process.communicate()
     replayed = await discorder("replay", str(path), "--set", FREE_PORT)
@@ -167,13 +167,13 @@ async def test_tail_prints_what_a_plane_publishes(sim: Simulator, environment: d
     )
     try:
         assert tail.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             event = json.loads(await tail.stdout.readline())
         assert event["type"] == "MESSAGE_CREATE"
         assert event["shard"] == [0, 1]
         assert event["data"]["id"]
         tail.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             _, err = await tail.communicate()
         assert tail.returncode == 0, err.decode()
     finally:
@@ -184,13 +184,13 @@ async def test_tail_prints_what_a_plane_publishes(sim: Simulator, environment: d
 async def test_simulate_says_where_it_is_and_stops_on_sigterm(environment: dict[str, str], tmp_path: Path) -> None:
     process = await start("simulate", "--guilds", "1", env=environment, cwd=tmp_path)
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         where = json.loads(await process.stdout.readline())
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/v10", where["api"])
     assert re.fullmatch(r"ws://127\.0\.0\.1:\d+/?", where["gateway"])
     assert where["token"]
     process.terminate()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         _, err = await process.communicate()
     assert process.returncode == 0, err.decode()
 

@@ -528,7 +528,7 @@ async def test_beside_a_running_control_plane(doctor: Examine, sim: Simulator, s
         port = found_port.getsockname()[1]
     bus = f"publishers.zmq.bind=tcp://127.0.0.1:{port}"
     running = await serve("--set", bus, "--set", "publishers.zmq.replay=")
-    await sim.wait_for(lambda: sim.sent, timeout=30)
+    await sim.wait_for(lambda: sim.sent, timeout=60)
     found = await doctor(sim, bus, "publishers.zmq.replay=", f"session.store={tmp_path}/sessions.sqlite3")
     assert found.code == 0, found.rows
     assert "is used by the control plane that runs now, process" in found.only("ports")[1]

@@ -49,7 +49,7 @@ async def script(text: str, config: Path, environment: dict[str, str], token: st
         stderr=asyncio.subprocess.PIPE,
         env=environment | ({} if token is None else {"DISCORD_BOT_TOKEN": token}),
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, err = await process.communicate()
     return Outcome(process.returncode or 0, out.decode(), err.decode())
 

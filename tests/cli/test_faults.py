@@ -25,7 +25,7 @@ async def test_mistakes_and_other_hosts_are_refused(discorder: Command) -> None:
 async def test_an_injected_reset_is_survived_by_resume(sim: Simulator, serve: Serve) -> None:
     """It is announced at the start, and again when it happens."""
     running = await serve("--fault", "drop@1s", "--fault", "slow-dial=100ms")
-    await sim.wait_for(lambda: sim.resumes == 1, timeout=30)
+    await sim.wait_for(lambda: sim.resumes == 1, timeout=60)
     running.process.terminate()
     assert await running.ends() == 0
     assert "Faults are injected: never in production" in running.log

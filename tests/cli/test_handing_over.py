@@ -27,7 +27,7 @@ async def sim() -> AsyncIterator[Simulator]:
 async def test_whoever_waits_can_be_stopped(serve: Serve, sim: Simulator) -> None:
     """SIGTERM while it waits for the shards: exit 0, nothing was dialled, and the holder goes on."""
     holder = await serve()
-    await sim.wait_for(lambda: sim.sent, timeout=30)
+    await sim.wait_for(lambda: sim.sent, timeout=60)
     waiting = await serve("--wait", "600")
     await waiting.says("Waiting for the holder of the shards")
     waiting.process.send_signal(signal.SIGTERM)
@@ -40,7 +40,7 @@ async def test_whoever_waits_can_be_stopped(serve: Serve, sim: Simulator) -> Non
 async def test_a_holder_that_does_not_leave_in_time_is_named_with_the_time_waited(serve: Serve, sim: Simulator) -> None:
     """``--wait`` ends with the same refusal as no waiting at all."""
     await serve()
-    await sim.wait_for(lambda: sim.sent, timeout=30)
+    await sim.wait_for(lambda: sim.sent, timeout=60)
     waiting = await serve("--wait", "0.3")
     assert await waiting.ends() == 73
     assert "waited 0.3 s" in waiting.log
@@ -89,7 +89,7 @@ async def test_a_refused_start_leaves_the_log_file_of_the_running_process_true(
     file = tmp_path / "discorder.log"
     log = ("--set", f"log.file={file}")
     running = await serve(*log)
-    await sim.wait_for(lambda: sim.sent, timeout=30)
+    await sim.wait_for(lambda: sim.sent, timeout=60)
     before = file.read_text()
     refused = await serve(*log)
     assert await refused.ends() == 73

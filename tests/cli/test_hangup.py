@@ -27,7 +27,7 @@ async def shows(file: Path, text: str) -> None:
     def lacks() -> bool:
         return not file.exists() or text not in file.read_text()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while lacks():  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.02)
 
@@ -35,7 +35,7 @@ async def shows(file: Path, text: str) -> None:
 async def still_runs(sim: Simulator, serving: Serving) -> None:
     """The first session lives, and the process ends when it is asked to."""
     count = len(sim.sent)
-    await sim.wait_for(lambda: len(sim.sent) > count, timeout=30)
+    await sim.wait_for(lambda: len(sim.sent) > count, timeout=60)
     assert (sim.identifies, sim.connects, sim.closes) == (1, 1, [])
     serving.process.send_signal(signal.SIGTERM)
     assert await serving.ends() == 0, serving.log
@@ -65,7 +65,7 @@ async def test_the_log_is_reopened_and_its_settings_are_read_again(
     await asyncio.sleep(0.05)
     size = after.stat().st_size
     count = len(sim.sent)
-    await sim.wait_for(lambda: len(sim.sent) > count + 10, timeout=30)
+    await sim.wait_for(lambda: len(sim.sent) > count + 10, timeout=60)
     assert after.stat().st_size == size, "events are still written"
     await still_runs(sim, serving)
 

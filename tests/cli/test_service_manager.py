@@ -53,7 +53,7 @@ class Manager:
 
     async def gets(self, state: str, *, after: int = 0) -> int:
         """Wait for ``state``, behind the first ``after`` states; return how many there are up to it."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while state not in self.states[after:]:
                 self._grown.clear()
                 await self._grown.wait()

@@ -38,7 +38,7 @@ class Tail:
     async def says(self, *words: str) -> None:
         """Wait until one line of stderr has all of ``words``."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not any(all(word in line for word in words) for line in self.err.splitlines()):
                 line = await self.process.stderr.readline()
                 assert line, self.err
@@ -46,7 +46,7 @@ class Tail:
 
     async def ends(self) -> int:
         assert self.process.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             self.err += (await self.process.stderr.read()).decode()
             return await self.process.wait()
 
@@ -186,7 +186,7 @@ async def test_names_of_events_in_any_case(tail: StartTail, tmp_path: Path) -> N
     await bus.publish([event(1)])
     named = await tail("--replay", "--type", "message_create", "--type", "mesage-create", f"ipc://{tmp_path}/bus")
     assert named.process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert b"MESSAGE_CREATE" in await named.process.stdout.readline()
     await named.says("--type MESAGE_CREATE: no event has this name", "did you mean MESSAGE_CREATE")
     assert named.err.count("\n") == 1
@@ -202,7 +202,7 @@ async def test_what_an_event_carries_controls_no_terminal(tail: StartTail, tmp_p
     for options in (["--json"], []):
         reading = await tail("--replay", *options, f"ipc://{tmp_path}/bus")
         assert reading.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             line = (await reading.process.stdout.readline()).decode().rstrip("\n")
         assert line.isprintable(), line
         if options:

@@ -40,12 +40,12 @@ async def test_taking_over_again_and_again_loses_nothing(serve: Serve, tmp_path:
         away, whole = list[float](), list[float]()
         for upgrade in range(1, UPGRADES + 1):
             count = len(sim.sent)
-            await sim.wait_for(lambda count=count: len(sim.sent) > count + 100, timeout=30)  # type: ignore[misc]
+            await sim.wait_for(lambda count=count: len(sim.sent) > count + 100, timeout=60)  # type: ignore[misc]
             began = time.monotonic()
             new = await serve("--take-over", config=config, variables={"DISCORD_BOT_TOKEN": sim.token})
-            await sim.wait_for(lambda upgrade=upgrade: len(sim.closes) == upgrade * shards, timeout=30)  # type: ignore[misc]
+            await sim.wait_for(lambda upgrade=upgrade: len(sim.closes) == upgrade * shards, timeout=60)  # type: ignore[misc]
             watch = Stopwatch(new.process.pid)
-            await sim.wait_for(lambda upgrade=upgrade: sim.resumed == upgrade * shards, timeout=30)  # type: ignore[misc]
+            await sim.wait_for(lambda upgrade=upgrade: sim.resumed == upgrade * shards, timeout=60)  # type: ignore[misc]
             away.append(watch.seconds)
             whole.append(time.monotonic() - began)
             assert await old.ends() == 0, old.log
@@ -53,7 +53,7 @@ async def test_taking_over_again_and_again_loses_nothing(serve: Serve, tmp_path:
         await sim.set_rate(0.0)
         await asyncio.sleep(0.05)
         file = tmp_path / "upgrade.tsv"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sum(row.is_event for row in read_rows(file)) < len(sim.sent):  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.05)
         old.process.send_signal(signal.SIGTERM)

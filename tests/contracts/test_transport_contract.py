@@ -71,7 +71,7 @@ class Inbox:
 
     async def has(self, count: int) -> None:
         """Return when ``count`` messages were delivered."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.messages) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -166,7 +166,7 @@ class _SocketRig:
         return self.transport
 
     async def code_seen(self) -> int | None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self.server.over.wait()
         assert len(self.server.codes) <= 1
         return self.server.codes[0] if self.server.codes else None
@@ -303,7 +303,7 @@ async def _until_back_at(before: tuple[int, int, int]) -> None:
 
 async def end_of(transport: Transport) -> Closed:
     """Return how the connection ended, once it has."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         with pytest.raises(Closed) as ended:
             await transport.wait_closed()
     return ended.value
@@ -511,7 +511,7 @@ async def test_a_process_that_ends_never_says_1000(how: str, code: int | None) -
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         if how == "signal" and process.stdout is not None:
             await process.stdout.readline()
             process.send_signal(signal.SIGINT)
@@ -536,7 +536,7 @@ async def test_a_transport_that_is_forgotten_never_says_1000() -> None:
         warnings.simplefilter("ignore", ResourceWarning)
         transport = None
         gc.collect()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.over.wait()
         await asyncio.sleep(0.01)
         gc.collect()
@@ -562,7 +562,7 @@ async def test_a_close_that_is_given_up_has_sent_its_frame() -> None:
     transport = AiohttpTransport()
     await transport.connect(f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}/", lambda _: None)
     closing = asyncio.create_task(transport.close(4000))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await arrived.wait()
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):

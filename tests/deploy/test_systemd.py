@@ -133,10 +133,10 @@ async def test_a_start_as_the_unit_makes_it(tmp_path: Path, environment: dict[st
                 cwd=state,
                 stderr=asyncio.subprocess.PIPE,
             )
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while "READY=1" not in (await asyncio.get_running_loop().sock_recv(manager, 4096)).decode():
                     pass
-            await sim.wait_for(lambda: sim.sent, timeout=30)
+            await sim.wait_for(lambda: sim.sent, timeout=60)
             process.send_signal(signal.SIGTERM)
             _, err = await process.communicate()
         assert process.returncode == 0, err.decode()

@@ -39,7 +39,7 @@ async def warm_up(path: Path) -> None:
     """Live once without a store, so that nothing is left to be imported by a process that may read less."""
     ref = TrackerRef()
     serving = asyncio.ensure_future(serve(tracker_ref=ref, config_file_path=path))
-    await shutdown(await ref.ready(timeout=30))
+    await shutdown(await ref.ready(timeout=60))
     await serving
 
 
@@ -48,7 +48,7 @@ async def live(path: Path, how: str) -> None:
     if how == "full":
         limit_file_size(0)
     serving = asyncio.ensure_future(serve(tracker_ref=ref, config_file_path=path))
-    tracker = await ref.ready(timeout=30)
+    tracker = await ref.ready(timeout=60)
     while (word := (await asyncio.to_thread(sys.stdin.readline)).strip()) not in {"stop", ""}:
         if word == "report":
             verdict = diagnose(tracker)

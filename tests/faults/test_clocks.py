@@ -93,7 +93,7 @@ async def _answered(tracker: GatewayTracker) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     stats = tracker.stats
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(60):
         while stats.heartbeat_received_count < stats.heartbeat_sent_count:
             await asyncio.sleep(0)
             stats = tracker.stats

@@ -247,5 +247,5 @@ async def test_30_one_of_two_subscribers_stalls(
 
 
 async def next_of(events: Subscription[ReceivedEvent]) -> Any:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await anext(events)

@@ -65,10 +65,10 @@ async def test_41_guilds_of_5_6_mb(case: Case, serve: Serve, sim: Simulator, tmp
     for _ in range(5):
         await sim.dispatch_raw("GUILD_CREATE", large)
     await sim.drop()
-    await sim.wait_for(lambda: sim.resumed == 1, timeout=30)
+    await sim.wait_for(lambda: sim.resumed == 1, timeout=60)
     await say(sim, 1)
     last = f"\t{sim.sent[-1][1]}\t".encode()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while last not in (tmp_path / "events.tsv").read_bytes()[-1_000:]:  # noqa: ASYNC110  # another process
             await asyncio.sleep(0.05)
     used = peak(serving)

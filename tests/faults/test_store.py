@@ -43,12 +43,12 @@ class Crippled:
     async def report(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         self.tell("report")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return dict(json.loads(await self.process.stdout.readline()))
 
     async def reports(self, text: str) -> dict[str, Any]:
         """The first report that has ``text`` in the listing of the tracker."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while text not in (report := await self.report())["tracker"]:
                 await asyncio.sleep(0.02)
         return report
@@ -56,7 +56,7 @@ class Crippled:
     async def end(self) -> str:
         """Stop it; what it wrote to its console."""
         self.tell("stop")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             _, log = await self.process.communicate()
         assert self.process.returncode == 0, log.decode()
         return log.decode()
@@ -107,7 +107,7 @@ async def survives_a_drop(sim: Simulator) -> None:
     """The session is resumed, whatever the store does."""
     before = sim.resumed
     await sim.drop()
-    await sim.wait_for(lambda: sim.resumed == before + 1, timeout=30)
+    await sim.wait_for(lambda: sim.resumed == before + 1, timeout=60)
 
 
 @pytest.mark.system

@@ -19,7 +19,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run", "--disable-quic"),
 )
-WAIT_SECONDS = 15.0  # for anything that a test waits for
+WAIT_SECONDS = 60.0  # for anything that a test waits for
 POLL_MS = 30
 
 

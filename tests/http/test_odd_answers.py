@@ -189,7 +189,7 @@ async def test_a_server_that_drips_is_given_two_seconds(
         return out.decode()
 
     commands = (("status",), ("status", "--watch"), ("healthcheck",), ("shutdown",))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for said in await asyncio.gather(*(run(*command) for command in commands)):
             assert f"no control plane answers at {dripping} within 2 s" in said
 
@@ -238,11 +238,11 @@ async def test_a_stream_that_stops_in_the_middle_is_said_and_begun_again(
     environment: dict[str, str], served: Served, stopping: Callable[[str, bytes], str], rest: bytes
 ) -> None:
     url = stopping((await served.ask("/status.json")).body.decode(), rest)
-    async with watching(environment, "--url", url) as process, asyncio.timeout(30):
+    async with watching(environment, "--url", url) as process, asyncio.timeout(60):
         await lines_until(process.stdout, "discorder 0.")
         for words in ["Not known: no news from the control plane", "Well"] * 2:
             await lines_until(process.stdout, words)
-    async with watching(environment, "--json", "--url", url) as process, asyncio.timeout(30):
+    async with watching(environment, "--json", "--url", url) as process, asyncio.timeout(60):
         await lines_until(process.stderr, "Not known: no news from the control plane")
         for _ in range(2):
             await lines_until(process.stdout, '"event":"status"')

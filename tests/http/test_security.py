@@ -293,7 +293,7 @@ async def test_a_large_body_is_refused(served: Served, path: str) -> None:
 async def test_a_flood_of_connections_leaves_the_plane_its_files(served: Served) -> None:
     """Those beyond a bounded number are closed, the oldest first, and it answers all the time."""
     idle = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(100)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert [await reader.read() for reader, _ in idle[:30]] == [b""] * 30
     assert (await served.ask("/livez")).status == 200
     for _, writer in idle:

@@ -126,7 +126,7 @@ async def test_clients_that_leave_early_are_no_errors(serve: Serve, tmp_path: Pa
 @pytest.mark.parametrize("path", ["/", "/livez", "/status.json", "/metrics"])
 async def test_a_client_that_has_nothing_more_to_send_is_answered(served: Served, path: str) -> None:
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-    async with asyncio.timeout(5), connected(served) as (reader, writer):
+    async with asyncio.timeout(60), connected(served) as (reader, writer):
         writer.write(request + request)
         writer.write_eof()
         answer = await reader.read()
@@ -134,7 +134,7 @@ async def test_a_client_that_has_nothing_more_to_send_is_answered(served: Served
 
 
 async def test_a_client_that_closes_ends_its_stream(served: Served) -> None:
-    async with asyncio.timeout(5), connected(served) as (reader, writer):
+    async with asyncio.timeout(60), connected(served) as (reader, writer):
         writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.readuntil(b"event: status")
         writer.write_eof()
@@ -152,7 +152,7 @@ async def test_idle_connections_make_room_for_a_request(served: Served) -> None:
         for _ in range(3):
             answer = await served.raw(b"GET /livez " + HEAD + b"Connection: close\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 200")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await idle[0][0].read() == b""
         assert not idle[-1][0].at_eof()
         assert await stream.content.readline()

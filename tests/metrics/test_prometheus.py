@@ -45,7 +45,7 @@ class Prometheus:
 
     async def until(self, expression: str, *values: float) -> None:
         """Wait until a query has these values."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self.query(expression) != list(values):  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.1)
 
@@ -85,7 +85,7 @@ async def prometheus(stage: Stage, tmp_path: Path) -> AsyncIterator[Prometheus]:
     assert process.stderr is not None
     address = ""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             async for line in process.stderr:
                 if found := re.search(rb'"Listening on" address=(\S+)', line):
                     address = found[1].decode()
@@ -121,7 +121,7 @@ async def test_prometheus_scrapes_a_plane_and_sees_it_fail_and_end(stage: Stage,
     evaluated = {rule["name"]: rule for group in groups for rule in group["rules"]}
     assert {name: rule["lastError"] for name, rule in evaluated.items() if rule.get("lastError")} == {}
     assert len(evaluated) == len(rules())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while evaluated["DiscorderDown"]["state"] != "pending":  # it fires after a minute
             await asyncio.sleep(0.2)
             groups = (await prometheus.ask("rules"))["groups"]

@@ -37,7 +37,7 @@ from discorder.statemachine import State
 from discorder.tracking.tracker import GatewayTracker
 from discorder.wire import Event
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 def settings(sim: Simulator, *more: str) -> list[str]:
@@ -414,8 +414,8 @@ async def test_after_kill_9_the_next_process_resumes(sim: Simulator, tmp_path: P
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", code, env=os.environ | {"DISCORD_BOT_TOKEN": sim.token}
         )
-        await sim.wait_for(lambda life=life: sim.identifies + sim.resumed == life, timeout=30)  # type: ignore[misc]
-        async with asyncio.timeout(30):
+        await sim.wait_for(lambda life=life: sim.identifies + sim.resumed == life, timeout=60)  # type: ignore[misc]
+        async with asyncio.timeout(60):
             while not stored_sessions(store, sim.token):  # noqa: ASYNC110  # another process writes it
                 await asyncio.sleep(0.02)
         process.kill()

@@ -48,7 +48,7 @@ async def test_a_control_plane_at_rest_costs_next_to_nothing(
             cwd=tmp_path,
         )
         try:
-            await sim.wait_for(lambda: len(sim.connected_shards) == shards, timeout=30)
+            await sim.wait_for(lambda: len(sim.connected_shards) == shards, timeout=60)
             await asyncio.sleep(BEAT_MS / 1000)  # for the writes and log lines of the start
             frames, used = sim.frames_received, cpu_seconds(process.pid)
             await asyncio.sleep(SECONDS)

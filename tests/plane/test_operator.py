@@ -351,7 +351,7 @@ async def test_a_pause_survives_kill_9(
         env=environment | {"DISCORD_BOT_TOKEN": sim.token},
         cwd=tmp_path,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await process.wait() == -9
     connects = sim.connects
     stage = start_stage(sim, f"session.store={store}")

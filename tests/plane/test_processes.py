@@ -314,11 +314,11 @@ async def test_run_ends_by_a_signal_with_the_session_kept(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    await busy.wait_for(lambda: busy.sent, timeout=30)
+    await busy.wait_for(lambda: busy.sent, timeout=60)
     await asyncio.sleep(0.05)
     for number in signals:
         process.send_signal(number)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     assert out == b"run has returned\n"

@@ -27,7 +27,7 @@ MakeSession = Callable[..., StoredSession]
 
 async def until(predicate: Callable[[], object]) -> None:
     """Let the store's thread work until ``predicate()``, for at most five seconds."""
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(60):
         while not predicate():  # noqa: ASYNC110  # what is waited for happens in a thread
             await asyncio.sleep(0.002)
 

@@ -47,7 +47,7 @@ class RawClient:
         await self.websocket.send_str(msgspec.json.encode({"op": op, "d": d}).decode())
 
     async def message(self) -> aiohttp.WSMessage:
-        message = await self.websocket.receive(timeout=5)
+        message = await self.websocket.receive(timeout=60)
         self.raw.append(message)
         return message
 
@@ -134,7 +134,7 @@ class SeenEvents:
 
     async def wait_for(self, wanted: Counter[str]) -> None:
         """Return once each type was seen as often as ``wanted`` says."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not wanted <= self.counts:
                 self._changed.clear()
                 await self._changed.wait()
@@ -155,7 +155,7 @@ class SeenEvents:
         """Reset the connection; what was missed must be replayed once, without another IDENTIFY."""
         await sim.drop()
         await sim.dispatch("MISSED_WHILE_AWAY", {})
-        await sim.wait_for(lambda: sim.resumed == 1, timeout=20)
+        await sim.wait_for(lambda: sim.resumed == 1, timeout=60)
         await self.all_of(sim)
         assert self.counts["MISSED_WHILE_AWAY"] == 1
         assert sim.identifies == 1

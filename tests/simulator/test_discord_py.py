@@ -111,7 +111,7 @@ async def test_the_living_guilds_are_parsed_without_a_warning(
     async with running(sim, discord.Client, monkeypatch, seen) as client:
         await sim.wait_for(lambda: len(sim.sent) > 800)
         await sim.drop()
-        await sim.wait_for(lambda: sim.resumed == 1, timeout=20)
+        await sim.wait_for(lambda: sim.resumed == 1, timeout=60)
         assert seen.counts["MESSAGE_CREATE"] > 50
         assert client.cached_messages
     assert problems(caplog) == []

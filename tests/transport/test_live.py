@@ -185,7 +185,7 @@ async def test_a_dial_can_be_given_up_at_any_stage(
                 await asyncio.sleep(0)
         await give_up(transport, dialling)
         assert transport.closed
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while open_descriptors() > before or len(asyncio.all_tasks()) > tasks:
                 gc.collect()
                 await asyncio.sleep(0.005)

@@ -111,7 +111,7 @@ async def talk(url: str, proxies: Proxies, authority: trustme.CA | None) -> list
     transport = AiohttpTransport(proxies=proxies, ssl_context=trust)
     await transport.connect(url, messages.extend)
     await transport.send(b"to you")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(Closed) as ended:
             await transport.wait_closed()
     assert ended.value.code == 4000

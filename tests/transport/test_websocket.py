@@ -52,14 +52,14 @@ class Peer:
         return [message for batch in self.batches for message in batch]
 
     async def has(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.messages) < count:
                 self.arrived.clear()
                 await self.arrived.wait()
 
     async def reads(self) -> tuple[int, bytes]:
         """Return opcode and payload of the next frame that the client wrote."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             first, length = await self.reader.readexactly(2)
             key = await self.reader.readexactly(4)
             masked = await self.reader.readexactly(length & 0x7F)
@@ -168,7 +168,7 @@ async def test_a_send_waits_while_the_peer_does_not_read(peer: Peer) -> None:
         await asyncio.sleep(0)
     assert not all(send.done() for send in sends)
     await peer.reader.readexactly(20 * 100_014)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*sends)
 
 
