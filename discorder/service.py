@@ -18,7 +18,7 @@ from discorder.errors import DiscorderError, NotRunning
 from discorder.logs import LogSetup, logger
 from discorder.plane import ControlPlane
 from discorder.runtime.hangup import on_hangup
-from discorder.runtime.notify import GOODBYE, READY, STOPPING, WATCHDOG, Notifier
+from discorder.runtime.notify import READY, STOPPING, WATCHDOG, Notifier
 from discorder.statemachine import State
 from discorder.tracking.overdue import find_overdue
 from discorder.tracking.tracker import GatewayTracker
@@ -147,7 +147,9 @@ class Service:
         notifier.send(READY, f"STATUS={_status(tracker)}")
         every = min(NOTIFY_EVERY, NOTIFY_EVERY if notifier.watchdog is None else notifier.watchdog / 2)
         stopping = asyncio.create_task(plane.wait_stopping())
-        stopping.add_done_callback(lambda ended: None if ended.cancelled() else notifier.send(*_stopping(plane)))
+        stopping.add_done_callback(
+            lambda ended: None if ended.cancelled() else notifier.send(STOPPING, "STATUS=Stopping")
+        )
         self._tasks.append(stopping)
         shown, overdue = "", list[str]()
         while True:
@@ -166,10 +168,6 @@ def _left(config: Config, new: Config) -> dict[str, list[str]]:
     """Return the changed keys that only a restart applies, as a field for the log."""
     keys = config.with_log(new.log).keys_that_differ(new)
     return {"needs_restart": keys} if keys else {}
-
-
-def _stopping(plane: ControlPlane) -> list[str]:
-    return [STOPPING, "STATUS=Stopping", *([GOODBYE] if plane.ends_sessions else [])]
 
 
 def _status(tracker: GatewayTracker) -> str:

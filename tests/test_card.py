@@ -16,7 +16,7 @@ PACKAGE = ROOT / "discorder"
 # import name: (distribution, the rooms that import it); a room is a sub-package or a module at the top.
 CARD = {
     "transitions": ("transitions", {"statemachine"}),
-    "aiohttp": ("aiohttp", {"facade", "transport", "rest", "simulator", "http"}),
+    "aiohttp": ("aiohttp", {"facade", "group", "transport", "rest", "simulator", "http"}),
     "zmq": ("pyzmq", {"bot", "curve", "publishers"}),
     "tenacity": ("tenacity", {"rest", "publishers"}),
     "tomli": ("tomli", {"config"}),
@@ -25,7 +25,7 @@ CARD = {
         "msgspec",
         {
             *("wire", "records", "config", "publishers", "rest", "sessions", "shard", "outbound", "bot"),
-            *("facade", "guilds", "replaying", "simulator", "cli", "http", "status"),
+            *("facade", "group", "guilds", "replaying", "simulator", "cli", "http", "status"),
         },
     ),
     "typer": ("typer", {"cli"}),

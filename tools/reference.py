@@ -75,7 +75,8 @@ METRICS = f"""\
 {GENERATED}
 
 `GET /metrics` of the control plane's HTTP address answers in Prometheus' text format, or as OpenMetrics if the client accepts
-that. Every value is read when it is scraped. Each process of a control plane is a target of its own.
+that. Every value is read when it is scraped. With `discorder serve --processes N` one target
+has the metrics of all processes, each sample with the label `process`.
 
 [deploy/prometheus](../deploy/prometheus) has a configuration and alert rules for Prometheus, each with a
 [runbook](runbooks.md); [deploy/grafana](../deploy/grafana) has a dashboard.

@@ -36,19 +36,12 @@ def status(
 
     The words are those of the status page. Asks its HTTP server ([http] in the configuration), which must answer within 2 seconds
     (exit code 69). From another host it needs --url, and http.operator_token_file set to a file with the operator token.
-    Of serve --processes N it shows every process, the worst first; --watch and --url show one.
+    Of serve --processes N it shows all processes together.
     """
     from discorder.cli.status import show_status, watch_status
 
-    clients = _clients(config, overrides, url)
-    if not watch:
-        show_status(clients, as_json=as_json)
-    elif len(clients) == 1:
-        watch_status(clients[0], as_json=as_json)
-    else:
-        addresses = ", ".join(client.target.url for client in clients)
-        msg = f"--watch follows one process, and there are {len(clients)}: name one of them with --url: {addresses}"
-        raise typer.BadParameter(msg)
+    show = watch_status if watch else show_status
+    show(_client(config, overrides, url), as_json=as_json)
 
 
 def shutdown(
@@ -65,10 +58,7 @@ def shutdown(
     Returns when the stop has begun. A supervisor may start it again. Needs the operator token (http.operator_token_file).
     Of serve --processes N all processes stop.
     """
-    from discorder.cli.plane_group import first_answer
-
-    clients = _clients(config, overrides, url)
-    typer.echo(first_answer(clients, lambda client: client.command("/shutdown", {"goodbye": goodbye})))
+    typer.echo(_client(config, overrides, url).command("/shutdown", {"goodbye": goodbye}))
 
 
 def healthcheck(
@@ -82,7 +72,7 @@ def healthcheck(
     """Check the control plane of this configuration, for a container without curl: one line, exit code 0 or 1.
 
     Without --ready an outage of Discord counts as healthy: a restart would not end it. Of serve --processes N every process must
-    be healthy; with --url that one.
+    be healthy.
     """
     from discorder.cli.health import check
 
@@ -112,13 +102,11 @@ def unpause(shard: Shard, config: Config = None, overrides: Overrides = None, ur
 
 
 def _command(verb: str, shard: int, config: Path | None, overrides: list[str] | None, url: str | None) -> None:
-    from discorder.cli.plane_group import with_shard
-
-    typer.echo(with_shard(_clients(config, overrides, url), shard).command(f"/shards/{shard}/{verb}"))
+    typer.echo(_client(config, overrides, url).command(f"/shards/{shard}/{verb}"))
 
 
-def _clients(config: Path | None, overrides: list[str] | None, url: str | None) -> list[PlaneClient]:
-    from discorder.cli.plane_group import find_processes
+def _client(config: Path | None, overrides: list[str] | None, url: str | None) -> PlaneClient:
+    from discorder.cli.plane_client import PlaneClient
     from discorder.config import load_config
 
-    return find_processes(load_config(config, overrides or (), publishers=False), url)
+    return PlaneClient(load_config(config, overrides or (), publishers=False), url)

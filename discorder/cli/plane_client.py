@@ -26,7 +26,6 @@ from discorder.errors import ConfigError, ControlPlaneAbsent, OperatorRefused, O
 from discorder.escapes import escape_controls, escape_controls_in_json
 from discorder.http.signature import sign_request
 from discorder.paths import resolve_path
-from discorder.wire import MAX_PORT
 
 T = TypeVar("T")
 
@@ -61,11 +60,11 @@ class Target:
 class PlaneClient:
     """Sends requests to one control plane. Each method opens a connection of its own and blocks."""
 
-    def __init__(self, config: Config, url: str | None = None, *, process: int = 0) -> None:
-        """Raise `ConfigError` if ``url`` is none, or if the configuration gives no address for ``process`` of several."""
+    def __init__(self, config: Config, url: str | None = None) -> None:
+        """Raise `ConfigError` if ``url`` is none, or if the configuration gives no address."""
         self._config = config
         self._token_path: Path | None = None  # of the token that signed a request
-        self.target = _target_of_url(url, config) if url is not None else _target_of_config(config, process)
+        self.target = _target_of_url(url, config) if url is not None else _target_of_config(config)
 
     def status(self) -> bytes:
         """Return the status document, its control characters escaped. Raises `ControlPlaneAbsent`, `OperatorTokenRefused`."""
@@ -272,7 +271,7 @@ def _answer(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
     return response.status, response.read(MAX_ANSWER)
 
 
-def _target_of_config(config: Config, process: int) -> Target:
+def _target_of_config(config: Config) -> Target:
     address = config.http.address
     if address is None:
         msg = 'http.bind is "", so the control plane of this configuration has no HTTP server; set it, or name one with --url'
@@ -281,11 +280,7 @@ def _target_of_config(config: Config, process: int) -> Target:
         msg = "http.bind has port 0, so only the log of the control plane says which one it is; name it with --url"
         raise ConfigError(msg)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104  # connected to, not bound
-    port = address.port + process
-    if port > MAX_PORT:
-        msg = f"http.bind: {address} leaves no port for process {process}"
-        raise ConfigError(msg)
-    return Target(config.http.scheme, host, port, _certificate(config), configured=True)
+    return Target(config.http.scheme, host, address.port, _certificate(config), configured=True)
 
 
 def _target_of_url(url: str, config: Config) -> Target:

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import time
 
-from discorder.runtime.notify import GOODBYE, READY, SOCKET_VARIABLE, WATCHDOG, WATCHDOG_VARIABLES
+from discorder.runtime.notify import READY, SOCKET_VARIABLE, WATCHDOG, WATCHDOG_VARIABLES
 
 READ_BYTES = 65_536
 
@@ -15,14 +15,11 @@ READ_BYTES = 65_536
 class ProcessWatch:
     """Hold what one child has notified: whether it is ``ready``, and when it fed its watchdog last.
 
-    ``goodbye``: it was asked to end its sessions.
-
     ``watchdog``: seconds within which it must do so, None = it need not.
     """
 
     def __init__(self, watchdog: float | None) -> None:
         self.ready = False
-        self.goodbye = False
         self._watchdog = watchdog
         self._fed_at = 0.0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -49,7 +46,7 @@ class ProcessWatch:
 
     def restart(self) -> None:
         """Forget the process before: another one begins."""
-        self.ready = self.goodbye = False
+        self.ready = False
 
     def close(self) -> None:
         """Stop reading. Idempotent."""
@@ -63,6 +60,5 @@ class ProcessWatch:
             while True:
                 states = self._socket.recv(READ_BYTES).decode(errors="replace").split("\n")
                 self.ready = self.ready or READY in states
-                self.goodbye = self.goodbye or GOODBYE in states
                 if READY in states or WATCHDOG in states:
                     self._fed_at = time.monotonic()

@@ -12,32 +12,31 @@ import grp
 import os
 import signal
 import stat
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
 
+from discorder.cli.child import Child, is_crash
 from discorder.cli.process_watch import ProcessWatch
-from discorder.config import Log, load_config, read_token
-from discorder.config.division import Share, SocketFolder, divide, socket_folders
+from discorder.clock import SystemClock
+from discorder.config import Config, Log, load_config, read_token
+from discorder.config.division import SocketFolder, divide, socket_folders
 from discorder.errors import ConfigError, DiscorderError
+from discorder.group.site import GroupSite
+from discorder.http.answers import RequestRefused
+from discorder.http.server import HttpServer
 from discorder.logs import LogSetup, configure_logs, logger
 from discorder.redaction import TOKEN_VARIABLE
-from discorder.runtime.hangup import hangups_wait, on_hangup
+from discorder.runtime.hangup import on_hangup
 from discorder.runtime.notify import READY, STOPPING, WATCHDOG, Notifier, without_notifications
-from discorder.runtime.process_group import ProcessGroup
-from discorder.service import GOODBYE_LINE, STOP_SIGNALS
+from discorder.runtime.watchdog import LoopLag
+from discorder.service import STOP_SIGNALS
+from discorder.status.document import ProcessPart
+from discorder.status.process import ProcessState
 
-CRASHES = frozenset(
-    {1, 120}
-)  # exit codes of an internal error, and of an interpreter that could not flush; and every signal
-SHORTEST_PAUSE = 1.0  # seconds before a child is started again; doubled with each crash
-LONGEST_PAUSE = 60.0
-STABLE_SECONDS = 60.0  # a child that has run for so long begins with the shortest pause again
-READ_BYTES = 65_536
 WATCH_EVERY = 1.0  # seconds between two looks at the processes
 
 
@@ -57,21 +56,42 @@ def serve_processes(config_file: Path | None, overrides: Sequence[str], processe
     }  # a token file may be a pipe, which gives it once
     notifier = Notifier.of()
     watchdog = None if notifier is None else notifier.watchdog
-    urls = tuple(share.url for share in shares)
     children = [
-        _Child(
+        Child(
             number,
             share,
             [*common, *_sets(share.overrides)],
-            environment | ProcessGroup(number, urls).environment,
+            environment,
             ProcessWatch(watchdog),
+            serves_http=config.http.address is not None,
         )
         for number, share in enumerate(shares)
     ]
 
     with configure_logs(_for_console(config.log), console=True) as log:
         log.redact(token)
-        return asyncio.run(_Supervisor(children, notifier, partial(_reload, log, config_file, overrides)).run())
+        reload = partial(_reload, log, config_file, overrides)
+        return asyncio.run(_serve(config, children, notifier, reload))
+
+
+async def _serve(
+    config: Config, children: Sequence[Child], notifier: Notifier | None, reload: Callable[[], None]
+) -> int:
+    """Serve the HTTP server of all children, and run them. Raises what `HttpServer.start` raises before any is started."""
+    supervisor = _Supervisor(children, notifier, reload)
+    own = ProcessState(SystemClock())
+
+    def describe() -> ProcessPart:
+        own.sample()
+        return own.describe("", LoopLag())
+
+    site = GroupSite([child.member for child in children], describe, supervisor.stop_all)
+    server = HttpServer(config, site)
+    await server.start()
+    try:
+        return await supervisor.run()
+    finally:
+        await server.close()
 
 
 def _reload(log: LogSetup, config_file: Path | None, overrides: Sequence[str]) -> None:
@@ -85,85 +105,16 @@ def _for_console(log: Log) -> Log:
     return msgspec.structs.replace(log, file="")
 
 
-class _Child:
-    """One control plane: a process, and the one after it when it crashes."""
-
-    def __init__(
-        self, number: int, share: Share, arguments: Sequence[str], environment: Mapping[str, str], watch: ProcessWatch
-    ) -> None:
-        self.number = number
-        self.shards = f"{share.shards[0]}-{share.shards[-1]} of {share.of}"
-        self._arguments = arguments
-        self.watch = watch
-        self._environment = {**environment, **watch.environment}
-        self._process: asyncio.subprocess.Process | None = None
-        self._stopping = asyncio.Event()
-        self._goodbye = False
-
-    def stop(self, *, goodbye: bool) -> None:
-        """End the process gracefully, and start it no more: it stops when its standard input ends."""
-        self._stopping.set()
-        self._goodbye = goodbye
-        if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
-            if goodbye:
-                self._process.stdin.write(GOODBYE_LINE)
-            self._process.stdin.close()
-
-    def send(self, *signals: signal.Signals) -> None:
-        """Send signals to the process, if it runs."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                for number in signals:
-                    self._process.send_signal(number)
-
-    async def run(self) -> int:
-        """Run the process, again after each crash, until it ends otherwise or `stop` is called.
-
-        Return its exit code, 0 if it was not running when `stop` was called.
-        """
-        pause = SHORTEST_PAUSE
-        while True:
-            started = time.monotonic()
-            code = await self._run_once()
-            if self._stopping.is_set() or not _is_crash(code):
-                return code
-            if time.monotonic() - started >= STABLE_SECONDS:
-                pause = SHORTEST_PAUSE
-            logger.error("A process crashed and will be started again", process=self.number, code=code, seconds=pause)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-            if self._stopping.is_set():
-                return 0
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    async def _run_once(self) -> int:
-        self.watch.restart()
-        with hangups_wait():
-            self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "discorder", "serve", "--until-eof", *self._arguments),
-                stdin=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._environment,
-                process_group=0,  # Ctrl-C in a terminal reaches the parent alone
-            )
-        if self._stopping.is_set():
-            self.stop(goodbye=self._goodbye)
-        logger.info("Started a process", process=self.number, pid=process.pid, shards=self.shards)
-        if process.stderr is not None:
-            await _relay(process.stderr, f"[{self.number}] ".encode())
-        return await process.wait()
-
-
 class _Supervisor:
     """Runs all children on one loop. ``reload`` reads the settings of the console's log again."""
 
-    def __init__(self, children: Sequence[_Child], notifier: Notifier | None, reload: Callable[[], None]) -> None:
+    def __init__(self, children: Sequence[Child], notifier: Notifier | None, reload: Callable[[], None]) -> None:
         self._children = children
         self._notifier = notifier
         self._reload = reload
         self._signals = 0
         self._stopping = False
+        self._goodbye = False
         self._hangup = asyncio.Event()
 
     async def run(self) -> int:
@@ -190,17 +141,13 @@ class _Supervisor:
             code, child = task.result(), tasks[task]
             if code:
                 logger.error("A process ended for good, which ends all of them", process=child.number, code=code)
-                final = final or (1 if _is_crash(code) else code)
+                final = final or (1 if is_crash(code) else code)
                 self._stop()
             elif self._stopping:
                 logger.info("A process ended", process=child.number)
             else:
-                child.watch.read()
-                goodbye = child.watch.goodbye
-                logger.info(
-                    "A process was asked to stop, which stops all of them", process=child.number, goodbye=goodbye
-                )
-                self._stop(goodbye=goodbye)
+                logger.info("A process was asked to stop, which stops all of them", process=child.number)
+                self._stop()
         return final
 
     async def _pass_on_hangups(self) -> None:
@@ -233,6 +180,16 @@ class _Supervisor:
                     self._notifier.send(WATCHDOG)
             await asyncio.sleep(every)
 
+    def stop_all(self, goodbye: bool) -> None:
+        """Stop all processes, as an operator wants. Raises `RequestRefused` if they stop already, in another way."""
+        if self._stopping and self._goodbye != goodbye:
+            what = "its sessions end" if self._goodbye else "the next start resumes its sessions"
+            raise RequestRefused(
+                HTTPStatus.CONFLICT,
+                f"the control plane shuts down already; {what}, and that cannot be changed any more",
+            )
+        self._stop(goodbye=goodbye)
+
     def _on_signal(self) -> None:
         self._signals += 1
         if self._signals == 1:
@@ -244,6 +201,7 @@ class _Supervisor:
     def _stop(self, *, goodbye: bool = False) -> None:
         if self._notifier is not None and not self._stopping:
             self._notifier.send(STOPPING)
+        self._goodbye = goodbye if not self._stopping else self._goodbye
         self._stopping = True
         for child in self._children:
             child.stop(goodbye=goodbye)
@@ -255,26 +213,6 @@ async def _as_they_end(tasks: Iterable[asyncio.Task[int]]) -> AsyncIterator[asyn
         ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             yield task
-
-
-async def _relay(stream: asyncio.StreamReader, prefix: bytes) -> None:
-    """Copy a child's lines to the console, each behind ``prefix``, until the stream ends."""
-    rest = b""
-    while chunk := await stream.read(READ_BYTES):
-        *lines, rest = (rest + chunk).split(b"\n")
-        _print(lines, prefix)
-    if rest:
-        _print([rest], prefix)
-
-
-def _print(lines: Sequence[bytes], prefix: bytes) -> None:
-    with contextlib.suppress(OSError, ValueError):  # a console that is gone must not end the control planes
-        sys.stderr.buffer.write(b"".join(prefix + line + b"\n" for line in lines))
-        sys.stderr.buffer.flush()
-
-
-def _is_crash(code: int) -> bool:
-    return code < 0 or code in CRASHES
 
 
 def _sets(overrides: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import TypeVar
@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.live import Live
 
 from discorder.cli.plane_client import PlaneClient
-from discorder.cli.plane_group import ask_all
 from discorder.cli.status_view import BudgetView, NoteView, PublisherView, ShardView, StatusView, VerdictView, render
 from discorder.errors import ControlPlaneAbsent, OperatorRefused
 from discorder.escapes import escape_controls, escape_controls_in_json
@@ -33,28 +32,13 @@ LINES_BESIDE_SHARDS = 14  # of a terminal: verdict, headings, publishers, budget
 NOT_KNOWN = "Not known: no news from the control plane"
 
 
-def show_status(clients: Sequence[PlaneClient], *, as_json: bool) -> None:
-    """Print the status once, as text or as the document itself. Raises like `PlaneClient.status`.
-
-    Of several processes, those that do not answer come first, then those that are not well; each document is a line.
-    """
-    answers = ask_all(clients, PlaneClient.status)
-    missing = [answer for answer in answers if answer.error is not None]
-    for answer in missing:
-        typer.echo(f"{answer.name} does not answer: {answer.error}", err=as_json)
-    there = [answer for answer in answers if answer.error is None]
+def show_status(client: PlaneClient, *, as_json: bool) -> None:
+    """Print the status once, as text or as the document itself. Raises like `PlaneClient.status`."""
+    document = client.status()
     if as_json:
-        for answer in there:
-            typer.echo(answer.document.decode())
+        typer.echo(document.decode())
     else:
-        console = _console()
-        views = [(answer.name, decode(answer.document)) for answer in there]
-        for name, view in sorted(views, key=lambda one: one[1].verdict.healthy):
-            if name:
-                console.print(f"\n{name} of {len(answers)}")
-            console.print(render(view))
-    if missing:
-        raise typer.Exit(ControlPlaneAbsent.exit_code)
+        _console().print(render(decode(document)))
 
 
 def watch_status(client: PlaneClient, *, as_json: bool) -> None:

@@ -93,6 +93,7 @@ class PublisherView(msgspec.Struct):
     queued_events: int
     dropped: int
     last_error: str
+    process: int | None = None
 
 
 class BudgetView(msgspec.Struct):
@@ -112,11 +113,15 @@ class NoteView(msgspec.Struct):
     text: str
 
 
-class GroupView(msgspec.Struct):
-    """Which of several processes it is."""
+class MemberView(msgspec.Struct):
+    """One of several processes."""
 
     number: int
-    urls: list[str]
+    pid: int | None
+    shards: int
+    headline: str
+    memory_bytes: int | None
+    cpu_ratio: float | None
 
 
 class ProcessView(msgspec.Struct):
@@ -128,7 +133,7 @@ class ProcessView(msgspec.Struct):
     started_at: datetime
     memory_bytes: int | None
     cpu_ratio: float | None
-    group: GroupView | None = None
+    processes: list[MemberView] = []
 
 
 class StatusView(msgspec.Struct):
@@ -161,6 +166,9 @@ def render(view: StatusView, *, now: datetime | None = None, stale: str = "", ro
     if view.publishers:
         head = ("publisher", "state", "behind", "queued", "dropped", "last error")
         parts += ["", _table(head, map(_publisher, view.publishers))]
+    if view.process.processes:
+        head = ("process", "pid", "shards", "verdict", "memory", "CPU")
+        parts += ["", _table(head, map(_member, view.process.processes))]
     parts += ["", *(escape(line) for line in _facts(view, now))]
     return Group(*parts)
 
@@ -200,8 +208,15 @@ def _next(step: NextView | None, now: datetime) -> str:
 
 
 def _publisher(one: PublisherView) -> tuple[str, ...]:
-    name = f"{one.name} (required)" if one.required else one.name
+    name = one.name if one.process is None else f"{one.name} of process {one.process}"
+    name = f"{name} (required)" if one.required else name
     return (name, one.state, short_span(one.lag_s), f"{one.queued_events:,}", f"{one.dropped:,}", one.last_error)
+
+
+def _member(one: MemberView) -> tuple[str, ...]:
+    memory = "" if one.memory_bytes is None else size(one.memory_bytes)
+    cpu = "" if one.cpu_ratio is None else f"{one.cpu_ratio:.1%}"
+    return (str(one.number), "" if one.pid is None else str(one.pid), f"{one.shards:,}", one.headline, memory, cpu)
 
 
 def _facts(view: StatusView, now: datetime) -> Iterator[str]:
@@ -217,9 +232,6 @@ def _facts(view: StatusView, now: datetime) -> Iterator[str]:
     use = [f"{size(process.memory_bytes)} memory"] if process.memory_bytes is not None else []
     use += [f"{process.cpu_ratio:.1%} CPU"] if process.cpu_ratio is not None else []
     up = span(_seconds(now - process.started_at))
-    if process.group is not None:
-        urls = ", ".join(url for url in process.group.urls if url)
-        yield f"This is process {process.group.number} of {len(process.group.urls)}: {urls}"
     yield f"discorder {process.version}, process {process.pid} on {process.host}, up {up}{''.join(f', {one}' for one in use)}"
 
 

@@ -16,6 +16,7 @@ from discorder.errors import ConfigError
 from discorder.paths import DEFAULT_ADDRESS, IPC, resolve_endpoint
 from discorder.wire import MAX_PORT
 
+BEHIND_PARENT = ('http.bind="127.0.0.1:0"', 'http.tls_cert_file=""', 'http.tls_key_file=""')
 PORTS_PER_PROCESS = 2  # the bus, and beside it the requests
 
 _TCP = re.compile(r"(tcp://.+:)(\d{1,5})")
@@ -28,7 +29,6 @@ class Share:
     shards: tuple[int, ...]
     of: int
     overrides: tuple[str, ...]  # KEY=VALUE, for --set
-    url: str  # of the HTTP server; "" if it has none, or one on a port that the system chooses
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ def divide(config: Config, processes: int) -> list[Share]:
     """Return the share of each process. Raises `ConfigError` for a configuration that several processes cannot share.
 
     Shards are divided into blocks of equal size, give or take one. A TCP port of a bus becomes that of the first process, each
-    further process takes the next pair of ports. The ports of the status page and of the façade count up by one. An IPC path
-    becomes a folder with a socket for each process. The paths of the log, of delimited files and of the façade's journal get the
-    number of the process before their suffix.
+    further process takes the next pair of ports. The port of the façade counts up by one. An IPC path becomes a folder with a
+    socket for each process. The paths of the log, of delimited files and of the façade's journal get the number of the process
+    before their suffix. The HTTP server is the parent's, which passes each process a socket on loopback.
     """
     ids, of = _shards(config, processes)
     if not config.session.store:
@@ -57,11 +57,7 @@ def divide(config: Config, processes: int) -> list[Share]:
         mine = ids[len(ids) * number // processes : len(ids) * (number + 1) // processes]
         changes = {("gateway", "shards"): ShardSet(mine, of), **dict(_changes(config, number))}
         overrides = [f"{_key(key)}={_toml(value)}" for key, value in changes.items()]
-        address = _counted_up("http.bind", config.http.address, number)
-        if address is not None:
-            equals = "=" if config.http_bind_set else "?="  # a default as long as the configuration sets none
-            overrides.append(f"http.bind{equals}{_toml(str(address))}")
-        shares.append(Share(mine, of, tuple(overrides), "" if address is None else f"{config.http.scheme}://{address}"))
+        shares.append(Share(mine, of, (*overrides, *(BEHIND_PARENT if config.http.address else ()))))
     return shares
 
 

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from discorder.config import Config
 from discorder.http.answers import RequestRefused
-from discorder.http.signature import SCHEME, SignatureCheck
+from discorder.http.signature import SCHEME, SignatureCheck, sign_request
 from discorder.logs import logger
 from discorder.transport import is_loopback
 from discorder.transport.address import ip_address
@@ -119,6 +119,10 @@ class HttpSecurity:
         self._attempts.failed(client.address)
         logger.warning("A wrong operator token was refused", peer=client.address)
         raise _unauthorized("the operator token is wrong; it stands in the file of http.operator_token_file")
+
+    def sign(self, method: str, path: str, body: bytes) -> str:
+        """Return the value of the header Authorization for a request to another process with the same token."""
+        return sign_request(self._token or "", method, path, body)
 
     def log_in(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
         """Set the login cookie, which a browser then sends with the page and its event stream."""

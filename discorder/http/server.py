@@ -1,4 +1,4 @@
-"""Serve HTTP in the loop of the control plane: the routes, the rules for all of them, start and end.
+"""Serve HTTP in the loop of a site: the rules for all of its routes, start and end.
 
 A failure of the server is logged and answered with 500. It never ends the plane, and never holds up its end.
 """
@@ -8,39 +8,29 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from discorder.clock import Clock
 from discorder.config import Config
 from discorder.errors import ConfigError, UnusableFile
-from discorder.http.answers import JSON, RequestRefused, compressed, takes_gzip
+from discorder.http.answers import RequestRefused
 from discorder.http.connection import HttpConnection, MalformedLog
-from discorder.http.health import HealthChecks
+from discorder.http.inherited import inherited_socket
 from discorder.http.listener import HttpListener, bind
 from discorder.http.login import LoginForm
 from discorder.http.operator_token import TokenFile, token_file
-from discorder.http.page import render_page
+from discorder.http.routes import PAGE, Handler, HttpRoute, RouteAccess, Site
 from discorder.http.security import HttpSecurity, add_headers, is_signed, refuse_cross_site
-from discorder.http.stream import EventStreams
 from discorder.http.tls import Certificate
-from discorder.http.verbs import OperatorCommands, read_body
+from discorder.http.verbs import read_body
 from discorder.logs import logger, redact_everywhere
-from discorder.metrics import Exposition
 from discorder.paths import resolve_path
-from discorder.runtime.process_group import ProcessGroup
-from discorder.status.board import Board
-from discorder.tracking.overdue import find_overdue
-from discorder.tracking.tracker import GatewayTracker
 
 SWITCHED_OFF = 'its configuration switches operator commands off (http.operator_token_file is "")'
-CSP = "Content-Security-Policy"
-PAGE = "/"
 MAX_BODY = 16_384  # bytes of a request's body
 MAX_LINE = 4_096  # bytes of a request line and of a header; a cookie and a token have about 100
 MAX_HEADERS = 64
@@ -49,43 +39,19 @@ LINGER_SECONDS = 1.0  # for the rest of a body that no handler read
 SEND_SECONDS = 10.0  # for a client to take a response
 CLOSE_SECONDS = 0.1  # for requests under way at the end
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class RouteAccess(Enum):
-    """Who may use a route."""
-
-    OPEN = auto()  # every host that reaches the port
-    READER = auto()  # this machine, and other hosts after a login
-    OPERATOR = auto()  # the holder of the operator token
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRoute:
-    """A method and a path in aiohttp's notation; GET includes HEAD."""
-
-    method: str
-    path: str
-    access: RouteAccess
-    handler: Handler
-
 
 class HttpServer:
-    """The HTTP server of one control plane, and the status that it shows. Use it on the plane's loop."""
+    """The HTTP server of one process, and the site that it serves. Use it on the loop of the site."""
 
-    def __init__(self, config: Config, tracker: GatewayTracker, clock: Clock) -> None:
+    def __init__(self, config: Config, site: Site) -> None:
         self._config = config
-        self._tracker = tracker
-        self._clock = clock
-        self._board = Board(tracker, clock)
-        self._streams = EventStreams(self._board)
-        self._metrics = Exposition(tracker)
+        self._site = site
         self._runner: web.AppRunner | None = None
         self._listener: HttpListener | None = None
         self.url: str | None = None  # where it listens
 
     async def start(self) -> None:
-        """Listen, if ``http.bind`` is set.
+        """Listen, if ``http.bind`` is set, or on the socket that the parent of this process has passed.
 
         Raises `AddressInUse`, `ConfigError` and `UnusableFile` for what the configuration asks for and cannot be had. What is a
         default only becomes a warning: the plane then runs without the server, or the server without operator commands.
@@ -95,8 +61,9 @@ class HttpServer:
             return
         certificate = await self._certificate()
         security = await self._security()
+        inherited = inherited_socket()
         try:
-            sockets = await bind(address)
+            sockets = await bind(address) if inherited is None else [inherited]
         except ConfigError as error:
             if self._config.http_bind_set:
                 raise
@@ -112,14 +79,15 @@ class HttpServer:
                 one.close()
             return
         self.url = f"{self._config.http.scheme}://{bound}/"
-        logger.info("Status page", url=self.url)
+        if inherited is None:  # else the parent's page is the one to open
+            logger.info("Status page", url=self.url)
 
     async def _open(
         self, sockets: Sequence[socket.socket], certificate: Certificate | None, security: HttpSecurity
     ) -> None:
-        self._board.start()
+        routes = self._site.start(security)
         self._runner = web.AppRunner(
-            self._app(security),
+            _app([*routes, *_login_routes(security)], security),
             handler_cancellation=True,  # an event stream ends with its connection
             shutdown_timeout=CLOSE_SECONDS,
         )
@@ -145,8 +113,7 @@ class HttpServer:
         try:
             if self._listener is not None:
                 await self._listener.close()
-            self._board.close()
-            await self._streams.close()
+            await self._site.close()
             if self._runner is not None:
                 await self._runner.cleanup()
         except Exception as error:  # noqa: BLE001  # the plane's end must not fail because of its status page
@@ -176,55 +143,25 @@ class HttpServer:
             logger.warning("Running without operator commands", reason=str(error))
             return HttpSecurity(self._config, None, str(error))
 
-    def _app(self, security: HttpSecurity) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[_answering])
-        app.on_response_prepare.append(_add_headers)
-        for route in self._routes(security):
-            handler = _guarded(route, security)
-            if route.method == hdrs.METH_GET:
-                app.router.add_get(route.path, handler)
-            else:
-                app.router.add_route(route.method, route.path, handler)
-        return app
 
-    def _routes(self, security: HttpSecurity) -> list[HttpRoute]:
-        group = ProcessGroup.of()
-        health, login, verbs = (
-            HealthChecks(self._board, security, lambda: find_overdue(self._tracker.shards, self._clock), group),
-            LoginForm(security),
-            OperatorCommands(self._tracker, security, group),
-        )
-        return [
-            HttpRoute("GET", PAGE, RouteAccess.READER, self._page),
-            HttpRoute("GET", "/livez", RouteAccess.OPEN, health.live),
-            HttpRoute("GET", "/readyz", RouteAccess.OPEN, health.ready),
-            HttpRoute("GET", "/status.json", RouteAccess.READER, self._status),
-            HttpRoute("GET", "/metrics", RouteAccess.READER, self._scrape),
-            HttpRoute("GET", "/events", RouteAccess.READER, self._streams.get),
-            HttpRoute("GET", "/login", RouteAccess.OPEN, login.form),
-            HttpRoute("POST", "/login", RouteAccess.OPEN, login.log_in),
-            HttpRoute(
-                "POST", r"/shards/{id:[0-9]{1,18}}/{verb:restart|pause|unpause}", RouteAccess.OPERATOR, verbs.shard
-            ),
-            HttpRoute("POST", "/shutdown", RouteAccess.OPERATOR, verbs.shutdown),
-        ]
+def _app(routes: Sequence[HttpRoute], security: HttpSecurity) -> web.Application:
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[_answering])
+    app.on_response_prepare.append(_add_headers)
+    for route in routes:
+        handler = _guarded(route, security)
+        if route.method == hdrs.METH_GET:
+            app.router.add_get(route.path, handler)
+        else:
+            app.router.add_route(route.method, route.path, handler)
+    return app
 
-    async def _page(self, request: web.Request) -> web.Response:
-        page = await asyncio.to_thread(render_page, self._board.encoded())  # some milliseconds at 500 shards
-        response = await compressed(request, page.body, "text/html")
-        response.charset = "utf-8"
-        response.headers[CSP] = page.policy
-        return response
 
-    async def _status(self, request: web.Request) -> web.Response:
-        return await compressed(request, self._board.encoded(), JSON)
-
-    async def _scrape(self, request: web.Request) -> web.Response:
-        page = self._metrics.page(request.headers.get(hdrs.ACCEPT, ""), packed=takes_gzip(request))
-        headers = {hdrs.CONTENT_TYPE: page.content_type, hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_ENCODING}"}
-        if page.encoding:
-            headers[hdrs.CONTENT_ENCODING] = page.encoding
-        return web.Response(body=page.body, headers=headers)
+def _login_routes(security: HttpSecurity) -> list[HttpRoute]:
+    login = LoginForm(security)
+    return [
+        HttpRoute("GET", "/login", RouteAccess.OPEN, login.form),
+        HttpRoute("POST", "/login", RouteAccess.OPEN, login.log_in),
+    ]
 
 
 def _guarded(route: HttpRoute, security: HttpSecurity) -> Handler:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
 from discorder.http.answers import RequestRefused
 from discorder.http.connection import HttpConnection
-from discorder.status.board import Board
+from discorder.status.listener import Listener
 
 MOST_STREAMS = 20
 STALLED_SECONDS = 15.0  # that a write may wait for a reader; the board has replaced its parts by then
@@ -20,13 +21,14 @@ RETRY_MS = 1000  # after which a browser connects again
 class EventStreams:
     """The open streams of one server. `close` ends all of them and refuses further ones."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, listen: Callable[[], Listener]) -> None:
+        """``listen`` returns the events of one reader."""
+        self._listen = listen
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Send the events of the board until the client or the server goes. Raises `RequestRefused` beyond the bound."""
+        """Send events until the client or the server goes. Raises `RequestRefused` beyond the bound."""
         response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})  # nginx would collect the events
         response.content_type = "text/event-stream"
         if request.method == hdrs.METH_HEAD:
@@ -52,7 +54,7 @@ class EventStreams:
         return response
 
     async def close(self) -> None:
-        """End every stream, after the board is closed: properly where the reader takes what is sent, else at once."""
+        """End every stream, after its events have ended: properly where the reader takes what is sent, else at once."""
         self._closing = True
         tasks = list(self._tasks)
         if not tasks:
@@ -63,7 +65,7 @@ class EventStreams:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, request: web.Request, response: web.StreamResponse) -> None:
-        listener = self._board.listen()
+        listener = self._listen()
         try:
             await response.prepare(request)
             await response.write(f"retry: {RETRY_MS}\n\n".encode())

@@ -13,11 +13,12 @@ from discorder.errors import DiscorderError, NotRunning
 from discorder.http.answers import RequestRefused, answer
 from discorder.http.security import HttpSecurity
 from discorder.logs import logger
-from discorder.runtime.process_group import ProcessGroup
 from discorder.tracking.tracker import GatewayTracker
 
 STORE_SECONDS = 1.5  # for a pause to reach the disk; the commands wait two seconds for an answer
 BODY_SECONDS = 5.0  # for a request's body to arrive
+
+SHARD_COMMANDS = r"/shards/{id:[0-9]{1,18}}/{verb:restart|pause|unpause}"  # in aiohttp's notation
 
 DONE = {
     "restart": "shard {} connects again, and resumes its session if it has one",
@@ -39,8 +40,7 @@ class ShutdownRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OperatorCommands:
     """The handlers of the operator commands of one control plane."""
 
-    def __init__(self, tracker: GatewayTracker, security: HttpSecurity, group: ProcessGroup | None) -> None:
-        self._group = group
+    def __init__(self, tracker: GatewayTracker, security: HttpSecurity) -> None:
         self._tracker = tracker
         self._security = security
         self._shard_commands: dict[str, Callable[[int], None]] = {
@@ -77,13 +77,7 @@ class OperatorCommands:
 
     async def shutdown(self, request: web.Request) -> web.Response:
         """Answer ``POST /shutdown``; the stop begins at once and the answer still goes out."""
-        body = await read_body(request)
-        try:
-            wanted = msgspec.json.decode(body, type=ShutdownRequest) if body.strip() else ShutdownRequest()
-        except msgspec.MsgspecError as error:
-            raise RequestRefused(
-                HTTPStatus.BAD_REQUEST, f'the body must be JSON such as {{"goodbye": false}}: {error}'
-            ) from error
+        wanted = await read_shutdown(request)
         peer, plane = self._security.client(request).address, self._tracker.plane
         if self._tracker.terminate_flag and plane.ends_sessions != wanted.goodbye:
             what = "its sessions end" if plane.ends_sessions else "the next start resumes its sessions"
@@ -97,9 +91,18 @@ class OperatorCommands:
         except NotRunning as error:
             raise RequestRefused(HTTPStatus.CONFLICT, str(error)) from error
         kept = "the sessions end and the bot goes offline" if wanted.goodbye else "the next start resumes its sessions"
-        group = self._group
-        what = "the control plane shuts down" if group is None else f"all {group.count} processes shut down"
-        return answer({"done": f"{what}; {kept}"})
+        return answer({"done": f"the control plane shuts down; {kept}"})
+
+
+async def read_shutdown(request: web.Request) -> ShutdownRequest:
+    """Return what ``POST /shutdown`` asks for. Raises `RequestRefused` for another body."""
+    body = await read_body(request)
+    try:
+        return msgspec.json.decode(body, type=ShutdownRequest) if body.strip() else ShutdownRequest()
+    except msgspec.MsgspecError as error:
+        raise RequestRefused(
+            HTTPStatus.BAD_REQUEST, f'the body must be JSON such as {{"goodbye": false}}: {error}'
+        ) from error
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 from discorder.config import Config, Log
 from discorder.errors import ConfigError, NotRunning
 from discorder.http.server import HttpServer
+from discorder.http.site import PlaneSite
 from discorder.logs import logger
 from discorder.outbound.outbound import Outbound
 from discorder.plane.event_log import follow_events
@@ -200,7 +201,7 @@ class ControlPlane:
             stopping=self._handle.stopping,
             stop=lambda: self._stop(goodbye=False),
         )
-        http = self._http = HttpServer(self._config, tracker, self._around.clock)
+        http = self._http = HttpServer(self._config, PlaneSite(tracker, self._around.clock))
         await http.start()
         try:
             await self._run_shards(self._supervisor, sessions, lambda: filled(tracker) if filled is not None else None)

@@ -15,7 +15,6 @@ VARIABLES = (SOCKET_VARIABLE, *WATCHDOG_VARIABLES)
 
 READY = "READY=1"
 STOPPING = "STOPPING=1"
-GOODBYE = "X_DISCORDER_GOODBYE=1"  # beside STOPPING: the sessions end; for the supervisor of `--processes`
 WATCHDOG = "WATCHDOG=1"
 
 

@@ -60,6 +60,7 @@ class DeliveryDescriber:
             gaps=health.gaps,
             failures=health.failures,
             last_error=self._redact(health.last_error),
+            process=None,
         )
 
 

@@ -12,7 +12,6 @@ from discorder.status.budget import describe_budget, describe_sessions, describe
 from discorder.status.delivery import DeliveryDescriber
 from discorder.status.document import (
     SCHEMA,
-    LogRecordPart,
     Moment,
     ProcessPart,
     ProgressPart,
@@ -22,6 +21,7 @@ from discorder.status.document import (
     moment,
 )
 from discorder.status.flows import FlowRing
+from discorder.status.log_records import describe_records
 from discorder.status.next_step import BEAT_SHOWN, NextSteps
 from discorder.status.noted import NoteTimes
 from discorder.status.process import ProcessState
@@ -136,12 +136,12 @@ class Describer:
             store=describe_store(tracker),
             sessions=describe_sessions(tracker),
             totals=describe_totals(tracker),
-            log=_records(self._log.lines()),
+            log=describe_records(self._log.lines()),
         )
 
     def process(self) -> ProcessPart:
         """Return the process."""
-        return self._process.describe(self.tracker.compression, self.tracker.loop_lag)
+        return self._process.describe(self.tracker.compression.value, self.tracker.loop_lag)
 
     def shards(self, shards: Sequence[ShardTracker]) -> list[ShardPart]:
         """Return the descriptions of ``shards``."""
@@ -219,10 +219,4 @@ class Describer:
 
     def log_update(self, lines: Iterable[LogLine]) -> LogUpdate:
         """Return new log records."""
-        return LogUpdate(at=self.at, log=_records(lines))
-
-
-def _records(lines: Iterable[LogLine]) -> list[LogRecordPart]:
-    return [
-        LogRecordPart(at=moment(line.at), level=line.level, message=line.message, fields=line.fields) for line in lines
-    ]
+        return LogUpdate(at=self.at, log=describe_records(lines))

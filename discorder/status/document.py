@@ -96,17 +96,24 @@ class OpenFilesPart(DocumentPart):
     limit: Count | None
 
 
-class ProcessGroupPart(DocumentPart):
-    """That this is process ``number`` of several, and the ``urls`` of all in order, "" for one without a known address."""
+class MemberPart(DocumentPart):
+    """One of several processes: how many shards it has, and its own verdict, or why it does not answer (``headline``)."""
 
     number: Count
-    urls: list[str]
+    pid: Count | None
+    shards: Count
+    healthy: bool
+    headline: str
+    started_at: Moment | None
+    memory_bytes: Count | None
+    cpu_ratio: Rate | None
 
 
 class ProcessPart(DocumentPart):
     """The process of the control plane. ``cpu_ratio`` is that of the last seconds; 1 is one CPU.
 
-    ``group``: null for a process that runs all shards of its configuration.
+    ``processes``: those of `discorder serve --processes N`, which this one supervises; memory and CPU are then the sums of all,
+    and ``open_files`` those of the process that is nearest to its limit. Empty for a process that runs its shards itself.
     """
 
     version: str
@@ -119,7 +126,7 @@ class ProcessPart(DocumentPart):
     memory_bytes: Count | None
     cpu_ratio: Rate | None
     open_files: OpenFilesPart
-    group: ProcessGroupPart | None
+    processes: list[MemberPart]
 
 
 class ShardCountsPart(DocumentPart):
@@ -238,8 +245,8 @@ class NextPart(DocumentPart):
 class ShardPart(DocumentPart):
     """One shard. ``cause``: why it ceased to serve, until it is Ready again. ``session`` is a label, not the session id.
 
-    ``healthy``: it serves; else ``reasons`` say why not. ``parked``: the identify gate holds it back. ``paused``: an operator has
-    paused it. ``guilds``: of the last READY. ``attempt``: failures in a row.
+    ``owner``: its process, if there are several. ``healthy``: it serves; else ``reasons`` say why not. ``parked``: the identify
+    gate holds it back. ``paused``: an operator has paused it. ``guilds``: of the last READY. ``attempt``: failures in a row.
     """
 
     id: Count
@@ -277,7 +284,10 @@ class TransitionPart(DocumentPart):
 
 
 class PublisherPart(DocumentPart):
-    """One publisher. ``lag_s``: the age of the oldest event that it has not accepted. ``gaps``: runs of dropped events."""
+    """One publisher. ``lag_s``: the age of the oldest event that it has not accepted. ``gaps``: runs of dropped events.
+
+    ``process``: the number of its process, if there are several.
+    """
 
     name: str
     kind: str
@@ -294,6 +304,7 @@ class PublisherPart(DocumentPart):
     gaps: Count
     failures: Count
     last_error: str
+    process: Count | None
 
 
 class BusClientPart(DocumentPart):

@@ -12,10 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from discorder.clock import Clock
-from discorder.runtime.process_group import ProcessGroup
 from discorder.runtime.watchdog import LoopLag
-from discorder.status.document import LoopLagPart, OpenFilesPart, ProcessGroupPart, ProcessPart, moment
-from discorder.transport import Compression
+from discorder.status.document import LoopLagPart, OpenFilesPart, ProcessPart, moment
 
 MEASURE_EVERY = 5.0  # seconds
 
@@ -27,8 +25,6 @@ class ProcessState:
         self._clock = clock
         self._started_at = moment(clock.now())
         self._version = version("discorder")
-        group = ProcessGroup.of()
-        self._group = None if group is None else ProcessGroupPart(number=group.number, urls=list(group.urls))
         self._measured_at = clock.monotonic()
         self._cpu = time.process_time()
         self._cpu_ratio: float | None = None
@@ -44,7 +40,7 @@ class ProcessState:
         self._cpu, self._measured_at = cpu, self._clock.monotonic()
         self._measure()
 
-    def describe(self, compression: Compression, lag: LoopLag) -> ProcessPart:
+    def describe(self, compression: str, lag: LoopLag) -> ProcessPart:
         """Return the process as last measured."""
         return ProcessPart(
             version=self._version,
@@ -52,12 +48,12 @@ class ProcessState:
             pid=os.getpid(),
             started_at=self._started_at,
             python=platform.python_version(),
-            compression=compression.value,
+            compression=compression,
             loop_lag_s=LoopLagPart(now=round(lag.now, 4), worst=round(lag.worst, 4)),
             memory_bytes=self._memory,
             cpu_ratio=self._cpu_ratio,
             open_files=self._open_files,
-            group=self._group,
+            processes=[],
         )
 
     def _measure(self) -> None:

@@ -125,16 +125,17 @@ def test_certificate_and_key_may_be_one_file_but_the_token_needs_its_own() -> No
     assert "name the same file" in refusal("session.store=s.db", "log.file=s.db.operator-token")
 
 
-def test_each_process_gets_a_port_of_its_own() -> None:
-    def binds(*sets: str) -> list[str]:
-        shares = divide(load_config(None, ["gateway.shards=3", *sets]), 3)
-        return [one for share in shares for one in share.overrides if one.startswith("http.")]
+def test_processes_are_reached_on_loopback_without_tls() -> None:
+    """Their parent serves ``http.bind``, and passes each a socket."""
 
-    assert binds() == [f'http.bind?="127.0.0.1:{port}"' for port in (6080, 6081, 6082)]
-    assert binds("http.bind=[::1]:7000") == [f'http.bind="[::1]:{port}"' for port in (7000, 7001, 7002)]
-    assert binds("http.bind=") == binds("http.bind=127.0.0.1:0") == []
-    with pytest.raises(ConfigError, match=r"http\.bind.*no port for process 1"):
-        binds("http.bind=127.0.0.1:65535")
+    def http(*sets: str) -> list[list[str]]:
+        shares = divide(load_config(None, ["gateway.shards=2", *sets]), 2)
+        return [[one for one in share.overrides if one.startswith("http.")] for share in shares]
+
+    behind = ['http.bind="127.0.0.1:0"', 'http.tls_cert_file=""', 'http.tls_key_file=""']
+    assert http() == http("http.bind=127.0.0.1:65535") == http("http.bind=0.0.0.0:1", *TLS) == [behind, behind]
+    assert http("http.bind=") == [[], []]
+    load_config(None, ["http.bind=0.0.0.0:1", *TLS, *behind])
 
 
 def test_an_ipv4_address_is_written_as_one() -> None:

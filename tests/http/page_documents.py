@@ -101,6 +101,7 @@ def publisher(name: str, **changes: Any) -> Document:
         "gaps": 0,
         "failures": 0,
         "last_error": "",
+        "process": None,
     } | changes
 
 
@@ -226,7 +227,7 @@ def _process() -> Document:
         "memory_bytes": 71_303_168,
         "cpu_ratio": 0.021,
         "open_files": {"used": 34, "limit": 65_536},
-        "group": None,
+        "processes": [],
     }
 
 

@@ -63,8 +63,9 @@ def _publisher(one: Document) -> Row:
         dropped = [span("bad", dropped), small(f"in {some(one['gaps'], 'gap')}")]
     error = [one["last_error"], small(some(one["failures"], "failure"))] if one["last_error"] else None
     late = is_late(one)
+    kind = one["kind"] if one["process"] is None else f"{one['kind']}, process {one['process']}"
     return [
-        ([strong(one["name"]), small(one["kind"])], None),
+        ([strong(one["name"]), small(kind)], None),
         (state_mark(one["state"], late=late), "tight"),
         ("required" if one["required"] else "best effort", "tight"),
         (millis(one["lag_s"]), "num bad" if late else "num"),
@@ -247,16 +248,15 @@ def _value(value: Any) -> str:
 
 
 def where(doc: Document) -> Html:
-    """Return the host, the version and the age of the process, and which of several it is."""
+    """Return the host, the version and the age of the process, and how many it supervises."""
     process = doc["process"]
-    group = process["group"]
-    one_of = "" if group is None else f" · process {group['number']} of {len(group['urls'])}"
-    return markup(f"{process['host']} · {process['version']}{one_of} · up ", since(process["started_at"], doc["at"]))
+    several = f" · {len(process['processes'])} processes" if process["processes"] else ""
+    return markup(f"{process['host']} · {process['version']}{several} · up ", since(process["started_at"], doc["at"]))
 
 
-def _all_processes(group: Document | None) -> list[str]:
-    known = [] if group is None else [url for url in group["urls"] if url]
-    return [f"all processes: {', '.join(known)}"] if known else []
+def _member(one: Document) -> str:
+    use = f", {bytes_text(one['memory_bytes'])}, {percent(one['cpu_ratio'])} of a CPU" if one["memory_bytes"] else ""
+    return f"process {one['number']}: {one['headline']}{use}"
 
 
 def foot(doc: Document) -> list[Html]:
@@ -272,6 +272,6 @@ def foot(doc: Document) -> list[Html]:
         f"{count(files['used'])} of {count(files['limit'])} files",
         process["compression"],
         "all times UTC",
-        *_all_processes(process["group"]),
+        *map(_member, process["processes"]),
     )
     return [element("span", None, part) for part in parts]

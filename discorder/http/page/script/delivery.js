@@ -4,7 +4,7 @@ const HISTORY_ROWS = 40;
 
 function publishers() {
   rows("pub-rows", doc.publishers.map((one) => [
-    [[strong(one.name), small(one.kind)]],
+    [[strong(one.name), small(isKnown(one.process) ? `${one.kind}, process ${one.process}` : one.kind)]],
     [stateMark(one.state, isLate(one)), "tight"],
     [one.required ? "required" : "best effort", "tight"],
     [millis(one.lag_s), isLate(one) ? "num bad" : "num"],
@@ -103,13 +103,17 @@ function log() {
   }));
 }
 
+function memberText(one) {
+  const use = one.memory_bytes ? `, ${bytes(one.memory_bytes)}, ${percent(one.cpu_ratio)} of a CPU` : "";
+  return `process ${one.number}: ${one.headline}${use}`;
+}
+
 function foot() {
   const it = doc.process, files = it.open_files;
-  const oneOf = it.group ? ` · process ${it.group.number} of ${it.group.urls.length}` : "";
-  const urls = it.group ? it.group.urls.filter(Boolean) : [];
-  put("where", `${it.host} · ${it.version}${oneOf} · up `, since(it.started_at));
+  const several = it.processes.length ? ` · ${it.processes.length} processes` : "";
+  put("where", `${it.host} · ${it.version}${several} · up `, since(it.started_at));
   const parts = [`Discorder ${it.version}`, `Python ${it.python}`, `process ${it.pid} on ${it.host}`, `${bytes(it.memory_bytes)} memory`,
     `${percent(it.cpu_ratio)} of a CPU`, `${count(files.used)} of ${count(files.limit)} files`, it.compression, "all times UTC",
-    ...(urls.length ? [`all processes: ${urls.join(", ")}`] : [])];
+    ...it.processes.map(memberText)];
   put("foot", parts.map((part) => el("span", {}, part)));
 }
