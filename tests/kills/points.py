@@ -24,6 +24,9 @@ from discorder.publishers.append_only_file import Appender
 from discorder.publishers.delivery.fanout import FanOut
 from discorder.publishers.delivery.lossless import LosslessQueue
 from discorder.publishers.delivery.shard_progress import ShardDelivery
+from discorder.publishers.journal import segments, snapshot_file
+from discorder.publishers.journal.loading import Loader
+from discorder.publishers.journal.segments import Segments
 from discorder.sessions import ShardLocks, SqliteSessionStore, database
 from discorder.sessions.database import Database
 from discorder.shard.dispatches import Dispatches
@@ -163,6 +166,31 @@ def renamed(strike: Strike) -> None:
     Path.replace = replace  # type: ignore[method-assign,assignment]
 
 
+def torn_record(strike: Strike) -> None:
+    """Strike when half of a batch's bytes are in the journal."""
+    original = segments._write_all  # noqa: SLF001  # the point lies inside
+
+    def write(descriptor: int, content: bytes, place: int) -> None:
+        half = len(content) // 2
+        original(descriptor, content[:half], place)
+        strike()
+        original(descriptor, content[half:], place + half)
+
+    segments._write_all = write  # noqa: SLF001
+
+
+def snapshot_complete(strike: Strike) -> None:
+    """Strike when a snapshot is on the disk and has not replaced the one before."""
+    original = Path.replace
+
+    def replace(self: Path, target: Any) -> Path:
+        if self.name == snapshot_file.NEW_NAME:
+            strike()
+        return original(self, target)
+
+    Path.replace = replace  # type: ignore[method-assign,assignment]
+
+
 def resumed(strike: Strike) -> None:
     """Strike when the driver has entered Ready by RESUMED."""
     original = ShardDriver._enter  # noqa: SLF001  # the point lies inside
@@ -204,6 +232,15 @@ _ALL = (
     Point("rotation: before", Life.ANY, before(Appender, "_rotate"), passes=2),
     Point("rotation: between two renames", Life.ANY, renamed, passes=6),
     Point("rotation: after", Life.ANY, after(Appender, "_rotate"), passes=2),
+    # the journal
+    Point("journal: half a batch in the file", Life.ANY, torn_record, passes=60),
+    Point("journal: in the file, not yet accepted", Life.ANY, after(Segments, "append"), passes=60),
+    Point("journal: segment begun", Life.ANY, after(Segments, "begin")),
+    Point("journal: snapshot not yet in its place", Life.ANY, snapshot_complete),
+    Point("journal: snapshot in its place", Life.ANY, after(snapshot_file, "write")),
+    Point("journal: oldest segment removed", Life.ANY, after(Segments, "drop_oldest")),
+    Point("journal: read at the start", Life.ANY, after(Loader, "load")),
+    Point("journal: last snapshot", Life.STOPPING, before(snapshot_file, "write")),
     # the checkpoint
     Point("checkpoint: before", Life.ANY, before(Sessions, "checkpoint"), passes=2),
     Point("checkpoint: queued", Life.ANY, after(Sessions, "checkpoint"), passes=2),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import sqlite3
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from discorder.guilds.feed import Entry, NotHeld
+from discorder.publishers.journal import Journal
 from discorder.simulator import Simulator
 from tests.endurance.evidence import Account, count_lines
 from tests.endurance.process import PlaneProcess
@@ -25,6 +28,7 @@ REACHED_WITHIN = (
     90.0  # seconds: a ticket that died with its process holds its bucket for 15, and the machine may be busy
 )
 SERVE = ("-m", "tests.kills.child")
+JOURNAL = '[facade]\njournal = "{folder}/journal"\nring_bytes = 1_048_576\n'  # segments of 128 KiB
 TINY_QUEUE = "max_events = 10\nblock_timeout = 0.3\nhold_off = 1.0\n"
 CAUGHT_UP_WITHIN = 90.0
 JUST_BEFORE = 60  # events since READY: 0.3 s, for a machine that is busy with other tests
@@ -86,11 +90,12 @@ async def tell(
         async with Simulator(
             guilds=1, rate=RATE, zlib_split=zlib_split, keep_documents=True, heartbeat_interval_ms=10_000
         ) as sim:
-            more = TINY_QUEUE if slow_disk else ""
+            more = (TINY_QUEUE if slow_disk else "") + JOURNAL.format(folder=folder)
             plane = PlaneProcess(folder, sim, compress=compress, rotate_bytes=rotate_bytes, more=more)
             serve = (*SERVE, "--slow-disk") if slow_disk else SERVE
             try:
                 await _live(story, count, choose, plane, sim, serve)
+                story.faults += [fault async for fault in _faults_of_journal(folder / "journal", sim)]
             except TimeoutError:
                 story.faults.append("a process did not do in time what it had to")
             finally:
@@ -171,6 +176,29 @@ def _judge(story: Story, account: Account, sim: Simulator) -> None:
     if account.missing[0] or account.duplicates[0]:
         story.faults.append("the first life lacks events or has some twice")
     story.faults += [f"the simulator saw {violation}" for violation in sim.violations]
+
+
+async def _faults_of_journal(directory: Path, sim: Simulator) -> AsyncIterator[str]:
+    """Compare the journal with what was sent in the last session: every event that it holds, up to the last, and the guild."""
+    last = sim.sent_documents[-1]
+    sent = {one.seq: (one.type, one.data) for one in sim.sent_documents if one.session_id == last.session_id}
+    journal = Journal(directory)
+    await journal.open()
+    try:
+        end, snapshot = journal.end(0), journal.snapshot(0)
+        if end is None or snapshot is None or end.seq != last.seq or len(snapshot.guilds.states) != 1:
+            yield f"the journal ends at {end} with {snapshot}, not at {last.seq} with one guild"
+            return
+        held: Sequence[Entry] = ()
+        for after in range(end.seq):
+            with contextlib.suppress(NotHeld):
+                held = journal.entries(0, end._replace(seq=after), 1 << 30)
+                break
+        kept = {entry.seq: (entry.type, entry.data) for entry in held}
+        if len(kept) < len(held) or not held or kept != {seq: event for seq, event in sent.items() if seq > after}:
+            yield f"the journal holds {len(held)} events after {after}, and these are not those that were sent"
+    finally:
+        await journal.close()
 
 
 def _may_lose_session(plane: PlaneProcess, sim: Simulator) -> bool:

@@ -74,6 +74,21 @@ async def test_a_kill_while_the_disk_is_slow_costs_nothing_either() -> None:
     assert not story.faults, report([story])
 
 
+@pytest.mark.system
+async def test_kills_at_the_steps_of_the_journal_cost_nothing_either() -> None:
+    """Every story compares the journal with what was sent; here the processes die inside it."""
+    moments = [
+        Moment("journal: half a batch in the file", 30),
+        Moment("journal: segment begun"),
+        Moment("journal: snapshot not yet in its place"),
+        Moment("journal: oldest segment removed"),
+        Moment("journal: last snapshot"),
+    ]
+    story = await tell(len(moments), in_turn(moments), compress="zlib-stream")
+    assert not story.faults, report([story])
+    assert sum(kill.identifies for kill in story.kills) == 0, report([story])
+
+
 def report(stories: list[Story]) -> str:
     """Return the text of a failure."""
     faults = [f"{fault}\n{story.log}" for story in stories for fault in story.faults]
