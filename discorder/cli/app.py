@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from discorder.cli import operate, send, sessions
+from discorder.cli import facade, operate, send, sessions
 from discorder.cli.options import (
     Config,
     FaultOnDiscord,
@@ -483,3 +483,4 @@ def check_config(
 app.add_typer(operate.shards, name="shards")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(send.app, name="send")
+app.add_typer(facade.app, name="facade")

@@ -85,6 +85,11 @@ def check_journal(path: str) -> str:
     return path
 
 
+def is_client_name(name: str) -> bool:
+    """Return whether ``name`` may name a client: 1 to 32 letters, digits, - and _."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_clients(
     tables: object,
     check: Callable[[str, type[FacadeClient], object], FacadeClient | None],
@@ -97,7 +102,7 @@ def check_clients(
         return clients
     for name, table in cast("dict[str, object]", tables).items():
         section = f"facade.clients.{name}"
-        if not _NAME.fullmatch(name):
+        if not is_client_name(name):
             report(section, f"{name!r} is not a name for a client; use 1 to 32 letters, digits, - and _")
         elif isinstance(table, dict) and "token_file" not in table:
             report(

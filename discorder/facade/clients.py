@@ -28,7 +28,7 @@ _FORM = re.compile(r"[A-Za-z0-9_-]+\.facade\.[A-Za-z0-9_-]{20,}")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One bot. ``catch_up``: seconds, 0 = off. The meaning of the other fields: docs/configuration.md#facade."""
+    """One bot. ``catch_up``: seconds, 0 = off. The meaning of the other fields: docs/facade.md."""
 
     name: str
     token: str

@@ -31,7 +31,7 @@ MAX_FRAME = 65_536  # bytes of a bot's frame; above 4,096 it is refused with 400
 IDLE_SECONDS = 75.0  # for the next request of a connection
 UNKNOWN_LAYOUT_SECONDS = 5  # in Retry-After
 SAVE_SECONDS = 1.0  # between two times that the places are saved
-STOP_SECONDS = 2.0  # for the bots to get op 7 and to close
+STOP_SECONDS = 1.0  # for the bots to get op 7 and to close
 SHUTDOWN_SECONDS = 0.1  # for REST requests under way
 SESSION_STARTS = 1000  # what /gateway/bot shows: no IDENTIFY at the façade costs one at Discord
 DAY_MS = 86_400_000
@@ -78,15 +78,18 @@ class Door:
         self.url = f"http://{_shown(sockets[0])}"
         logger.info("Façade for bots", url=f"{self.url}/api")
 
-    async def close(self) -> None:
-        """Close the port, send each bot what there is and op 7, and close the connections within `STOP_SECONDS`."""
+    async def close(self, *, hurried: bool = False) -> None:
+        """Close the port, send each bot what there is and op 7, and close the connections within `STOP_SECONDS`.
+
+        ``hurried``: close them at once.
+        """
         self._stopping = True
         self.url = None
         if self._listener is not None:
             await self._listener.close()
         for connection in self._connections:
             connection.stop()
-        if self._connections:
+        if self._connections and not hurried:
             await asyncio.wait([connection.ended for connection in self._connections], timeout=STOP_SECONDS)
         for connection in self._connections:
             connection.abort()
