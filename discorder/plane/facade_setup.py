@@ -44,7 +44,8 @@ class PlaneFacade:
         if self._journal is None:
             return
         self._clients = Clients(await asyncio.to_thread(self._load_clients))
-        redact_everywhere(*self._clients.tokens)
+        for token in self._clients.tokens:
+            redact_everywhere(token)
         self._sockets = await listening_sockets(self._config.facade)
 
     async def start(self) -> None:

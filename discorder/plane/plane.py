@@ -16,6 +16,7 @@ from discorder.http.site import PlaneSite
 from discorder.logs import logger
 from discorder.outbound.outbound import Outbound
 from discorder.plane.event_log import follow_events
+from discorder.plane.facade_setup import PlaneFacade
 from discorder.plane.guild_recovery import GuildRecovery
 from discorder.plane.journal_setup import JOURNAL_OPTIONS, make_journal
 from discorder.plane.main_host import MainHost
@@ -81,6 +82,7 @@ class ControlPlane:
         if self.journal is not None:
             self._fan_out.add(self.journal, JOURNAL_OPTIONS)
         self._recovery = GuildRecovery(self.journal, lambda: self.budget)
+        self._facade = PlaneFacade(config, self.journal, client, self.outbound, self._around.clock)
         self._supervisor: Supervisor | None = None
         self._watchdog = Watchdog()
         self._handle = RunHandle()
@@ -204,8 +206,10 @@ class ControlPlane:
         http = self._http = HttpServer(self._config, PlaneSite(tracker, self._around.clock))
         await http.start()
         try:
+            await self._facade.bind()
             await self._run_shards(self._supervisor, sessions, lambda: filled(tracker) if filled is not None else None)
         finally:
+            await self._facade.close(hurried=True)
             await http.close()
 
     async def _run_shards(self, supervisor: Supervisor, sessions: Sessions, filled: Callable[[], None]) -> None:
@@ -215,6 +219,7 @@ class ControlPlane:
         if self._around.watchdog:
             self._watchdog.start()
         try:
+            await self._facade.start()
             self._handle.opened.set()
             filled()
             await supervisor.run()
@@ -223,6 +228,7 @@ class ControlPlane:
         finally:
             self._start_up.close()
             await self._drain()
+            await self._facade.close(hurried=self._hurried)
             sessions.checkpoint()
             await self._fan_out.close()
             self._watchdog.stop()

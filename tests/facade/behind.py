@@ -1,0 +1,125 @@
+"""A control plane with a façade in front of the simulator, and unmodified bots as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from discorder.config import load_config
+from discorder.control_plane import serve_config
+from discorder.facade.clients import make_token
+from discorder.rest import BotClient
+from discorder.simulator import Simulator
+from discorder.tracking.tracker_ref import TrackerRef
+
+BOTS = Path(__file__).parent / "bots"
+BOT_ID = 1345187989315256333
+SECONDS = 15.0  # for a bot to do what is waited for, on a busy machine
+
+
+class Behind:
+    """A control plane that can be stopped and started, on one port."""
+
+    def __init__(self, sim: Simulator, folder: Path, names: list[str]) -> None:
+        self.sim = sim
+        self.tokens = {name: make_token(BOT_ID) for name in names}
+        for name, token in self.tokens.items():
+            (folder / f"{name}.token").write_text(token)
+            (folder / f"{name}.token").chmod(0o600)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        clients = "".join(f'[facade.clients.{name}]\ntoken_file = "{folder / name}.token"\n' for name in names)
+        self.config = folder / "discorder.toml"
+        self.config.write_text(
+            f'[gateway]\napi = "{sim.api_url}"\nintents = 53608447\n[session]\nstore = "{folder / "store.sqlite3"}"\n'
+            f'[http]\nbind = ""\n[publishers.log]\nevents = {{ include = [] }}\n'
+            f'[facade]\nbind = "{self.url.removeprefix("http://")}"\n{clients}'
+        )
+        self._ref = TrackerRef()
+        self._task: asyncio.Task[None] | None = None
+        self.bots: list[BotProcess] = []
+
+    async def start(self) -> None:
+        """Start the control plane and wait until its shards are Ready."""
+        self._ref = TrackerRef()
+        self._task = asyncio.create_task(
+            serve_config(lambda: load_config(self.config), client=BotClient(self.sim.token), tracker_ref=self._ref)
+        )
+        await self._ref.ready(SECONDS)
+
+    async def stop(self) -> None:
+        """Stop the control plane gracefully."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def bot(self, library: str, name: str, *arguments: str) -> BotProcess:
+        """Start an unmodified bot."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "ignore", str(BOTS / f"{library}_bot.py"), self.url, *arguments),
+            env={"FACADE_TOKEN": self.tokens[name], "PATH": "/usr/bin:/bin"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self.bots.append(BotProcess(process))
+        return self.bots[-1]
+
+    async def close(self) -> None:
+        for bot in self.bots:
+            await bot.kill()
+        await self.stop()
+
+
+class BotProcess:
+    """What a bot has printed so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.lines: list[dict[str, Any]] = []
+        self.errors = ""
+        self._grown = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._read_errors())]
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.lines.append(json.loads(line))
+            self._grown.set()
+        self._grown.set()
+
+    async def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            self.errors += line.decode()
+
+    async def until(self, happened: Any) -> None:
+        """Wait until ``happened()``."""
+        async with asyncio.timeout(SECONDS):
+            while not happened():
+                assert not self._tasks[0].done(), self.errors
+                self._grown.clear()
+                await self._grown.wait()
+
+    async def ready(self) -> int:
+        """Wait until the bot is ready; return its number of available guilds."""
+        await self.until(lambda: any("ready" in line for line in self.lines))
+        return next(int(line["ready"]) for line in self.lines if "ready" in line)
+
+    def messages(self) -> list[str]:
+        """Return the ids of the messages, in their order."""
+        return [line["id"] for line in self.lines if line.get("t") == "MESSAGE_CREATE"]
+
+    def count(self, kind: str) -> int:
+        """Return how many dispatches of a type there were."""
+        return sum(line.get("t") == kind for line in self.lines)
+
+    async def kill(self) -> None:
+        """Kill it, as kill -9 does."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await asyncio.gather(*self._tasks)
