@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Protocol
 
 from discorder.clock import Clock
 from discorder.config import Config
@@ -20,7 +21,7 @@ from discorder.logs import redact_everywhere
 from discorder.rest import BotClient
 
 
-class FacadeFeed(Feed, PlaceStore):
+class FacadeFeed(Feed, PlaceStore, Protocol):
     """What the façade reads from the journal, and the places that it keeps there."""
 
 

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from discorder.config import load_config
 from discorder.control_plane import serve_config
 from discorder.facade.clients import make_token
@@ -87,7 +89,10 @@ class BotProcess:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self.lines.append(json.loads(line))
+            if line.startswith(b"{"):
+                self.lines.append(json.loads(line))
+            else:  # a line of hikari's log
+                self.errors += line.decode()
             self._grown.set()
         self._grown.set()
 
@@ -98,16 +103,18 @@ class BotProcess:
 
     async def until(self, happened: Any) -> None:
         """Wait until ``happened()``."""
-        async with asyncio.timeout(SECONDS):
-            while not happened():
-                assert not self._tasks[0].done(), self.errors
-                self._grown.clear()
-                await self._grown.wait()
+        try:
+            async with asyncio.timeout(SECONDS):
+                while not happened():
+                    assert not self._tasks[0].done(), self.errors
+                    self._grown.clear()
+                    await self._grown.wait()
+        except TimeoutError:
+            pytest.fail(f"{len(self.lines)} lines, the last: {self.lines[-5:]}; errors: {self.errors}")
 
-    async def ready(self) -> int:
-        """Wait until the bot is ready; return its number of available guilds."""
-        await self.until(lambda: any("ready" in line for line in self.lines))
-        return next(int(line["ready"]) for line in self.lines if "ready" in line)
+    async def ready(self, guilds: int = 2) -> None:
+        """Wait until the bot has a session and its guilds."""
+        await self.until(lambda: self.count("READY") > 0 and self.count("GUILD_CREATE") >= guilds)
 
     def messages(self) -> list[str]:
         """Return the ids of the messages, in their order."""

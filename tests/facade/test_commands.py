@@ -15,7 +15,7 @@ async def test_presence_is_normalised_and_sent_once(facade: Stage) -> None:
     one, two = await facade.bot("one"), await facade.bot("two")
     await one.identify(guilds=2, presence={"status": "", "activities": None, "since": 0, "afk": False})
     await facade.commands.until(1)
-    shown = {"status": "online", "activities": [], "since": None, "afk": False}
+    shown: dict[str, Any] = {"status": "online", "activities": [], "since": None, "afk": False}
     assert facade.commands.sent == [(3, 0, shown)]
     await two.identify(guilds=2, presence=shown)
     await one.send(3, {"status": "idle", "activities": [], "since": None, "afk": True})

@@ -53,7 +53,7 @@ async def test_a_bot_starts_and_gets_everything(behind: BeginBehind, library: st
     """READY, all guilds, and each event from its IDENTIFY on; Discord sees one IDENTIFY, that of the control plane."""
     one = await behind(guilds=5)
     bot = await one.bot(library, "one")
-    assert await bot.ready() == 5
+    await bot.ready(guilds=5)
     await bot.until(lambda: len(bot.messages()) > 30)
     await everything(one, bot.messages)
     assert one.sim.identifies == 1
@@ -104,7 +104,7 @@ async def test_a_lost_session_is_told(behind: BeginBehind, library: str) -> None
     expected = [
         msgspec.json.decode(sent.data)["id"]
         for sent in one.sim.sent_documents
-        if sent.type == "MESSAGE_CREATE" and sent.session == session
+        if sent.type == "MESSAGE_CREATE" and sent.session_id == session
     ]
     await bot.until(lambda: expected[-1] in bot.messages())
     assert bot.messages()[-len(expected) :] == expected

@@ -24,12 +24,6 @@ async def main(url: str) -> None:
     async def on_payload(event: hikari.ShardPayloadEvent) -> None:
         print(json.dumps({"op": 0, "t": event.name, "id": event.payload.get("id")}), flush=True)
 
-    @bot.listen()
-    async def on_started(_: hikari.StartedEvent) -> None:
-        while not bot.cache.get_available_guilds_view():  # noqa: ASYNC110  # the cache gives no sign
-            await asyncio.sleep(0.05)
-        print(json.dumps({"ready": len(bot.cache.get_available_guilds_view())}), flush=True)
-
     await bot.start(check_for_updates=False)
     await bot.join()
 
