@@ -15,11 +15,12 @@ import msgspec
 
 from discorder.group.flows import merge_flows
 from discorder.group.member import Member
-from discorder.group.parts import MOST_RECORDS, MOST_TRANSITIONS
 from discorder.group.verdict import Judged, merge_verdicts
+from discorder.logs.tail import RECORDS
 from discorder.sessions import SPACING, StoreState
 from discorder.statemachine import State
 from discorder.status.delivery import MOST_CLIENTS, MOST_TOPICS
+from discorder.status.describer import HISTORY
 from discorder.status.document import (
     SCHEMA,
     AgesPart,
@@ -122,7 +123,7 @@ def merge(parts: Sequence[Part], process: ProcessPart, log: Sequence[LogRecordPa
         flows=merge_flows([document.flows for document in documents], at),
         event_types=_event_types(documents),
         shards=shards,
-        transitions=transitions[:MOST_TRANSITIONS],
+        transitions=transitions[:HISTORY],
         publishers=[_publisher(one, number) for number, document in known for one in document.publishers],
         bus=_bus([document.bus for document in documents if document.bus is not None]),
         facade=None,
@@ -135,7 +136,7 @@ def merge(parts: Sequence[Part], process: ProcessPart, log: Sequence[LogRecordPa
             last_saved_at=max((one.sessions.last_saved_at or "" for one in documents), default="") or None,
         ),
         totals=_sum([document.totals for document in documents]),
-        log=records[:MOST_RECORDS],
+        log=records[:RECORDS],
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from discorder.logs.tail import RECORDS
+from discorder.status.describer import HISTORY
 from discorder.status.document import StatusDocument
 from discorder.status.updates import (
     BeatUpdate,
@@ -16,9 +18,6 @@ from discorder.status.updates import (
     Update,
     VerdictUpdate,
 )
-
-MOST_TRANSITIONS = 256
-MOST_RECORDS = 60
 
 _KINDS: dict[str, type[Update]] = {
     kind.event: kind
@@ -50,7 +49,7 @@ def apply_part(document: StatusDocument, name: str, data: bytes) -> Update:
             changed = {shard.id: shard for shard in update.shards}
             document.shards = [changed.get(shard.id, shard) for shard in document.shards]
         case TransitionUpdate():
-            document.transitions = [update.transition, *document.transitions[: MOST_TRANSITIONS - 1]]
+            document.transitions = [update.transition, *document.transitions[: HISTORY - 1]]
         case FlowUpdate():
             _apply_flow(document, update)
         case PublishersUpdate():
@@ -59,7 +58,7 @@ def apply_part(document: StatusDocument, name: str, data: bytes) -> Update:
             document.budget, document.store = update.budget, update.store
             document.sessions, document.totals = update.sessions, update.totals
         case LogUpdate():
-            document.log = [*update.log, *document.log][:MOST_RECORDS]
+            document.log = [*update.log, *document.log][:RECORDS]
     return update
 
 

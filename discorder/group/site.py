@@ -16,6 +16,7 @@ from discorder.http.answers import JSON, RequestRefused, answer, compressed
 from discorder.http.health import HealthChecks
 from discorder.http.routes import PAGE, HttpRoute, RouteAccess
 from discorder.http.security import HttpSecurity
+from discorder.http.shard_range import wanted_shards, with_shards
 from discorder.http.site import page_response
 from discorder.http.stream import EventStreams
 from discorder.http.verbs import SHARD_COMMANDS, read_body, read_shutdown
@@ -74,7 +75,8 @@ class GroupSite:
         return await page_response(request, encode(await self._board.read()))
 
     async def _status(self, request: web.Request) -> web.Response:
-        return await compressed(request, encode(await self._board.read()), JSON)
+        wanted = wanted_shards(request)
+        return await compressed(request, encode(with_shards(await self._board.read(), wanted)), JSON)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         await self._board.read()  # a stream begins with the whole document

@@ -13,11 +13,13 @@ from discorder.http.health import HealthChecks
 from discorder.http.page import render_page
 from discorder.http.routes import PAGE, HttpRoute, RouteAccess
 from discorder.http.security import HttpSecurity
+from discorder.http.shard_range import wanted_shards, with_shards
 from discorder.http.stream import EventStreams
 from discorder.http.verbs import SHARD_COMMANDS, OperatorCommands
 from discorder.metrics import Exposition
 from discorder.status.board import Board
 from discorder.status.document import StatusDocument
+from discorder.status.feed import encode
 from discorder.tracking.overdue import find_overdue
 from discorder.tracking.tracker import GatewayTracker
 
@@ -65,7 +67,9 @@ class PlaneSite:
         return await page_response(request, self._board.encoded())
 
     async def _status(self, request: web.Request) -> web.Response:
-        return await compressed(request, self._board.encoded(), JSON)
+        wanted = wanted_shards(request)
+        encoded = self._board.encoded() if wanted is None else encode(with_shards(self._board.status(), wanted))
+        return await compressed(request, encoded, JSON)
 
     async def _scrape(self, request: web.Request) -> web.Response:
         page = self._metrics.page(request.headers.get(hdrs.ACCEPT, ""), packed=takes_gzip(request))

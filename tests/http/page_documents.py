@@ -159,6 +159,21 @@ def document(shards: list[Document] | None = None, **changes: Any) -> Document:
     return base | changes
 
 
+def several() -> Document:
+    """Return a document of two processes, of which one does not answer."""
+    lost = "process 1: it does not answer"
+    away = shard(1, State.DISCONNECTED, healthy=False, reasons=[lost], cause=lost, owner="process 1", next=None)
+    member = {"number": 0, "pid": 41, "shards": 1, "healthy": True, "headline": "Well: the shard serves"}
+    use = {"started_at": ago(900), "memory_bytes": 62_914_560, "cpu_ratio": 0.021}
+    absent = {"number": 1, "pid": 42, "shards": 1, "healthy": False, "headline": "it does not answer"}
+    processes = [member | use, absent | dict.fromkeys(use)]
+    return document(
+        [shard(0, owner="process 0"), away],
+        process=_process() | {"processes": processes},
+        publishers=[publisher("zmq", process=0)],
+    )
+
+
 def trouble(shards: int, ill: int) -> Document:
     """Return a document of ``shards`` shards, of which ``ill`` do not serve, each for another reason."""
     parked = {"parked": True, "cause": "the identify budget is spent", "next": None}

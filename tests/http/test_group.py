@@ -105,6 +105,8 @@ async def test_the_documents_are_one(group: Group) -> None:
     assert [step["at"] for step in document["transitions"]] == sorted(
         (step["at"] for step in document["transitions"]), reverse=True
     )
+    part = checked((await group.ask("/status.json?shards=1")).body)
+    assert ([shard["id"] for shard in part["shards"]], part["verdict"]) == ([1], document["verdict"])
     page = (await group.ask("/")).body.decode()
     assert " · 2 processes · up " in page
     assert "LogPublisher, process 1" in page

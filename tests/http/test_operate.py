@@ -63,9 +63,10 @@ async def test_a_publisher_that_is_installed_elsewhere_is_no_obstacle(discorder:
 async def test_a_shard_that_does_not_serve_is_shown_with_why_and_what_is_next(
     discorder: Command, served: Served, sim: Simulator
 ) -> None:
-    await sim.refuse_upgrades()
+    await sim.refuse_upgrades(retry_after=60)
     await sim.drop()
-    await served.stage.until(lambda: served.stage.tracker.state == "Restarting")
+    tracker = served.stage.tracker
+    await served.stage.until(lambda: tracker.state == "Restarting" and tracker.shards[0].attempts == 2)  # of both hosts
 
     async def during_one_headline(*command: str) -> tuple[Any, str]:
         """Run the command between two changes of the state; return its outcome and the headline."""

@@ -16,10 +16,28 @@ import pytest
 from discorder.http.page import StatusPage, render_page
 from discorder.statemachine import State
 from discorder.status.document import StatusDocument
-from tests.http.page_documents import Document, ago, document, plan, publisher, shard, starting, step, trouble, verdict
+from tests.http.page_documents import (
+    Document,
+    ago,
+    document,
+    plan,
+    publisher,
+    several,
+    shard,
+    starting,
+    step,
+    trouble,
+    verdict,
+)
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp; $title ${style}"
-SCENARIOS = {"well": document(), "trouble": trouble(12, 7), "starting": starting(64, 22), "many": trouble(500, 9)}
+SCENARIOS = {
+    "well": document(),
+    "trouble": trouble(12, 7),
+    "starting": starting(64, 22),
+    "many": trouble(500, 9),
+    "several": several(),
+}
 
 
 def render(doc: Document) -> StatusPage:

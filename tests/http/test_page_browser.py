@@ -11,7 +11,18 @@ import pytest
 
 from discorder.statemachine import State
 from tests.http.page_browser import OpenPage, Watched
-from tests.http.page_documents import Document, ago, document, publisher, shard, starting, step, trouble, verdict
+from tests.http.page_documents import (
+    Document,
+    ago,
+    document,
+    publisher,
+    several,
+    shard,
+    starting,
+    step,
+    trouble,
+    verdict,
+)
 from tests.http.page_server import PageServer, page_server
 
 pytestmark = [pytest.mark.heavy, pytest.mark.system]
@@ -49,6 +60,7 @@ SCENARIOS = {
     "trouble": document([shard(0, State.RESTARTING, attempt=3)]),
     "starting": starting(64, 22),
     "many": trouble(500, 9),
+    "several": several(),
 }
 
 

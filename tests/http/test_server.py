@@ -325,3 +325,14 @@ async def test_only_a_regular_file_is_the_token_file_of_auto(serve: Serve, tmp_p
     assert (answer.status, "regular file" in answer.error) == (403, True)
     if writer is not None:
         os.close(writer)
+
+
+async def test_the_shards_of_the_document_can_be_read_in_parts(served: Served) -> None:
+    whole = (await served.ask("/status.json")).document
+    for query, ids in (("0", [0]), ("0-99", [0]), ("1-99", [])):
+        part = (await served.ask(f"/status.json?shards={query}")).document
+        assert [shard["id"] for shard in part["shards"]] == ids
+        assert part["verdict"] == whole["verdict"]
+    for query in ("", "x", "-1", "1-", "0-99,3"):
+        refused = await served.ask(f"/status.json?shards={query}")
+        assert (refused.status, "such as 0-99" in refused.error) == (400, True)
