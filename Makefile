@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help bench bench-quick demo check test suites test-all faults kills scale soak weather simulate-time teeth proofs mutants mutate-code lint types reference diagrams client screenshots clean
+.PHONY: help bench bench-quick demo check test suites test-all faults kills compare scale soak weather simulate-time teeth proofs mutants mutate-code lint types reference diagrams client screenshots clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -54,6 +54,9 @@ soak: $(VENV)/.dev                ## control plane and bot killed and restarted 
 
 weather: $(VENV)/.dev             ## two minutes behind proxies that reset, cut, stall and leave half-open; ARGS="--seed 1"
 	$(BIN)/python -m tests.endurance weather $(ARGS)
+
+compare: $(VENV)/.dev             ## the control plane and three libraries under the same faults: who loses how much; ARGS="--only restart"
+	$(BIN)/python -m tests.compare $(ARGS)
 
 bench: $(VENV)/.dev               ## measure whole processes beside other gateway clients, write docs/performance/; ARGS="--only live"
 	$(BIN)/python -m tests.bench $(ARGS)

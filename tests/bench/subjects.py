@@ -107,7 +107,8 @@ def _discordpy(where: Where) -> Process:
     return python("clients.discordpy_client", where.api, TOKEN, where.gateway, cpu=WORK_CPU, **where.environment)
 
 
-def _discordjs(where: Where) -> Process:
+def install_discordjs() -> None:
+    """Install @discordjs/ws into `NODE_FOLDER`, unless it is there."""
     if not (NODE_FOLDER / "node_modules" / "zlib-sync").exists():
         NODE_FOLDER.mkdir(exist_ok=True)
         subprocess.run(
@@ -116,6 +117,10 @@ def _discordjs(where: Where) -> Process:
             check=True,
             stdout=subprocess.DEVNULL,
         )
+
+
+def _discordjs(where: Where) -> Process:
+    install_discordjs()
     script = NODE_FOLDER / "client.mjs"
     script.write_text((ROOT / "tests" / "bench" / "clients" / "discordjs_client.mjs").read_text())
     return Process(["node", str(script), where.gateway, str(where.shards)], cpu=WORK_CPU, **where.environment)

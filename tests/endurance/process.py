@@ -63,13 +63,13 @@ class ChildProcess:
         assert self._process is not None, "it was not started"
         return self._process
 
-    async def begin(self, arguments: Sequence[str]) -> None:
-        """Begin another life of this Python with ``arguments``."""
+    async def begin(self, arguments: Sequence[str], program: str = sys.executable) -> None:
+        """Begin another life of ``program``, this Python by default, with ``arguments``."""
         assert not self.runs, "it runs"
         self.lives += 1
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *arguments),
+                *(program, *arguments),
                 cwd=ROOT,
                 env={**os.environ, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,

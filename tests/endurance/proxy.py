@@ -138,6 +138,14 @@ class Proxy:
         self._keep(rng.choice(sound).strike(fault, seconds))
         return True
 
+    async def refuse(self, seconds: float) -> None:
+        """Refuse new connections for ``seconds``."""
+        assert self._server is not None, "it does not run"
+        port = self.port
+        self._server.close()
+        await asyncio.sleep(seconds)
+        self._server = await asyncio.start_server(self._accepted, LOOPBACK, port)
+
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._keep(self._serve(reader, writer))
 

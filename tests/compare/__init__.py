@@ -1,0 +1,1 @@
+"""Gateway clients beside each other under the same faults: how many events each of them loses."""
