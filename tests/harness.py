@@ -54,6 +54,20 @@ class Unlucky(random.Random):
         return 0.999
 
 
+class Hanging:
+    """A publisher whose publish never returns."""
+
+    name = "hanging"
+    durable = False
+
+    async def open(self) -> None: ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None: ...
+
+
 class Recorder:
     """A publisher that keeps all it gets in ``everything``; ``events`` has Discord's events, ``records`` the plane's own."""
 

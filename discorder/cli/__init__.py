@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from datetime import UTC, datetime
 from types import FrameType, TracebackType
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -19,9 +21,7 @@ def main() -> None:
     if sys.argv[1:2] == ["serve"]:  # the other commands end when their terminal does
         signal.signal(signal.SIGHUP, _survive)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # `serve --processes` blocks it for its children
-    from discorder.runtime.time_zone import require_usable_time_zone  # noqa: PLC0415  # as below
-
-    if (warning := require_usable_time_zone()) is not None:  # before the log is imported, which reads the clock
+    if (warning := _require_usable_time_zone()) is not None:  # before the log is imported, which reads the clock
         sys.stderr.write(f"discorder: {warning}\n")
     from discorder.cli.outcome import run  # noqa: PLC0415  # loads typer
 
@@ -32,6 +32,21 @@ def main() -> None:
         code = INTERRUPTED
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing may interrupt the interpreter's own end
     sys.exit(code)
+
+
+def _require_usable_time_zone() -> str | None:
+    """Use UTC if ``TZ`` differs from it by a day or more, which Python cannot represent, and return a warning.
+
+    Otherwise every line of the log would raise ValueError.
+    """
+    try:
+        datetime.now(UTC).astimezone()
+    except (ValueError, OverflowError):
+        odd = os.environ.get("TZ")
+        os.environ["TZ"] = "UTC"
+        time.tzset()
+        return f"TZ={odd!r} is not a usable time zone: times are in UTC; set TZ to a name such as Europe/Berlin"
+    return None
 
 
 def _leave_at_once(_number: int, _frame: FrameType | None) -> None:

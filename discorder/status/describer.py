@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from discorder.clock import Clock
 from discorder.logs.tail import LogLine, LogTail
+from discorder.sessions import Budget
 from discorder.statemachine import State
 from discorder.status.budget import describe_budget, describe_sessions, describe_store, describe_totals
 from discorder.status.delivery import DeliveryDescriber
 from discorder.status.document import (
     SCHEMA,
     Moment,
+    NotePart,
     ProcessPart,
     ProgressPart,
     ShardPart,
@@ -23,7 +25,6 @@ from discorder.status.document import (
 from discorder.status.flows import FlowRing
 from discorder.status.log_records import describe_records
 from discorder.status.next_step import BEAT_SHOWN, NextSteps
-from discorder.status.noted import NoteTimes
 from discorder.status.process import ProcessState
 from discorder.status.rates import Rates
 from discorder.status.shards import ShardDescriber
@@ -38,11 +39,46 @@ from discorder.status.updates import (
     VerdictUpdate,
 )
 from discorder.status.verdict import Judge
+from discorder.tracking.notes import Note, few_identifies, slow_loop
 from discorder.tracking.shard_tracker import ShardTracker, Transition
 from discorder.tracking.tracker import GatewayTracker
 
 HISTORY = 96  # transitions in the document, of all shards together
 NOTES_EVERY = 5  # samples
+SLOW_LOOP = 0.5  # seconds of lag that are noted, long before they hurt a session
+
+
+class NoteTimes:
+    """The notes of one plane, and since when each is there."""
+
+    def __init__(self, tracker: GatewayTracker, times: WallTimes) -> None:
+        self._tracker = tracker
+        self._times = times
+        self._since: dict[str, float] = {}  # title to monotonic second
+
+    def look(self, now: float, budget: Budget | None) -> list[NotePart]:
+        """Return the present notes. ``budget``: that of the tracker, now."""
+        found = self._find(budget)
+        self._since = {note.title: self._since.get(note.title, now) for note in found}
+        redact = self._tracker.plane.redact
+        return [
+            NotePart(
+                kind=note.kind,
+                title=note.title,
+                text=redact(note.text),
+                since=self._times.at(self._since[note.title]),
+            )
+            for note in found
+        ]
+
+    def _find(self, budget: Budget | None) -> list[Note]:
+        tracker = self._tracker
+        found = list(tracker.noted)
+        if budget is not None and budget.spendable < max(1, len(tracker.shards)):
+            found.append(few_identifies(budget, len(tracker.shards)))
+        if tracker.loop_lag.now >= SLOW_LOOP:
+            found.append(slow_loop(tracker.loop_lag))
+        return found
 
 
 class Describer:

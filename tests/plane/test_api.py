@@ -36,6 +36,7 @@ from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.tracking.tracker import GatewayTracker
 from discorder.wire import Event
+from tests.harness import Hanging
 
 SECONDS = 60.0
 
@@ -106,20 +107,6 @@ class Raising:
         self.tries += len(events)
         msg = "no"
         raise RuntimeError(msg)
-
-    async def close(self) -> None: ...
-
-
-class Hanging:
-    """A publisher that never returns."""
-
-    name = "hanging"
-    durable = False
-
-    async def open(self) -> None: ...
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await asyncio.Event().wait()
 
     async def close(self) -> None: ...
 

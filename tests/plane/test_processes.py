@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ from discorder.rest import GatewayInfo
 from discorder.sessions import MemorySessionStore, StoredSession
 from discorder.simulator import Simulator
 from discorder.statemachine import State
-from discorder.wire import Event, Op, session_label
+from discorder.wire import Op, session_label
+from tests.harness import Hanging
 from tests.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -212,20 +213,6 @@ async def test_a_stop_that_comes_while_the_stored_session_is_read_dials_nothing(
 
 
 # ---------------------------------------------------------------- a second stop request
-
-
-class Hanging:
-    """A publisher whose publish never returns."""
-
-    name = "hanging"
-    durable = False
-
-    async def open(self) -> None: ...
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await asyncio.Event().wait()
-
-    async def close(self) -> None: ...
 
 
 Again = Callable[["Stage"], None]
