@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -44,6 +46,7 @@ class Behind:
         self._ref = TrackerRef()
         self._task: asyncio.Task[None] | None = None
         self.bots: list[BotProcess] = []
+        self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(self) -> None:
         """Start the control plane and wait until its shards are Ready."""
@@ -53,6 +56,20 @@ class Behind:
         )
         await self._ref.ready(SECONDS)
 
+    async def start_process(self, listener: socket.socket) -> asyncio.subprocess.Process:
+        """Start the control plane as a process of a service manager that holds the port. It is killed at the end of the test."""
+        self.config.write_text(re.sub(r'(\[facade\]\nbind = )"[^"]*"', r'\1"systemd"', self.config.read_text()))
+        held = f"exec 3<&{listener.fileno()}; export LISTEN_PID=$$ LISTEN_FDS=1; "
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f'{held} exec "$0" "$@"'),
+            *(sys.executable, "-m", "discorder", "serve", "--config", str(self.config)),
+            pass_fds=(listener.fileno(),),
+            env={**os.environ, "DISCORD_BOT_TOKEN": self.sim.token},
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        self._processes.append(process)
+        return process
+
     async def stop(self) -> None:
         """Stop the control plane gracefully."""
         if self._task is not None:
@@ -60,10 +77,14 @@ class Behind:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def bot(self, library: str, name: str, *arguments: str) -> BotProcess:
-        """Start an unmodified bot."""
+        """Start one of the bots of the tests."""
+        return await self.run([sys.executable, "-W", "ignore", str(BOTS / f"{library}_bot.py")], name, *arguments)
+
+    async def run(self, command: list[str], name: str, *arguments: str) -> BotProcess:
+        """Start a bot; its arguments are the URL and ``arguments``."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "ignore", str(BOTS / f"{library}_bot.py"), self.url, *arguments),
-            env={"FACADE_TOKEN": self.tokens[name], "PATH": "/usr/bin:/bin"},
+            *(*command, self.url, *arguments),
+            env={"FACADE_TOKEN": self.tokens[name], "PATH": os.environ["PATH"]},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -73,6 +94,10 @@ class Behind:
     async def close(self) -> None:
         for bot in self.bots:
             await bot.kill()
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
         await self.stop()
 
 
@@ -83,6 +108,7 @@ class BotProcess:
         self._process = process
         self.lines: list[dict[str, Any]] = []
         self.errors = ""
+        self.text = ""  # what is not JSON
         self._grown = asyncio.Event()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._read_errors())]
 
@@ -91,8 +117,8 @@ class BotProcess:
         async for line in self._process.stdout:
             if line.startswith(b"{"):
                 self.lines.append(json.loads(line))
-            else:  # a line of hikari's log
-                self.errors += line.decode()
+            else:  # text of an example, or a line of hikari's log
+                self.text += line.decode()
             self._grown.set()
         self._grown.set()
 
@@ -110,7 +136,9 @@ class BotProcess:
                     self._grown.clear()
                     await self._grown.wait()
         except TimeoutError:
-            pytest.fail(f"{len(self.lines)} lines, the last: {self.lines[-5:]}; errors: {self.errors}")
+            pytest.fail(
+                f"{len(self.lines)} lines, the last: {self.lines[-5:]}; errors: {self.errors}{self.text[-2000:]}"
+            )
 
     async def ready(self, guilds: int = 2) -> None:
         """Wait until the bot has a session and its guilds."""

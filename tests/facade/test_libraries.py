@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -62,12 +63,15 @@ async def test_a_bot_starts_and_gets_everything(behind: BeginBehind, library: st
 
 @pytest.mark.parametrize("library", ["discordpy", "hikari"])
 async def test_a_bot_that_is_killed_loses_nothing(behind: BeginBehind, library: str) -> None:
-    """kill -9, a pause, another process: what it missed comes after the guilds."""
+    """kill -9, a pause, another process: what it missed comes after the guilds. Nothing was in its socket."""
     one = await behind()
     first = await one.bot(library, "one")
     await first.ready()
     await first.until(lambda: len(first.messages()) > 20)
+    await one.sim.set_rate(0)
+    await first.until(lambda: first.messages()[-1] == sent_messages(one.sim)[-1])
     await first.kill()
+    await one.sim.set_rate(60)
     before = len(one.sim.sent)
     await one.sim.wait_for(lambda: len(one.sim.sent) > before + 100, timeout=20)
     second = await one.bot(library, "one")
@@ -88,6 +92,30 @@ async def test_the_control_plane_restarts_under_a_bot(behind: BeginBehind, libra
     await bot.until(lambda: bot.count("RESUMED") == 1)
     await everything(one, bot.messages)
     assert (one.sim.identifies, one.sim.resumed, bot.count("READY")) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("library", ["discordpy", "hikari"])
+async def test_the_control_plane_is_killed_under_a_bot(start_simulator: Start, tmp_path: Path, library: str) -> None:
+    """kill -9, while the service manager holds the port: the bot waits there, resumes, and has every message once."""
+    sim = await start_simulator(rate=60, keep_documents=True)
+    one = Behind(sim, tmp_path, ["one"])
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            one.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            plane = await one.start_process(listener)
+            bot = await one.bot(library, "one")
+            await bot.ready()
+            await bot.until(lambda: len(bot.messages()) > 20)
+            plane.kill()
+            await plane.wait()
+            await one.start_process(listener)
+            await bot.until(lambda: bot.count("RESUMED") == 1)
+            before = len(bot.messages())
+            await bot.until(lambda: len(bot.messages()) > before + 20)
+            await everything(one, bot.messages)
+            assert (sim.identifies, bot.count("READY")) == (1, 1)
+    finally:
+        await one.close()
 
 
 @pytest.mark.parametrize("library", ["discordpy", "hikari"])
