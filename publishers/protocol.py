@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from discorder.wire import Event
@@ -66,6 +66,19 @@ class BufferingPublisher(Protocol):
     @property
     def gaps(self) -> int:
         """Return the number of runs of dropped events; the reader gets a gap record for each."""
+        ...
+
+
+History = Callable[[tuple[int, int], str, int, int], Iterable[Event]]
+"""Events of an earlier process: of a shard (id, count) and a session (a label), up to a sequence, at most so many bytes."""
+
+
+@runtime_checkable
+class RefillingPublisher(Protocol):
+    """Offer events of an earlier process to readers again."""
+
+    def refill_from(self, history: History) -> None:
+        """Store ``history``; called once, before `Publisher.open`. It can be called as soon as a session of a shard continues."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal, cast
 
@@ -119,11 +119,19 @@ def check_clients(
     return clients
 
 
-def contradictions(facade: Facade, http: Http, store: str, publishers: Iterable[str]) -> Iterator[tuple[str, str]]:
+def contradictions(
+    facade: Facade, http: Http, store: str, publishers: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
     """Yield each key that contradicts another one, with a sentence.
 
-    ``store``: the key ``session.store``; ``publishers``: the names of the tables.
+    ``store``: the key ``session.store``; ``publishers``: the tables.
     """
+    for name, table in publishers.items():
+        if isinstance(table, Mapping) and table.get("ring") == JOURNAL and not facade.keeps_journal:
+            yield (
+                f"publishers.{name}.ring",
+                'nothing keeps a journal; set facade.journal to the path of a directory, or ring to "memory"',
+            )
     if facade.keeps_journal and JOURNAL in publishers:
         yield f"publishers.{JOURNAL}", "the journal of the façade has this name; choose another one"
     if not facade.journal and (facade.bind or facade.clients):

@@ -25,6 +25,7 @@ from discorder.plane.session_persistence import NO_CLAIM, Claim, Sessions
 from discorder.plane.shard_factory import PlaneDependencies, ShardFactory, configured_layout, make_trackers
 from discorder.plane.supervisor import Supervisor
 from discorder.publishers.delivery.fanout import FanOut
+from discorder.publishers.protocol import RefillingPublisher
 from discorder.rest import BotClient
 from discorder.rest.hosts import check_api
 from discorder.runtime.watchdog import LoopLag, Watchdog
@@ -81,6 +82,9 @@ class ControlPlane:
         self.journal = make_journal(config, client.token, self._layout, self._around.clock)
         if self.journal is not None:
             self._fan_out.add(self.journal, JOURNAL_OPTIONS)
+            for publisher in self._fan_out.publishers:
+                if isinstance(publisher, RefillingPublisher):
+                    publisher.refill_from(self.journal.history)
         self._recovery = GuildRecovery(self.journal, lambda: self.budget)
         self._facade = PlaneFacade(config, self.journal, client, self.outbound, self._around.clock)
         self._supervisor: Supervisor | None = None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from discorder.clock import Clock, SystemClock
@@ -17,6 +17,7 @@ from discorder.guilds.feed import Entry, NotHeld, Snapshot
 from discorder.publishers.journal.directory import Directory
 from discorder.publishers.journal.loading import Loaded, Loader
 from discorder.publishers.journal.records import Damaged, Encoder
+from discorder.publishers.journal.ring import ShardRing
 from discorder.publishers.journal.shard import JournaledShard
 from discorder.publishers.journal.snapshots import Snapshots
 from discorder.wire import Event, StreamPosition
@@ -27,6 +28,7 @@ RING_SECONDS = 3600.0
 MOST_SEGMENT_BYTES = 2**25  # what a start reads after the newest snapshot
 SEGMENTS = 8  # that the ring is divided into, at least
 STEP_BYTES = 131_072  # of data between two turns of the loop: a GUILD_CREATE costs a millisecond per 40 KB
+HISTORY_BYTES = 262_144  # that `history` reads at once
 CLOSE_SECONDS = 0.25  # for the snapshot at a close; without it the next start reads more records
 
 logger = logging.getLogger(__name__)
@@ -144,6 +146,33 @@ class Journal:
             logger.error("The journal cannot read events of shard %d: %s", shard, error)
             msg = f"the events after {after.seq} cannot be read"
             raise NotHeld(msg) from error
+
+    def history(self, shard: tuple[int, int], session: str, last: int, most_bytes: int) -> Iterator[Event]:
+        """Yield the newest events of ``session`` (a label) up to ``last``, at most so many bytes, as they were published.
+
+        The previous event of a type is not known if it is not among them.
+        """
+        one = self._shard(shard[0])
+        ring = None if one is None or one.shard != shard else one.ring
+        if ring is None or ring.session != session:
+            return
+        after, previous = ring.newest(most_bytes), dict[str, int]()
+        first = 0 if after <= 0 else None  # READY is the first of a session
+        while after < last and (entries := self._read(shard[0], ring, after)):
+            for seq, kind, received_at, data in entries:
+                if seq is not None and seq <= last:
+                    moment = datetime.fromtimestamp(received_at, UTC)
+                    yield Event(kind, shard, seq, previous.get(kind, first), session, moment, data)
+                    previous[kind] = seq
+                after = after if seq is None else seq
+
+    @staticmethod
+    def _read(shard: int, ring: ShardRing, after: int) -> Sequence[Entry]:
+        try:
+            return ring.after(after, HISTORY_BYTES)
+        except (OSError, Damaged) as error:
+            logger.error("The journal cannot read events of shard %d: %s", shard, error)
+            return ()
 
     def watch(self, wake: Callable[[int], None]) -> Callable[[], None]:
         """See `Feed.watch`. ``wake`` must not raise."""

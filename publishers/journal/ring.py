@@ -87,6 +87,16 @@ class ShardRing:
         if self._runs and self._runs[0].segment is segment:
             self.floor = self._runs.pop(0).seqs[-1]
 
+    def newest(self, most_bytes: int) -> int:
+        """Return the sequence after which the newest events begin: at most so many bytes, and no lost events among them."""
+        size = 0
+        for run in reversed(self._runs):
+            for place in range(len(run.seqs) - 1, -1, -1):
+                size += run.lengths[place] & ~_GAP
+                if size > most_bytes or run.lengths[place] & _GAP:
+                    return run.seqs[place]
+        return self.floor
+
     def after(self, seq: int, most_bytes: int) -> Sequence[Entry]:
         """Return the oldest events after ``seq``, with the records of lost events before each. See `Feed.entries`."""
         if seq < self.floor:

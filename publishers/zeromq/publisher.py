@@ -12,7 +12,8 @@ import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Literal
 
 import zmq
 from msgspec import Meta
@@ -23,7 +24,7 @@ from discorder.paths import DEFAULT_ADDRESS, resolve_endpoint
 from discorder.publishers.delivery.keep_running import keep_running
 from discorder.publishers.executor import finish
 from discorder.publishers.options import MAX_COUNT, DeliveryOptions, PositiveSeconds
-from discorder.publishers.protocol import BusApi
+from discorder.publishers.protocol import BusApi, History
 from discorder.publishers.zeromq.audience import Audience
 from discorder.publishers.zeromq.auth import KeyAuthenticator
 from discorder.publishers.zeromq.endpoints import IpcAccess, has_any_port
@@ -41,6 +42,7 @@ DEFAULT_HWM = 10_000  # messages per subscriber; some 10 MB of usual events for 
 LINGER_MS = 250  # time in which a subscriber may fetch the last messages at shutdown
 RING_BYTES = 67_108_864
 RING_SECONDS = 600.0
+RingSource = Literal["memory", "journal"]
 POSITION_EVERY = 1.0  # seconds between two positions of a shard that moves
 POSITION_AGAIN_EVERY = 10  # times as long for one that does not: the last position may have been lost
 END_GRACE = 2.0  # seconds that the threads of ZeroMQ may take beyond ``linger_ms``
@@ -67,6 +69,7 @@ class ZmqOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fiel
     replay: Annotated[str, Meta(description='an endpoint, "auto", or "" for none')] = AUTO
     ring_bytes: Annotated[int, Meta(ge=0, le=MAX_COUNT, description="bytes, 0 to 2**50")] = RING_BYTES
     ring_seconds: PositiveSeconds = RING_SECONDS
+    ring: Annotated[RingSource, Meta(description='"memory" or "journal"')] = "memory"
 
 
 class ZmqPublisher:
@@ -76,7 +79,8 @@ class ZmqPublisher:
     ``linger_ms``: how long `close` may wait for subscribers to fetch the last messages.
 
     ``replay``: where the ROUTER answers ("auto": the port after the first bind's, or its path + ``.replay``; "" = nowhere),
-    from a ring of at most ``ring_bytes`` and ``ring_seconds``.
+    from a ring of at most ``ring_bytes`` and ``ring_seconds``. With ``ring`` "journal" a session of an earlier process continues
+    with its newest events in the ring, which `refill_from` must have been given.
 
     Binding an address that other hosts can reach raises ConfigError, unless with ``curve_secret_file`` and the public keys of
     ``curve_clients``, or ``insecure``: the bus is as confidential as the bot's messages. ``mode`` and ``group``: of ``ipc://``
@@ -102,6 +106,7 @@ class ZmqPublisher:
         replay: str = AUTO,
         ring_bytes: int = RING_BYTES,
         ring_seconds: float = RING_SECONDS,
+        ring: RingSource = "memory",
         clock: Clock | None = None,
     ) -> None:
         self.name = name
@@ -127,6 +132,8 @@ class ZmqPublisher:
         self._linger_ms = linger_ms
         self._clock = clock or SystemClock()
         self._ring = Ring(max_bytes=ring_bytes if replay != OFF else 0, max_seconds=ring_seconds)
+        self._refills = ring == "journal"
+        self._history: History | None = None
         self._bus_api: BusApi | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._authenticator: KeyAuthenticator | None = None
@@ -191,7 +198,18 @@ class ZmqPublisher:
 
     def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
         """See `AnsweringPublisher`."""
+        if self._history is not None:
+            monotonic, now = self._clock.monotonic(), self._clock.now()
+            oldest = now - timedelta(seconds=self._ring.max_seconds)
+            for event in self._history(shard, session, seq, self._ring.max_bytes // shard[1]):
+                if event.received_at >= oldest:
+                    age = (now - event.received_at).total_seconds()
+                    self._ring.append([event], [event.document], monotonic - max(0.0, age))
         self._ring.begin(shard, session, seq)
+
+    def refill_from(self, history: History) -> None:
+        """See `RefillingPublisher`."""
+        self._history = history if self._refills else None
 
     async def open(self) -> None:
         """Bind all endpoints. Raises AddressInUse, or ConfigError for an invalid address or key file."""

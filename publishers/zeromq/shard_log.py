@@ -161,8 +161,11 @@ class ShardLog:
 
     def begin_run(self, session: str, seq: int) -> None:
         """See `Ring.begin`."""
-        if self.run is None or self.run.session != session:
+        run = self.run
+        if run is None or run.session != session:
             self._new_run(session, seq + 1)
+        elif run.last < seq:  # what is held does not reach up to there
+            run.since = run.kept = run.last = seq
 
     def give_up_oldest(self) -> Chunk:
         """Remove and return the oldest chunk, and the earlier runs without any document left."""

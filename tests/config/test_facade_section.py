@@ -68,6 +68,8 @@ def test_another_host_is_never_served(bind: str) -> None:
         (("facade.bind=127.0.0.1:7000", CLIENT, "facade.journal="), "facade.journal"),
         ((CLIENT, "session.store="), "facade.journal"),
         (("facade.ring_bytes=1000",), "facade.ring_bytes"),
+        (("publishers.zmq.ring=journal",), "publishers.zmq.ring"),
+        (("facade.journal=/tmp/here", "publishers.journal.kind=log"), "publishers.journal"),
         (("facade.ring_seconds=0",), "facade.ring_seconds"),
         (("facade.heartbeat=0",), "facade.heartbeat"),
         (("facade.rest=maybe",), "facade.rest"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from discorder.clock import FakeClock
+from discorder.bot.positions import Gap
+from discorder.bot.subscriber import subscribe
+from discorder.clock import Clock, FakeClock, SystemClock
 from discorder.rest import GatewayInfo, SessionStartLimit
 from discorder.simulator import Simulator
 from discorder.tracking.diagnosis import diagnose
@@ -29,7 +32,7 @@ class Life:
     def __init__(self, start: StartStage, sim: Simulator, folder: Path) -> None:
         self._start = start
         self._sim = sim
-        self.clock = FakeClock()
+        self.clock: Clock = FakeClock()
         self.folder = folder
         self.recorders: list[Recorder] = []
 
@@ -182,7 +185,48 @@ async def test_without_guilds_the_session_is_resumed_first_and_then_replaced(
     assert log.count("the journal has no guilds of this session, and Discord sends them to a new one only") >= 1
 
 
-def spent(sim: Simulator, clock: FakeClock, seconds: float) -> Callable[[], Awaitable[GatewayInfo]]:
+@pytest.mark.parametrize("ring", ["journal", "memory"])
+async def test_a_bot_that_was_away_over_a_restart_of_the_control_plane_gets_what_it_missed(
+    sim: Simulator, life: Life, ring: str
+) -> None:
+    """With the ring in the journal; without it, the events before the restart are a gap."""
+    settings = (
+        "publishers.bus.kind=zmq",
+        f"publishers.bus.bind=ipc://{life.folder}/bus",
+        f"publishers.bus.ring={ring}",
+    )
+    life.clock = SystemClock()  # that of the bus
+    address, cursor = f"ipc://{life.folder}/bus", life.folder / "cursor"
+    first = life.begin(*settings)
+    await first.ready()
+    await reached(first, sim)
+    async with subscribe(address, cursor=cursor) as events:
+        reading = asyncio.ensure_future(anext(events))
+        await first.spend(1.0)  # for the subscription
+        await sim.dispatch("MESSAGE_CREATE", {"id": "0"})
+        await first.until(reading.done)
+        await first.result(events.commit())
+    for number in range(1, 4):
+        await sim.dispatch("MESSAGE_CREATE", {"id": str(number)})
+    await reached(first, sim)
+    await first.stop()
+    second = life.begin(*settings)
+    await second.ready()
+    await sim.dispatch("MESSAGE_CREATE", {"id": "4"})
+    await reached(second, sim)
+    seen: list[object] = []
+    async with subscribe(address, cursor=cursor) as events:
+        while "4" not in seen or (ring == "memory" and "gap" not in seen):
+            reading = asyncio.ensure_future(anext(events))
+            await second.until(reading.done)
+            item = reading.result()
+            if isinstance(item, Gap) or item.type == "MESSAGE_CREATE":
+                seen.append("gap" if isinstance(item, Gap) else item.json()["id"])
+    await second.stop()
+    assert seen == ["1", "2", "3", "4"] or (ring == "memory" and set(seen) == {"gap", "4"})
+
+
+def spent(sim: Simulator, clock: Clock, seconds: float) -> Callable[[], Awaitable[GatewayInfo]]:
     """Return a look-up that finds no IDENTIFY left for so many seconds."""
     until = clock.monotonic() + seconds
 
