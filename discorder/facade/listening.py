@@ -38,9 +38,10 @@ def _passed_sockets() -> list[socket.socket]:
             msg = f"{KEY}: descriptor {descriptor} of LISTEN_FDS is no socket: {error.strerror}; check the socket unit"
             raise ConfigError(msg) from None
         one.setblocking(False)
-        name = one.getsockname()
-        if one.family in {socket.AF_INET, socket.AF_INET6} and not is_loopback(str(name[0])):
-            msg = f"{KEY}: the socket unit listens on {name[0]}, which other hosts can reach; use ListenStream=127.0.0.1:PORT"
+        name = one.getsockname()  # a pair, or a path
+        if one.family not in {socket.AF_INET, socket.AF_INET6} or not is_loopback(str(name[0])):
+            one.close()
+            msg = f"{KEY}: the socket unit does not listen on a loopback port, but on {name}; use ListenStream=127.0.0.1:PORT"
             raise ConfigError(msg)
         sockets.append(one)
     return sockets

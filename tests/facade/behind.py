@@ -51,10 +51,13 @@ class Behind:
     async def start(self) -> None:
         """Start the control plane and wait until its shards are Ready."""
         self._ref = TrackerRef()
-        self._task = asyncio.create_task(
-            serve_config(lambda: load_config(self.config), client=BotClient(self.sim.token), tracker_ref=self._ref)
-        )
+        self._task = asyncio.create_task(self.serve())
         await self._ref.ready(SECONDS)
+
+    async def serve(self) -> None:
+        """Run the control plane to its end."""
+        client = BotClient(self.sim.token)
+        await serve_config(lambda: load_config(self.config), client=client, tracker_ref=self._ref)
 
     async def start_process(self, listener: socket.socket) -> asyncio.subprocess.Process:
         """Start the control plane as a process of a service manager that holds the port. It is killed at the end of the test."""
