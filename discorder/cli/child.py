@@ -82,6 +82,7 @@ class Child:
             if time.monotonic() - started >= STABLE_SECONDS:
                 pause = SHORTEST_PAUSE
             logger.error("A process crashed and will be started again", process=self.number, code=code, seconds=pause)
+            self.member.waits(pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
+
+from discorder.status.document import Moment, moment
 
 ANSWER_SECONDS = 1.0  # until a process counts as one that does not answer; commands wait two seconds for the whole
 COMMAND_SECONDS = 1.8  # for a command, which may wait for the disk
@@ -32,7 +35,7 @@ class Member:
     """One process of the group. ``url``: of its HTTP server, "" while it does not run.
 
     ``is_starting`` returns whether it has not been ready since it began. ``problem``: why it does not run.
-    ``stops``: it was asked to end.
+    ``again_at``: when it is started again. ``stops``: it was asked to end.
     """
 
     number: int
@@ -41,6 +44,7 @@ class Member:
     url: str = ""
     pid: int | None = None
     problem: str = ""
+    again_at: Moment | None = None
     stops: bool = False
     session: aiohttp.ClientSession | None = field(default=None, repr=False)
 
@@ -51,11 +55,15 @@ class Member:
 
     def started(self, url: str, pid: int) -> None:
         """Note that the process runs, with its HTTP server at ``url``."""
-        self.url, self.pid, self.problem = url, pid, ""
+        self.url, self.pid, self.problem, self.again_at = url, pid, "", None
 
     def ended(self, problem: str) -> None:
         """Note that the process has ended, and why."""
         self.url, self.pid, self.problem = "", None, problem
+
+    def waits(self, seconds: float) -> None:
+        """Note that the process is started again in ``seconds``."""
+        self.again_at = moment(datetime.now(UTC) + timedelta(seconds=seconds))
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None) -> MemberAnswer:
         """Return the answer to GET. Raises `MemberAbsent`."""

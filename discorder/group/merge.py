@@ -34,6 +34,9 @@ from discorder.status.document import (
     LogRecordPart,
     MemberPart,
     Moment,
+    NextAction,
+    NextKind,
+    NextPart,
     NotePart,
     ProcessPart,
     ProgressPart,
@@ -47,6 +50,7 @@ from discorder.status.document import (
     TotalsPart,
 )
 from discorder.status.rates import COMMONEST
+from discorder.tracking.shard_tracker import Host
 
 STORE_STATES = list(StoreState)  # the best first
 
@@ -160,7 +164,7 @@ def _unknown_shard(shard: int, part: Part) -> ShardPart:
         ages_s=AgesPart(frame=None, ack=None, dispatch=None, unanswered_beat=None),
         heartbeat=HeartbeatPart(interval_s=None, latency_s=None),
         counts=CountsPart(restarts=0, resumes=0, identifies=0),
-        next=None,
+        next=_next_start(part),
     )
 
 
@@ -174,6 +178,25 @@ def _judged(part: Part) -> Judged:
         return Judged(member.number, Level.STOPPING, "it stops.", [], part.since)
     level = Level.STARTING if member.url and member.is_starting() and not part.answered else Level.DOWN
     return Judged(member.number, level, f"{part.problem}.", [part.problem], part.since)
+
+
+def _next_start(part: Part) -> NextPart | None:
+    """Return when the process of a shard that is not known starts, or since when it does; None if nothing brings it back."""
+    member = part.member
+    kind = NextKind.PLANNED if member.again_at is not None else NextKind.ESTIMATE
+    if member.stops or (member.again_at is None and not (member.url and member.is_starting())):
+        return None
+    return NextPart(
+        kind=kind,
+        action=NextAction.PROCESS,
+        purpose=None,
+        at=member.again_at or part.since,
+        host=Host.MAIN,
+        attempt=None,
+        backoff_s=None,
+        identifies=0,
+        text=f"Start of {member.name}, then RESUME",
+    )
 
 
 def _process(parts: Sequence[Part], process: ProcessPart) -> ProcessPart:

@@ -69,6 +69,7 @@ class NextAction(StrEnum):
     BEAT = "beat"
     VERDICT = "verdict"
     STOP = "stop"
+    PROCESS = "process"
 
 
 class Purpose(StrEnum):

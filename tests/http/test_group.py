@@ -55,6 +55,7 @@ class Group:
         """The process ends, as by a signal that nothing catches."""
         await self.planes[number].stage.stop()
         self.members[number].ended("exit code -9")
+        self.members[number].waits(30)
 
     async def events(self) -> Events:
         timeout = aiohttp.ClientTimeout(total=20)
@@ -122,6 +123,9 @@ async def test_a_process_that_has_ended_leaves_shards_that_do_not_serve(group: G
     assert document["verdict"]["headline"] == "Not well: 1 of 2 shards does not serve"
     assert document["verdict"]["reasons"] == [f"process 1: {said}"]
     assert (document["shards"][1]["healthy"], document["shards"][1]["cause"]) == (False, f"process 1: {said}")
+    following = document["shards"][1]["next"]
+    assert (following["kind"], following["action"]) == ("planned", "process")
+    assert following["text"] == "Start of process 1, then RESUME"
     assert [one["headline"] for one in document["process"]["processes"]] == ["Well: the shard serves", said]
     ready = await group.ask("/readyz")
     assert (ready.status, ready.document["reasons"]) == (503, [f"process 1: {said}"])

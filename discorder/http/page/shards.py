@@ -15,6 +15,7 @@ _SHORT_NEXT = {
     "verdict": "verdict",
     "look_up": "look-up",
     "stop": "close",
+    "process": "start",
 }
 
 

@@ -1,6 +1,6 @@
 /* The tiles of all shards with filter and search, and the facts of one shard. */
 
-const SHORT_NEXT = {hello: "Hello", resumed: "RESUMED", ready: "READY", identify: "IDENTIFY", beat: "ACK", verdict: "verdict", look_up: "look-up", stop: "close"};
+const SHORT_NEXT = {hello: "Hello", resumed: "RESUMED", ready: "READY", identify: "IDENTIFY", beat: "ACK", verdict: "verdict", look_up: "look-up", stop: "close", process: "start"};
 const FEW = 56; // serving shards that a narrow screen shows before "Show all"
 
 function shards() {
