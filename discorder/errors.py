@@ -25,6 +25,7 @@
     │   └── TaskDied                              one of our tasks was cancelled or ended from outside
     ├── NotStarted                            1   TrackerRef.value before the tracker exists
     ├── NotRunning                            1   throw_to a task that is not running
+    ├── GuildsNotKept                         1   guilds were read, and the control plane keeps none
     ├── VerbRefused                           1   restart, pause or unpause of a shard has no effect now
     ├── NotSharded                            1   a per-shard field was read from a tracker with several shards
     ├── PublisherError                        1   a publisher could not be opened or refused a batch
@@ -216,6 +217,15 @@ class NotStarted(DiscorderError):
 
 class NotRunning(DiscorderError):
     """``throw_to`` named a task that is not running now."""
+
+
+NO_JOURNAL = (
+    "this control plane keeps no guilds: set facade.journal to a directory, or facade.bind for unmodified bots as well"
+)
+
+
+class GuildsNotKept(DiscorderError):
+    """The guilds were read, and the control plane keeps none: it has no journal. The message names the key."""
 
 
 class VerbRefused(DiscorderError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from discorder.guilds.feed import Feed
 from discorder.wire import Event
 
 
@@ -96,6 +97,11 @@ class BusApi(Protocol):
 
     def last_ready(self, shard: int) -> Event | None:
         """Return the last READY of ``shard``, None before the first."""
+        ...
+
+    @property
+    def feed(self) -> Feed | None:
+        """Return the guilds and events that the control plane keeps; None if it keeps no journal."""
         ...
 
 

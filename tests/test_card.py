@@ -24,7 +24,7 @@ CARD = {
     "msgspec": (
         "msgspec",
         {
-            *("wire", "records", "config", "publishers", "rest", "sessions", "shard", "outbound", "bot"),
+            *("wire", "records", "config", "publishers", "rest", "sessions", "shard", "outbound", "bot", "tracking"),
             *("facade", "group", "guilds", "replaying", "simulator", "cli", "http", "status"),
         },
     ),

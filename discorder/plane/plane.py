@@ -10,7 +10,9 @@ from functools import partial
 from typing import Any
 
 from discorder.config import Config, Log
-from discorder.errors import ConfigError, NotRunning
+from discorder.errors import NO_JOURNAL, ConfigError, GuildsNotKept, NotRunning
+from discorder.guilds import GuildsSnapshot
+from discorder.guilds.feed import Feed
 from discorder.http.server import HttpServer
 from discorder.http.site import PlaneSite
 from discorder.logs import logger
@@ -76,10 +78,10 @@ class ControlPlane:
         self._layout = configured_layout(config)  # None until the look-up has answered
         self._compression = choose_compression(config.gateway.compress)
         self.outbound = Outbound(config.gateway.intents_value, self._around.clock)
-        self._fan_out = FanOut(self._around.clock, PlaneBusApi(self.outbound, self._shards))
+        self.journal = make_journal(config, client.token, self._layout, self._around.clock)
+        self._fan_out = FanOut(self._around.clock, PlaneBusApi(self.outbound, self._shards, self.journal))
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
-        self.journal = make_journal(config, client.token, self._layout, self._around.clock)
         if self.journal is not None:
             self._fan_out.add(self.journal, JOURNAL_OPTIONS)
             for publisher in self._fan_out.publishers:
@@ -287,6 +289,14 @@ class ControlPlane:
         """Return the shards that the façade cannot serve, because the identify budget does not allow a new session."""
         return self._recovery.refused
 
+    def guilds_of(self, shard: int) -> GuildsSnapshot | None:
+        """Return the guilds of a shard, None before its first READY. Thread-safe. Raises `GuildsNotKept` and `NotRunning`."""
+        journal = self.journal
+        if journal is None:
+            raise GuildsNotKept(NO_JOURNAL)
+        snapshot = self._handle.call(lambda: journal.snapshot(shard))
+        return None if snapshot is None else snapshot.guilds
+
     @property
     def identify_queue(self) -> IdentifyQueue:
         """Return the shards that wait for an IDENTIFY."""
@@ -417,9 +427,12 @@ class ControlPlane:
 
 
 class PlaneBusApi:
-    """Answers what bots on the bus request: their commands, and the last READY. ``shards`` returns the present ones."""
+    """Answers what bots on the bus request: commands, the last READY, the guilds. ``shards`` returns the present ones."""
 
-    def __init__(self, outbound: Outbound, shards: Callable[[], Sequence[ShardTracker]]) -> None:
+    def __init__(
+        self, outbound: Outbound, shards: Callable[[], Sequence[ShardTracker]], feed: Feed | None = None
+    ) -> None:
+        self.feed = feed
         self._outbound = outbound
         self._shards = shards
 

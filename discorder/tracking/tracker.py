@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar, overload
 
 from discorder.config import Config
 from discorder.errors import NotRunning, NotSharded
+from discorder.guilds import GuildsSnapshot
 from discorder.logs import logger
 from discorder.publishers.delivery.fanout import FanOut
 from discorder.publishers.delivery.health import PublisherHealth, PublisherState
@@ -20,6 +21,7 @@ from discorder.statemachine import Task
 from discorder.statemachine.triggers import Pause, Restart, Unpause, Verb
 from discorder.stats import GatewayStats, listing
 from discorder.tracking.gateway_commands import CommandPlane, GatewayCommands
+from discorder.tracking.guilds import KnownGuilds
 from discorder.tracking.notes import Note, lagging, look_up_fails, no_guilds, parked, shared_token, store_trouble
 from discorder.tracking.shard_tracker import ShardTracker, TaskStatus, Transition
 from discorder.tracking.startup import StartProgress
@@ -72,6 +74,8 @@ class Plane(CommandPlane, Protocol):
     def ends_sessions(self) -> bool: ...
 
     def redact(self, text: str) -> str: ...
+
+    def guilds_of(self, shard: int) -> GuildsSnapshot | None: ...
 
     def throw_to(self, shard: int, task: Task, error: BaseException) -> None: ...
 
@@ -257,6 +261,11 @@ class GatewayTracker(GatewayCommands):
         return self._plane.saved_sessions
 
     @property
+    def guilds(self) -> KnownGuilds:
+        """The guilds by id, as Discord's GUILD_CREATE would show each of them now. Needs a journal (``facade.journal``)."""
+        return KnownGuilds(self._read_guilds)
+
+    @property
     def status_url(self) -> str | None:
         """The address of the status page, with the port that was chosen; None while it is not served."""
         return self._plane.status_url
@@ -265,6 +274,10 @@ class GatewayTracker(GatewayCommands):
     def look_up_trouble(self) -> str | None:
         """Why ``GET /gateway/bot`` has failed so far; None before its first failure and after its answer."""
         return self._plane.look_up_trouble
+
+    def _read_guilds(self) -> list[GuildsSnapshot]:
+        read = [self._plane.guilds_of(shard.shard_id) for shard in self.shards]
+        return [snapshot for snapshot in read if snapshot is not None]
 
     def __repr__(self) -> str:
         whole = [("store", self.store), ("compression", self.compression), ("budget", self.budget)]

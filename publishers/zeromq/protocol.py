@@ -63,6 +63,12 @@ class ReadyRequest(_Base, frozen=True, kw_only=True, tag="ready"):
     shard: ShardId
 
 
+class GuildsRequest(_Base, frozen=True, kw_only=True, tag="guilds"):
+    """Request the guilds of one shard as they are now; without ``shard`` the list of shards."""
+
+    shard: ShardId | None = None
+
+
 class PositionsRequest(_Base, frozen=True, kw_only=True, tag="positions"):
     """Request the position of every shard."""
 
@@ -76,7 +82,7 @@ class CommandRequest(_Base, frozen=True, kw_only=True, tag="command"):
     d: Any = None
 
 
-Request = ReplayMessage | ReadyRequest | PositionsRequest | CommandRequest
+Request = ReplayMessage | ReadyRequest | GuildsRequest | PositionsRequest | CommandRequest
 
 
 class _OnlyId(msgspec.Struct):

@@ -1,18 +1,19 @@
-"""Send replays from the ring to the clients that requested them: bounded in number, in fair shares, at each client's pace."""
+"""Send replays and guilds to the clients that requested them: bounded in number, in fair shares, at each client's pace."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import zmq
 
 from discorder.clock import Clock
-from discorder.publishers.zeromq.protocol import Frames, answer, refusal
-from discorder.publishers.zeromq.shard_log import LogReader
+from discorder.publishers.zeromq.protocol import answer, refusal
+from discorder.publishers.zeromq.shard_log import LogEntry
 
 STREAMS_PER_CLIENT = 8
 STREAMS = 256
@@ -24,12 +25,32 @@ YIELDS_AFTER = 1.0  # seconds without room; then a client's replays may be dropp
 ASK_AGAIN = 1.0  # seconds that a client whose replay was dropped should wait
 
 
+class Source(Protocol):
+    """Yield the documents of one long answer."""
+
+    def look(self) -> LogEntry | None:
+        """Return the next document, `wanted` or not; the same one until `step`. None at the end."""
+        ...
+
+    def wanted(self, entry: LogEntry) -> bool:
+        """Return whether the client requested this document."""
+        ...
+
+    def step(self) -> None:
+        """Move past the document that `look` returned."""
+        ...
+
+    def end(self) -> Mapping[str, object]:
+        """Return the fields of the last part."""
+        ...
+
+
 @dataclass(slots=True)
 class Stream:
-    """Hold one replay that is being sent."""
+    """Hold one long answer, usually a replay, that is being sent."""
 
     id_frame: bytes
-    replay: LogReader
+    source: Source
 
 
 @dataclass(slots=True)
@@ -84,19 +105,19 @@ class ReplayServer:
     def _advance(self, identity: bytes, streams: deque[Stream]) -> bool:
         """Send a few documents of the client's first replay; return False if there is no room for one."""
         stream, sent = streams[0], 0
-        replay = stream.replay
+        source = stream.source
         try:
             for _ in range(LOOKS_PER_TURN):
-                entry = replay.look()
+                entry = source.look()
                 if entry is None:
-                    self._socket.send_multipart((identity, *_end(stream)), zmq.DONTWAIT)
+                    self._socket.send_multipart((identity, *answer(stream.id_frame, source.end())), zmq.DONTWAIT)
                     streams.popleft()
                     return True
-                if replay.wanted(entry):
+                if source.wanted(entry):
                     frames = (identity, stream.id_frame, entry.topic, entry.document)
                     self._socket.send_multipart(frames, zmq.DONTWAIT)
                     sent += len(entry.document)
-                replay.step()
+                source.step()
                 if sent >= BYTES_PER_TURN:
                     break
         except zmq.Again:
@@ -143,19 +164,3 @@ def _gone(client: _Client) -> Iterator[None]:
         if error.errno != zmq.EHOSTUNREACH:
             raise
         client.streams.clear()
-
-
-def _end(stream: Stream) -> Frames:
-    replay = stream.replay
-    since = {"session": replay.since.session, "seq": replay.since.seq}
-    last = replay.last
-    return answer(
-        stream.id_frame,
-        {
-            "complete": replay.complete,
-            "shard": replay.shard,
-            "session": last.session,
-            "last": last.seq,
-            "since": since,
-        },
-    )

@@ -1,4 +1,4 @@
-"""Answer the readers of the bus: replays from the ring, the last READY, positions, and commands to Discord.
+"""Answer the readers of the bus: replays from the ring, guilds, the last READY, positions, and commands to Discord.
 
 The router never waits for a client. Unread answers stay in the client's queue of `CLIENT_HWM` messages; a replay continues
 when there is room (`discorder.publishers.zeromq.replays`), and any other answer without room is dropped and counted.
@@ -13,14 +13,16 @@ import time
 import zmq
 
 from discorder.clock import Clock
-from discorder.errors import CommandRefused
+from discorder.errors import NO_JOURNAL, CommandRefused
 from discorder.publishers.delivery.keep_running import keep_running
 from discorder.publishers.protocol import BusApi
+from discorder.publishers.zeromq.guilds import GuildsReader
 from discorder.publishers.zeromq.protocol import (
     MAX_REQUEST_BYTES,
     BadRequest,
     CommandRequest,
     Frames,
+    GuildsRequest,
     PositionsRequest,
     ReadyRequest,
     ReplayMessage,
@@ -152,6 +154,8 @@ class Router:
                 self._begin_replay(client, request)
             case CommandRequest():
                 self._begin_command(client, request)
+            case GuildsRequest():
+                self._begin_guilds(client, request)
             case ReadyRequest():
                 self._send_ready(client, request)
             case PositionsRequest():
@@ -173,6 +177,25 @@ class Router:
             self.replays += 1
         else:
             self._send(client, refusal(request.id_frame, "busy", "too many replays at a time", 1.0))
+
+    # ---------------------------------------------------------------- guilds
+
+    def _begin_guilds(self, client: bytes, request: GuildsRequest) -> None:
+        feed, id_frame, wanted = None if self._bus_api is None else self._bus_api.feed, request.id_frame, request.shard
+        if feed is None:
+            self._send(client, refusal(id_frame, "guilds_off", NO_JOURNAL))
+            return
+        ids, count = feed.layout or ((), 0)
+        if not count:
+            self._send(client, refusal(id_frame, "not_ready", "the number of shards is not known yet", 1.0))
+        elif wanted is None:
+            self._send(client, answer(id_frame, {"shards": [(shard_id, count) for shard_id in ids]}))
+        elif wanted not in ids:
+            self._send(client, refusal(id_frame, "no_such_shard", f"shard {wanted} of {count} does not run here"))
+        elif (snapshot := feed.snapshot(wanted)) is None:
+            self._send(client, refusal(id_frame, "not_ready", f"the guilds of shard {wanted} are not known yet", 1.0))
+        elif not self._replays.begin(client, Stream(id_frame, GuildsReader((wanted, count), snapshot))):
+            self._send(client, refusal(id_frame, "busy", "too many replays at a time", 1.0))
 
     # ---------------------------------------------------------------- other answers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -278,6 +279,16 @@ class LogReader:
         self._index += 1
         if self._chunk is None or (self._index == len(self._chunk.documents) and not self.exhausted):
             self._number, self._index, self._chunk = self._number + 1, 0, None
+
+    def end(self) -> Mapping[str, object]:
+        """Return the fields of the last part of the answer."""
+        return {
+            "complete": self.complete,
+            "shard": self.shard,
+            "session": self.last.session,
+            "last": self.last.seq,
+            "since": {"session": self.since.session, "seq": self.since.seq},
+        }
 
     def _fell_behind(self) -> None:
         """Continue with the oldest document: the client read too slowly, and the next one was removed."""

@@ -43,6 +43,8 @@ def needs(present: bool, what: str) -> None:
 class BusApi:
     """Notes which commands came through the bus."""
 
+    feed = None
+
     def __init__(self) -> None:
         self.commands: list[tuple[str, Any]] = []
 

@@ -646,6 +646,8 @@ async def test_publishers_that_answer_their_readers_are_given_the_bus_api(clock:
         def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None: ...
 
     class Counter:
+        feed = None
+
         async def command(
             self, name: str, d: object, *, shard: int | None, guild_id: int | str | None
         ) -> dict[str, object]:

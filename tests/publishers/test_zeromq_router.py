@@ -393,6 +393,7 @@ class FakeDesk:
         self.commands: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
         self.ready: Event | None = None
+        self.feed = None
 
     async def command(
         self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
@@ -565,6 +566,8 @@ async def test_a_request_that_comes_while_a_command_is_answered_is_answered_too(
     asked, done = asyncio.Event(), asyncio.Event()
 
     class Waiting:
+        feed = None
+
         async def command(
             self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
         ) -> Mapping[str, object]:
