@@ -89,6 +89,11 @@ class GapDetector:
         yield from self._end_other_layouts(shard[1])
         self._shard(shard).add()
 
+    def start(self, position: SavedPosition) -> Iterator[Item]:
+        """Start a shard at ``position``: everything up to it is known, and what came since is requested."""
+        yield from self._end_other_layouts(position.shard[1])
+        self._shard(position.shard).restore(position)
+
     def request_all(self) -> None:
         """Request of each shard what may have been missed on a connection that was silent."""
         for shard in self._shards.values():

@@ -9,7 +9,8 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
@@ -20,16 +21,19 @@ from discorder.bot.bus import Bus
 from discorder.bot.cursor import Cursor, FileCursor
 from discorder.bot.dealer import Dealer
 from discorder.bot.gap_detector import GapDetector
+from discorder.bot.guilds import GuildsClient, ShardGuildsAnswer
 from discorder.bot.positions import Gap, GapKind, Item
 from discorder.bot.progress import Progress, close_cursor, open_cursor
 from discorder.bot.replays import ReplayClient, ShardItems
 from discorder.bot.sockets import CurveKeys, Waiter, check_address
+from discorder.guilds.guild import unpack
 from discorder.paths import DEFAULT_ADDRESS
 from discorder.wire import ReceivedEvent, replay_address
 
 __all__ = ["CurveKeys", "Decoded", "FileCursor", "Gap", "GapKind", "Subscription", "subscribe"]
 
 READ_AT_ONCE = 256  # messages between two turns of the loop
+STEPS_PER_GUILD = 32  # as many messages cost as much as to unpack a guild
 
 T = TypeVar("T")
 E = TypeVar("E", bound=ReceivedEvent)
@@ -54,6 +58,7 @@ def subscribe(
     cursor: CursorOrPath = ...,
     start: Literal["now", "oldest"] = ...,
     live_only: bool = ...,
+    state: bool = ...,
     replay: str | None = ...,
     keys: CurveKeys | None = ...,
 ) -> Subscription[ReceivedEvent]: ...
@@ -68,6 +73,7 @@ def subscribe(
     cursor: CursorOrPath = ...,
     start: Literal["now", "oldest"] = ...,
     live_only: bool = ...,
+    state: bool = ...,
     replay: str | None = ...,
     keys: CurveKeys | None = ...,
 ) -> Subscription[Decoded[T]]: ...
@@ -82,6 +88,7 @@ def subscribe(
     cursor: CursorOrPath = ...,
     start: Literal["now", "oldest"] = ...,
     live_only: bool = ...,
+    state: bool = ...,
     replay: str | None = ...,
     keys: CurveKeys | None = ...,
 ) -> Subscription[Decoded[Any]]: ...
@@ -95,6 +102,7 @@ def subscribe(
     cursor: CursorOrPath = None,
     start: Literal["now", "oldest"] = "now",
     live_only: bool = False,
+    state: bool = False,
     replay: str | None = None,
     keys: CurveKeys | None = None,
 ) -> Subscription[Any]:
@@ -118,6 +126,10 @@ def subscribe(
     written once a second, before the first item of a shard, and at the end: after a crash the items of the last second come
     again. ``start``: where to begin without one, now or with the "oldest" event that the bus can repeat.
 
+    ``state``: of each shard its guilds come first, as they are now, each as an event GUILD_CREATE without ``seq``; then the
+    events that followed, without a gap and none twice. Needs a control plane with a journal (``facade.journal``);
+    without one the first item raises `GuildsNotKept`.
+
     ``decode``: a type such as a `msgspec.Struct` for every event, or a mapping from event names to types, which then are the
     default of ``types``; the items are `Decoded`. ``keys`` are for a bus with CURVE.
 
@@ -125,7 +137,8 @@ def subscribe(
     them. A folder, ``ipc://PATH/``, stands for all sockets in it, now and later.
 
     The bus need not run yet: the connection is made, and made again, in the background. Raises ValueError for an
-    address that is no endpoint, keys that cannot be used and an empty ``types``; OSError for a cursor that cannot be read;
+    address that is no endpoint, keys that cannot be used, an empty ``types``, and ``state`` with ``cursor``, ``start`` or
+    ``live_only``; OSError for a cursor that cannot be read;
     `CursorInUse` for a file that another subscription uses. A cursor that cannot be written is logged and written later.
     """
     if isinstance(decode, Mapping) and types is None:
@@ -136,10 +149,16 @@ def subscribe(
         msg = "address names no bus"
         raise ValueError(msg)
 
+    if state and (cursor is not None or start != "now" or live_only):
+        msg = "state begins with the guilds as they are now; leave out cursor, start and live_only"
+        raise ValueError(msg)
+
     def open_bus(one: str, part: Cursor | None) -> Subscription[Any]:
         router = None if live_only else _checked(replay or replay_address(_checked(one)))
         oldest = start == "oldest"
-        return Subscription(_checked(one), names, decode=decode, cursor=part, oldest=oldest, replay=router, keys=keys)
+        return Subscription(
+            _checked(one), names, decode=decode, cursor=part, oldest=oldest, replay=router, keys=keys, state=state
+        )
 
     from discorder.bot.merged import MergedSubscription, folder_of  # noqa: PLC0415  # it builds on this module
 
@@ -164,6 +183,7 @@ class Subscription(Generic[E]):
         oldest: bool,
         replay: str | None,
         keys: CurveKeys | None,
+        state: bool = False,
     ) -> None:
         self.address = address
         self.types = types
@@ -181,11 +201,16 @@ class Subscription(Generic[E]):
         except BaseException:
             self._release()
             raise
+        if state:
+            saved = ()  # no shard begins without its guilds
         self._detector = GapDetector(types, replay=replay is not None, saved=saved, from_oldest=oldest)
         self._progress = None if cursor is None else Progress(cursor, self._detector)
+        self._guilds: GuildsClient | None = None
         self._replays: ReplayClient | None = None
         if replay is not None:
             dealer = Dealer(self._context, replay, loaded, self._waiter)
+            if state:
+                self._guilds = GuildsClient(Dealer(self._context, replay, loaded, self._waiter))
             self._replays = ReplayClient(dealer, self._detector, needs_shards=oldest or cursor is not None)
 
     def __aiter__(self) -> Self:
@@ -276,11 +301,16 @@ class Subscription(Generic[E]):
         replays = self._replays
         if replays is not None and not replays.idle:
             self._advance(replays)
+        guilds = self._guilds
+        if guilds is not None and not guilds.idle:
+            self._advance_guilds(guilds)
         event = self._bus.receive()
         if event is None:
             return None
         self._found_nothing = False
         self._bus.received_at = time.monotonic()
+        if guilds is not None and guilds.lacks(event.shard):
+            return None
         progress = self._progress
         before = None if progress is None else self._detector.position(event.shard)
         if not self._pending and self._detector.accept(event):
@@ -301,6 +331,24 @@ class Subscription(Generic[E]):
             self._found_nothing = False
         self._pending.extend(items)
 
+    def _advance_guilds(self, guilds: GuildsClient) -> None:
+        now = time.monotonic()
+        found = guilds.read(now)
+        if found is False:
+            guilds.advance(now)
+        self._found_nothing = self._found_nothing and found is False and not guilds.sent
+        if isinstance(found, ShardGuildsAnswer):
+            self._pending.append((found.position.shard, self._begin_with(found)))
+
+    def _begin_with(self, answer: ShardGuildsAnswer) -> Iterator[Item]:
+        position = answer.position
+        yield from self._detector.start(position)
+        now = datetime.now(UTC)
+        for packed in answer.packed:
+            self._steps += STEPS_PER_GUILD
+            guild = msgspec.Raw(unpack(packed))
+            yield ReceivedEvent("GUILD_CREATE", position.shard, None, None, position.session, now, guild)
+
     def _reconnected(self) -> bool:
         """Connect again, and request what was missed, when the bus has been silent for too long."""
         reconnected = self._bus.reconnect_if_silent(time.monotonic())
@@ -313,7 +361,8 @@ class Subscription(Generic[E]):
 
     def _due(self, *, found: bool) -> float | None:
         """Return the seconds until something is due without a message. ``found``: one came just now."""
-        if found and self._progress is None and (self._replays is None or self._replays.idle):
+        guilds = None if self._guilds is None or self._guilds.idle else self._guilds
+        if found and self._progress is None and guilds is None and (self._replays is None or self._replays.idle):
             return self._bus.silence_timeout
         now = time.monotonic()
         times = []
@@ -321,6 +370,8 @@ class Subscription(Generic[E]):
             times.append(due)
         if self._progress is not None:
             times.append(self._progress.due - now)
+        if guilds is not None:
+            times.append(guilds.due - now)
         if (deadline := self._bus.deadline()) is not None:
             times.append(deadline - now)
         return max(0.0, min(times)) if times else None
@@ -333,6 +384,8 @@ class Subscription(Generic[E]):
             self._bus.close()
         if hasattr(self, "_replays") and self._replays is not None:
             self._replays.dealer.close()
+        if hasattr(self, "_guilds") and self._guilds is not None:
+            self._guilds.dealer.close()
         self._context.term()
         if self._cursor is not None:
             close_cursor(self._cursor)
