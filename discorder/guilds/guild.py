@@ -11,7 +11,8 @@ import msgspec
 from discorder.guilds.json_parts import Buffer, items_of, join, join_list, merge, split, without
 
 COMPRESSION = 1  # the fastest level: it halves the time of level 6 and costs a tenth more bytes
-MIN_FOLD_BYTES = 4096  # below this an overlay is cheaper to keep than to fold
+MIN_FOLD_BYTES = 16_384  # below this the changes are cheaper to keep than to fold
+FOLD_RATIO = 2  # the changes may weigh as much as this many bases: a fold costs milliseconds in a guild of 200 KB
 ENTRY_BYTES = 96  # of Python objects per change, beside its JSON
 
 _THREAD_MEMBER_EXTRAS = ("id", "user_id", "guild_id", "member", "presence")  # a GUILD_CREATE leaves these out
@@ -20,7 +21,7 @@ _EXTRAS = {  # members of an event's object that a GUILD_CREATE leaves out
     "members": ("guild_id",),
     "presences": ("guild_id",),
     "threads": ("newly_created",),
-    "voice_states": ("guild_id", "member"),
+    "voice_states": ("guild_id",),
 }
 
 
@@ -145,8 +146,8 @@ class Guild:
         return sum(user in self.doubtful for user, _ in items_of("members", members))
 
     def fold(self) -> None:
-        """Put the changes into the base once they outweigh it. Takes up to 2 ms then."""
-        if self.weight > max(len(self.base), MIN_FOLD_BYTES):
+        """Put the changes into the base once they outweigh it. Takes up to 5 ms then, for a guild of 200 KB."""
+        if self.weight > max(FOLD_RATIO * len(self.base), MIN_FOLD_BYTES):
             self.base = compress(self.document())
             self.whole, self.lists, self.joined, self.doubtful, self.weight = {}, {}, 0, set(), 0
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -53,7 +54,12 @@ def decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind, strict=False)
 
 
-_KINDS: tuple[type[Any], ...] = (ById, ByUserId, ByUser, BySoundId)
+_KINDS: dict[type[Any], Callable[[Any], int]] = {
+    ById: attrgetter("id"),
+    ByUserId: attrgetter("user_id"),
+    ByUser: attrgetter("user.id"),
+    BySoundId: attrgetter("sound_id"),
+}
 _single = {kind: decoder(kind).decode for kind in _KINDS}
 _several = {kind: decoder(list[kind]).decode for kind in _KINDS}  # type: ignore[valid-type]
 _of_field: dict[str, type[Any]] = {
@@ -64,13 +70,6 @@ _of_field: dict[str, type[Any]] = {
 }
 
 
-def _number(item: Any) -> int:
-    match item:
-        case ById(id=number) | ByUserId(user_id=number) | ByUser(user=User(id=number)) | BySoundId(sound_id=number):
-            return number
-    raise AssertionError(item)
-
-
 def items_of(field: str, value: Buffer) -> list[tuple[int | None, msgspec.Raw]]:
     """Return the items of a list with their ids; None for an item without one. A value that is no list has no items."""
     try:
@@ -79,14 +78,14 @@ def items_of(field: str, value: Buffer) -> list[tuple[int | None, msgspec.Raw]]:
         return []
     kind = _of_field.get(field, ById)
     try:
-        return [(_number(read), item) for read, item in zip(_several[kind](value), items, strict=True)]
+        return list(zip(map(_KINDS[kind], _several[kind](value)), items, strict=True))
     except msgspec.ValidationError:
         return [(_id_or_none(kind, item), item) for item in items]
 
 
 def _id_or_none(kind: type[Any], item: msgspec.Raw) -> int | None:
     try:
-        return _number(_single[kind](item))
+        return _KINDS[kind](_single[kind](item))
     except msgspec.ValidationError:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from discorder.guilds.guild import Guild
-from discorder.guilds.json_parts import ByUser, Id, User, decoder
+from discorder.guilds.json_parts import ByUser, Id, User, decoder, without
 from discorder.guilds.lists import Row
 
 
@@ -64,8 +64,12 @@ def _voice_state(guild: Guild, state: _VoiceState, data: bytes, own: int) -> Non
     """Keep the member too: some libraries need the member of each voice state, in large guilds as well."""
     connected = state.channel_id is not None
     if state.member and (member := bytes(state.member)) != b"null":
-        guild.merge("members", _member(member).user.id, member, insert=connected)
-    guild.patch("voice_states", state.user_id, data if connected else None)
+        user = _member(member).user.id
+        if connected:
+            guild.patch("members", user, member)
+        else:
+            guild.merge("members", user, member, insert=False)
+    guild.patch("voice_states", state.user_id, without(data, "member") if connected else None)
     if state.user_id == own:
         guild.in_voice = connected
 

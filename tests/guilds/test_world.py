@@ -109,4 +109,4 @@ def test_a_state_that_nobody_looks_at_folds_its_changes_in_time(text: bytes) -> 
         stage.step(action if action not in (len(ACTIONS), len(ACTIONS) + 1) else 0, a, b)
     snapshot = stage.frozen()
     assert shown(snapshot) == stage.expected()
-    assert all(len(snapshot.packed(guild_id)) < 12_000 for guild_id in snapshot.states)
+    assert all(len(snapshot.packed(guild_id)) < 30_000 for guild_id in snapshot.states)
