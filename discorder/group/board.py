@@ -10,7 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from discorder.group.member import Member, MemberAbsent
-from discorder.group.merge import Part, label_log, label_shards, merge
+from discorder.group.member_status import MemberStatus, label_log, label_shards
+from discorder.group.merge import merge
 from discorder.group.parts import apply_part
 from discorder.logs import logger
 from discorder.logs.tail import LogTail
@@ -41,7 +42,7 @@ class GroupBoard:
     """The merged status of ``members``. ``process`` describes the supervising process."""
 
     def __init__(self, members: Sequence[Member], process: Callable[[], ProcessPart]) -> None:
-        self._parts = [Part(member, _now()) for member in members]
+        self._parts = [MemberStatus(member, _now()) for member in members]
         self._process = process
         self._log = LogTail()
         self._log_sent = 0
@@ -83,14 +84,14 @@ class GroupBoard:
 
     # ---------------------------------------------------------------- the documents of the processes
 
-    async def _read(self, part: Part) -> None:
+    async def _read(self, part: MemberStatus) -> None:
         try:
             answer = await part.member.get("/status.json")
             part.update(_document(answer.body), _now())
         except (MemberAbsent, msgspec.MsgspecError) as error:
             part.lose(_reason(error), _now())
 
-    async def _follow(self, part: Part) -> None:
+    async def _follow(self, part: MemberStatus) -> None:
         """Keep one document up to date by the events of its process."""
         while True:
             try:
@@ -103,7 +104,7 @@ class GroupBoard:
                 logger.opt(exception=error).error("The events of a process cannot be read", process=part.member.number)
             await asyncio.sleep(AGAIN_SECONDS)
 
-    def _take(self, part: Part, name: str, data: bytes) -> None:
+    def _take(self, part: MemberStatus, name: str, data: bytes) -> None:
         document = part.document
         if name == "status" or document is None:
             part.update(_document(data), _now())

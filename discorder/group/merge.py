@@ -7,104 +7,46 @@ not serve as far as is known.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 
 import msgspec
 
 from discorder.group.flows import merge_flows
-from discorder.group.member import Member
-from discorder.group.verdict import Judged, merge_verdicts
+from discorder.group.member_status import MemberStatus, judge
+from discorder.group.verdict import merge_verdicts
 from discorder.logs.tail import RECORDS
 from discorder.sessions import SPACING, StoreState
-from discorder.statemachine import State
 from discorder.status.delivery import MOST_CLIENTS, MOST_TOPICS
 from discorder.status.describer import HISTORY
 from discorder.status.document import (
     SCHEMA,
-    AgesPart,
     BudgetPart,
     BusPart,
     ColdStartPart,
-    CountsPart,
     EventTypePart,
-    HeartbeatPart,
-    Level,
     LogRecordPart,
     MemberPart,
     Moment,
-    NextAction,
-    NextKind,
-    NextPart,
     NotePart,
     ProcessPart,
     ProgressPart,
     PublisherPart,
     RingPart,
     SessionsPart,
-    ShardPart,
     StatusDocument,
     StorePart,
     SubscriptionPart,
     TotalsPart,
 )
 from discorder.status.rates import COMMONEST
-from discorder.tracking.shard_tracker import Host
 
 STORE_STATES = list(StoreState)  # the best first
 
 
-@dataclass
-class Part:
-    """What is known of one process: its document, or None and the ``problem``; ``since``: when that began.
-
-    ``answered``: it, or a process that it replaces, has answered before, so that its shards have served.
-    """
-
-    member: Member
-    since: Moment
-    document: StatusDocument | None = None
-    problem: str = ""
-    answered: bool = False
-
-    def update(self, document: StatusDocument, at: Moment) -> None:
-        """Take a whole document."""
-        label_shards(document.shards, self.member)
-        label_log(document.log, self.member)
-        if self.document is None:
-            self.since = at
-        self.document, self.problem, self.answered = document, "", True
-
-    def lose(self, problem: str, at: Moment) -> bool:
-        """Note that the process does not answer. Return whether that is news."""
-        if self.document is not None:
-            self.since = at
-        is_news = self.document is not None or problem != self.problem
-        self.document, self.problem = None, problem
-        return is_news
-
-    @property
-    def shards(self) -> list[ShardPart]:
-        """Return the shards of the process."""
-        if self.document is not None:
-            return self.document.shards
-        return [_unknown_shard(shard, self) for shard in self.member.shards]
-
-
-def label_shards(shards: Iterable[ShardPart], member: Member) -> None:
-    """Note which process has these shards."""
-    for shard in shards:
-        shard.owner = member.name
-
-
-def label_log(records: Iterable[LogRecordPart], member: Member) -> None:
-    """Note which process has logged these records."""
-    for record in records:
-        record.fields["process"] = member.number
-
-
-def merge(parts: Sequence[Part], process: ProcessPart, log: Sequence[LogRecordPart], at: Moment) -> StatusDocument:
+def merge(
+    parts: Sequence[MemberStatus], process: ProcessPart, log: Sequence[LogRecordPart], at: Moment
+) -> StatusDocument:
     """Return the documents of ``parts`` as one. ``process``: the supervising one, ``log``: its records, the newest first."""
     known = [(part.member.number, part.document) for part in parts if part.document is not None]
     documents = [document for _, document in known]
@@ -117,7 +59,7 @@ def merge(parts: Sequence[Part], process: ProcessPart, log: Sequence[LogRecordPa
         schema=SCHEMA,
         at=at,
         process=_process(parts, process),
-        verdict=merge_verdicts([_judged(part) for part in parts], shards),
+        verdict=merge_verdicts([judge(part) for part in parts], shards),
         progress=ProgressPart(
             ready=sum(document.progress.ready for document in documents),
             total=len(shards),
@@ -144,62 +86,7 @@ def merge(parts: Sequence[Part], process: ProcessPart, log: Sequence[LogRecordPa
     )
 
 
-def _unknown_shard(shard: int, part: Part) -> ShardPart:
-    return ShardPart(
-        id=shard,
-        state=State.DISCONNECTED,
-        healthy=False,
-        parked=False,
-        paused=False,
-        reasons=[f"{part.member.name}: {part.problem}"],
-        since=part.since,
-        cause=f"{part.member.name}: {part.problem}",
-        attempt=0,
-        generation=0,
-        session=None,
-        seq=None,
-        guilds=None,
-        events_per_s=0.0,
-        owner=part.member.name,
-        ages_s=AgesPart(frame=None, ack=None, dispatch=None, unanswered_beat=None),
-        heartbeat=HeartbeatPart(interval_s=None, latency_s=None),
-        counts=CountsPart(restarts=0, resumes=0, identifies=0),
-        next=_next_start(part),
-    )
-
-
-def _judged(part: Part) -> Judged:
-    """Return the verdict on one process: its own, or that it does not answer."""
-    document, member = part.document, part.member
-    if document is not None:
-        verdict = document.verdict
-        return Judged(member.number, verdict.level, verdict.detail, verdict.reasons, verdict.since)
-    if member.stops:
-        return Judged(member.number, Level.STOPPING, "it stops.", [], part.since)
-    level = Level.STARTING if member.url and member.is_starting() and not part.answered else Level.DOWN
-    return Judged(member.number, level, f"{part.problem}.", [part.problem], part.since)
-
-
-def _next_start(part: Part) -> NextPart | None:
-    """Return when the process of a shard that is not known starts, or since when it does; None if nothing brings it back."""
-    member = part.member
-    kind = NextKind.PLANNED if member.again_at is not None else NextKind.ESTIMATE
-    if member.stops or (member.again_at is None and not (member.url and member.is_starting())):
-        return None
-    return NextPart(
-        kind=kind,
-        action=NextAction.PROCESS,
-        purpose=None,
-        at=member.again_at or part.since,
-        host=Host.MAIN,
-        attempt=None,
-        backoff_s=None,
-        identifies=0,
-        text=f"Start of {member.name}, then RESUME",
-    )
-
-
-def _process(parts: Sequence[Part], process: ProcessPart) -> ProcessPart:
+def _process(parts: Sequence[MemberStatus], process: ProcessPart) -> ProcessPart:
     """Return the supervising process with the use of all: sums, the longest delay, the open files nearest to their limit."""
     own = [part.document.process for part in parts if part.document is not None]
     every = [process, *own]
@@ -220,7 +107,7 @@ def _process(parts: Sequence[Part], process: ProcessPart) -> ProcessPart:
     )
 
 
-def _member(part: Part) -> MemberPart:
+def _member(part: MemberStatus) -> MemberPart:
     document, member = part.document, part.member
     return MemberPart(
         number=member.number,
