@@ -19,7 +19,7 @@ from tests.bench import scenarios, subjects
 from tests.bench.processes import ROOT, Failed
 from tests.bench.report import Comparison, Row, write
 from tests.bench.scenarios import LIVE_RATE, Authority, Figures, median, quantile, run
-from tests.bench.subjects import BARE, DISCORDER, HIKARI, PEERS, SHOWN, UNMODERATED, Subject
+from tests.bench.subjects import BARE, DISCORDER, FACADE, HIKARI, JOURNALED, PEERS, SHOWN, UNMODERATED, Subject
 
 QUICK_EVENTS = 12_000
 QUICK_ROUNDS = 3
@@ -72,6 +72,7 @@ class Suite:
         self._compare("publishers", "Saturated, by publisher", "events per CPU second", _publishers(full), "higher")
         self._compare("reader", f"A reader at {LIVE_RATE:,} events/s", "µs per event", _readers(live))
         self._compare("page", f"Status page and metrics at {LIVE_RATE:,} events/s", "µs per event", _shown(live))
+        self._compare("facade", f"Journal and façade at {LIVE_RATE:,} events/s", "µs per event", _behind_facade(live))
         self._compare(
             "lateness", "How late heartbeats are while saturated", "milliseconds", _lateness(10 * self._events)
         )
@@ -140,6 +141,18 @@ def _live(send: _Round) -> Iterator[Entry]:
 def _shown(send: _Round) -> Iterator[Entry]:
     yield DISCORDER.name, DISCORDER.does, replace(send, readers=("raw_reader drain",))(DISCORDER, _per_event)
     yield SHOWN.name, SHOWN.does, replace(send, readers=("page_reader",))(SHOWN, _per_event)
+
+
+def _behind_facade(send: _Round) -> Iterator[Entry]:
+    drained = ("raw_reader drain",)
+    yield DISCORDER.name, DISCORDER.does, replace(send, readers=drained)(DISCORDER, _per_event)
+    yield JOURNALED.name, JOURNALED.does, replace(send, readers=drained)(JOURNALED, _per_event)
+    yield FACADE.name, FACADE.does, replace(send, readers=(*drained, "facade_bot"))(FACADE, _per_event)
+    yield (
+        f"{FACADE.name}, 3 bots",
+        FACADE.does,
+        replace(send, readers=(*drained, *["facade_bot"] * 3))(FACADE, _per_event),
+    )
 
 
 def _bill(send: _Round) -> Iterator[Entry]:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from discorder.facade.clients import bot_id_of, make_token
 from tests.bench.processes import ROOT, WORK_CPU, Process, python
 
 # A token is checked by form: its first part is the bot's id in base64.
 TOKEN = "ODEzODQ3ODg3NjU3MTIzODQ.bench.bench"  # of no bot
+ALL_INTENTS = 53_608_447
 NODE_FOLDER = Path(tempfile.gettempdir()) / "discorder-bench-node"
 
 
@@ -72,6 +74,32 @@ def free_port() -> int:
 def page_of(bus: str) -> str:
     """Return the URL of the status page beside ``bus``; its neighbour is the port of the requests."""
     return f"http://127.0.0.1:{int(bus.rpartition(':')[2]) + 2}/"
+
+
+def facade_of(bus: str) -> str:
+    """Return the address of the façade beside ``bus``."""
+    return f"127.0.0.1:{int(bus.rpartition(':')[2]) + 3}"
+
+
+def facade_folder(bus: str) -> Path:
+    """Return the folder with the journal beside ``bus`` and its client's token."""
+    return Path(tempfile.gettempdir()) / f"discorder-bench-{bus.rpartition(':')[2]}"
+
+
+def _with_facade(*settings: str) -> Callable[[Where], Process]:
+    """`discorder serve` with a session store and a journal, and with ``settings``. "{folder}" is that of `facade_folder`."""
+
+    def start(where: Where) -> Process:
+        folder = facade_folder(where.bus)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        (folder / "bot.token").write_text(make_token(bot_id_of(TOKEN) or 0))
+        (folder / "bot.token").chmod(0o600)
+        kept = ("session.store={folder}/sessions", "facade.journal={folder}/journal", "publishers.zmq.bind={bus}")
+        filled = (one.format(folder=folder, bus=where.bus, facade=facade_of(where.bus)) for one in (*kept, *settings))
+        return discorder(*filled)(where)
+
+    return start
 
 
 def discorder(*settings: str) -> Callable[[Where], Process]:
@@ -144,6 +172,20 @@ SHOWN = Subject(
     "discorder, page and metrics",
     "as above; a reader of the status page, a scrape every 5 s",
     discorder("publishers.zmq.bind={bus}", "http.bind={page}", "http.operator_token_file="),
+    publishes=True,
+)
+JOURNALED = Subject(
+    "discorder, journal",
+    "as above; writes each event to the journal and folds the guilds",
+    _with_facade(),
+    publishes=True,
+)
+FACADE = Subject(
+    "discorder, façade",
+    "as above; sends each event to one bot on a websocket",
+    _with_facade(
+        "facade.bind={facade}", "facade.clients.bot.token_file={folder}/bot.token", f"gateway.intents={ALL_INTENTS}"
+    ),
     publishes=True,
 )
 BARE = Subject("bare loop", "publishes each event as it came; parses no `d`, keeps nothing", _bare, True)
