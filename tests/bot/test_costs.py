@@ -15,6 +15,7 @@ from discorder.wire import Event
 pytestmark = [pytest.mark.system, pytest.mark.suite]  # seconds of real time per figure
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+START = 4.0  # seconds; several start at once
 MEASURED = 2.0  # seconds
 LOOKS = 6  # as the start takes long on a loaded machine; a busy epoll is busy in each of them
 BOUND = 0.1  # of a core; measured on 2 shared cores: 0.003 without events, 0.02 with 50 a second
@@ -25,7 +26,7 @@ import discorder
 from discorder.cli import main as command
 
 def measure():
-    time.sleep(1.5)
+    time.sleep({START})
     for _ in range({LOOKS}):
         began = time.process_time()
         time.sleep({MEASURED})
@@ -75,14 +76,20 @@ async def cost(address: str, reader: str, cursor: Path) -> float:
     return float(said.split()[-1])
 
 
-@pytest.mark.parametrize("reader", READERS)
-async def test_a_reader_costs_almost_nothing(reader: str, tmp_path: Path) -> None:
+async def costs(address: str, folder: Path) -> dict[str, float]:
+    """CPU seconds per second of each reader; all run at once."""
+    found = await asyncio.gather(*(cost(address, reader, folder / reader) for reader in READERS))
+    return dict(zip(READERS, found, strict=True))
+
+
+async def test_each_reader_costs_almost_nothing(tmp_path: Path) -> None:
     """First without a control plane, then with 50 events a second, and with one that was restarted meanwhile."""
     bus = ZmqPublisher("tcp://127.0.0.1:*")
     await bus.open()
     address = bus.endpoints[0]
     await bus.close()
-    assert await cost(address, reader, tmp_path / "cursor") < BOUND
+    alone = await costs(address, tmp_path)
+    assert max(alone.values()) < BOUND, alone
     seq = 0
 
     async def publish() -> None:
@@ -95,13 +102,14 @@ async def test_a_reader_costs_almost_nothing(reader: str, tmp_path: Path) -> Non
     bus = ZmqPublisher(address)
     await bus.open()
     publishing = asyncio.create_task(publish())
-    measured = asyncio.create_task(cost(address, reader, tmp_path / "cursor"))
-    await asyncio.sleep(1)
+    measured = asyncio.create_task(costs(address, tmp_path))
+    await asyncio.sleep(START - 1.0)
     publishing.cancel()
     await bus.close()
     bus = ZmqPublisher(address)
     await bus.open()
     publishing = asyncio.create_task(publish())
-    assert await measured < BOUND
+    with_events = await measured
+    assert max(with_events.values()) < BOUND, with_events
     publishing.cancel()
     await bus.close()
