@@ -191,7 +191,7 @@ class Door:
     async def _save_places(self) -> None:
         while True:
             await self._services.clock.sleep(SAVE_SECONDS)
-            for session in self._services.live:
+            for session in self._services.live.all():
                 session.note_place()
             self._services.places.save()
 

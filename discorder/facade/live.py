@@ -11,6 +11,7 @@ from discorder.facade.clients import Clients
 from discorder.facade.commands import CommandDesk
 from discorder.facade.places import Places
 from discorder.guilds.feed import Feed
+from discorder.wire import StreamPosition
 
 
 class LiveSession(Protocol):
@@ -21,6 +22,15 @@ class LiveSession(Protocol):
 
     @property
     def shard_id(self) -> int: ...
+
+    @property
+    def library(self) -> str: ...
+
+    @property
+    def position(self) -> StreamPosition: ...
+
+    @property
+    def lag(self) -> int: ...
 
     def note_place(self) -> None:
         """Put the place up to which the bot has the events into the places."""
@@ -55,8 +65,9 @@ class LiveSessions:
         """Return whether a bot has a session on the shard."""
         return next(self._of_bot(client, shard), None) is not None
 
-    def __iter__(self) -> Iterator[LiveSession]:
-        return (one for sessions in self._by_shard.values() for one in sessions)
+    def all(self) -> list[LiveSession]:
+        """Return the sessions of all shards."""
+        return [one for sessions in list(self._by_shard.values()) for one in list(sessions)]
 
     def _of_bot(self, client: str, shard: int) -> Iterator[LiveSession]:
         return (one for one in reversed(self.of_shard(shard)) if one.client_name == client)

@@ -41,7 +41,6 @@ class Session:
         self.library = library
         self.stream = stream
         self.commands = SessionCommands(services.desk, client_name, session.shard[0], session.tag)
-        self.resumed = False
         self._from_heartbeat = from_heartbeat
         self._acknowledged = stream.seq
         self._in_burst = False
@@ -51,6 +50,16 @@ class Session:
     def shard_id(self) -> int:
         """The id of the shard."""
         return self.session.shard[0]
+
+    @property
+    def position(self) -> StreamPosition:
+        """The place up to which the bot has the events."""
+        return self.stream.position
+
+    @property
+    def lag(self) -> int:
+        """How many events, by their sequence numbers, the bot has yet to get."""
+        return self.stream.lag()
 
     def wake(self) -> None:
         """Look for new events soon."""
@@ -159,9 +168,7 @@ def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> S
         fresh_from=0.0,
         nonces=services.desk.nonces,
     )
-    one = _session(services, woken, client.name, session, "", stream, client.catch_up_from)
-    one.resumed = True
-    return one
+    return _session(services, woken, client.name, session, "", stream, client.catch_up_from)
 
 
 def _session(

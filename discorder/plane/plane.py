@@ -44,6 +44,7 @@ from discorder.sessions import (
 )
 from discorder.statemachine import Task
 from discorder.statemachine.triggers import Verb
+from discorder.tracking.facade_status import FacadeStatus
 from discorder.tracking.shard_tracker import ShardTracker, Transition
 from discorder.tracking.startup import StartProgress, StartUp
 from discorder.tracking.tracker import GatewayTracker
@@ -310,6 +311,11 @@ class ControlPlane:
     def redact(self, text: str) -> str:
         """Return ``text`` without the token."""
         return self._client.token.redact(text)
+
+    @property
+    def facade(self) -> FacadeStatus:
+        """See `GatewayTracker.facade`."""
+        return self._facade.status()
 
     @property
     def status_url(self) -> str | None:

@@ -20,6 +20,7 @@ from discorder.sessions import Budget, Health, IdentifyQueue, OtherUse, SavedSes
 from discorder.statemachine import Task
 from discorder.statemachine.triggers import Pause, Restart, Unpause, Verb
 from discorder.stats import GatewayStats, listing
+from discorder.tracking.facade_status import FacadeStatus
 from discorder.tracking.gateway_commands import CommandPlane, GatewayCommands
 from discorder.tracking.guilds import KnownGuilds
 from discorder.tracking.notes import Note, lagging, look_up_fails, no_guilds, parked, shared_token, store_trouble
@@ -57,6 +58,9 @@ class Plane(CommandPlane, Protocol):
 
     @property
     def shards_without_guilds(self) -> Sequence[int]: ...
+
+    @property
+    def facade(self) -> FacadeStatus: ...
 
     @property
     def status_url(self) -> str | None: ...
@@ -264,6 +268,11 @@ class GatewayTracker(GatewayCommands):
     def guilds(self) -> KnownGuilds:
         """The guilds by id, as Discord's GUILD_CREATE would show each of them now. Needs a journal (``facade.journal``)."""
         return KnownGuilds(self._read_guilds)
+
+    @property
+    def facade(self) -> FacadeStatus:
+        """The bots that are connected to the façade (docs/facade.md)."""
+        return self._plane.facade
 
     @property
     def status_url(self) -> str | None:

@@ -18,6 +18,7 @@ from discorder.control_plane import serve_config
 from discorder.facade.clients import make_token
 from discorder.rest import BotClient
 from discorder.simulator import Simulator
+from discorder.tracking.tracker import GatewayTracker
 from discorder.tracking.tracker_ref import TrackerRef
 
 BOTS = Path(__file__).parent / "bots"
@@ -53,6 +54,10 @@ class Behind:
         self._ref = TrackerRef()
         self._task = asyncio.create_task(self.serve())
         await self._ref.ready(SECONDS)
+
+    @property
+    def tracker(self) -> GatewayTracker:
+        return self._ref.value
 
     async def serve(self) -> None:
         """Run the control plane to its end."""

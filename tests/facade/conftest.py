@@ -190,10 +190,10 @@ class Bot:
         """Cut the socket and wait until the façade has noticed."""
         assert self._stage.door is not None
         live = self._stage.door.services.live
-        before = sum(1 for _ in live)
+        before = len(live.all())
         self.vanish()
         async with asyncio.timeout(5):
-            while sum(1 for _ in live) >= before:  # noqa: ASYNC110  # the façade gives no sign of it
+            while len(live.all()) >= before:  # noqa: ASYNC110  # the façade gives no sign of it
                 await asyncio.sleep(0.005)
 
     async def close(self) -> None:

@@ -59,6 +59,10 @@ async def test_a_bot_starts_and_gets_everything(behind: BeginBehind, library: st
     await everything(one, bot.messages)
     assert one.sim.identifies == 1
     assert one.sim.violations == []
+    facade = one.tracker.facade
+    assert facade.url == one.url
+    assert [(session.client, session.shard, session.lag) for session in facade.sessions] == [("one", 0, 0)]
+    assert facade.sessions[0].library
 
 
 @pytest.mark.parametrize("library", ["discordpy", "hikari"])
