@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 import msgspec
 
-from discorder.guilds import lists, members, threads
 from discorder.guilds.guild import Guild, compress
 from discorder.guilds.json_parts import ByUserId, Id, User, decoder, items_of, merge, replace_lone_surrogates, split
+from discorder.guilds.lists import ROWS as LIST_ROWS
+from discorder.guilds.members import ROWS as MEMBER_ROWS
 from discorder.guilds.snapshot import GuildsSnapshot, unpack_snapshot
+from discorder.guilds.threads import ROWS as THREAD_ROWS
 
-_ROWS = {**lists.ROWS, **threads.ROWS, **members.ROWS}
+_ROWS = {**LIST_ROWS, **THREAD_ROWS, **MEMBER_ROWS}
 FOLDED = frozenset(
     {*_ROWS, "READY", "GUILD_CREATE", "GUILD_DELETE", "USER_UPDATE"}
 )  # the types of event that change a guild
