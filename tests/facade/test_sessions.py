@@ -352,6 +352,9 @@ async def test_a_resume_within_the_catch_up_leaves_out_the_same_events(facade: S
 
 async def test_a_second_instance_catches_up_on_nothing_while_the_first_lives(facade: Stage) -> None:
     """A rolling deploy: the old instance has the events, the new one those from its IDENTIFY on."""
+    before = await facade.bot()
+    await before.identify(guilds=2)
+    await before.gone()  # which leaves a place
     old = await facade.bot()
     await old.identify(guilds=2)
     facade.feed.happen("MESSAGE_CREATE", message(1))
