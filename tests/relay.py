@@ -70,6 +70,9 @@ async def relay_to(endpoint: str, reset_after: int | None = None) -> AsyncIterat
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not server.is_serving():  # it was accepted just before the end
+            writer.transport.abort()
+            return
         tasks.add(asyncio.get_running_loop().create_task(made.serve(reader, writer)))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)

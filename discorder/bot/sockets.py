@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Self
 
 import zmq
@@ -216,11 +215,13 @@ class _Wait(asyncio.Future[None]):
     On a quiet bus that turn is a quarter of what an event costs.
     """
 
-    _resume: Callable[[], object] | None = None
+    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._resume: Callable[[], object] | None = None
 
     def add_done_callback(self, fn: Callable[[Self], object], *, context: Context | None = None) -> None:
         """Keep the callback of the task; there is no other."""
-        self._resume = partial(fn, self) if context is None else partial(context.run, fn, self)
+        self._resume = lambda: fn(self) if context is None else context.run(fn, self)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel like any future."""

@@ -26,7 +26,6 @@ from discorder.bot.positions import Gap, GapKind, Item
 from discorder.bot.progress import Progress, close_cursor, open_cursor
 from discorder.bot.replays import ReplayClient, ShardItems
 from discorder.bot.sockets import CurveKeys, Waiter, check_address
-from discorder.guilds.guild import unpack
 from discorder.paths import DEFAULT_ADDRESS
 from discorder.wire import ReceivedEvent, replay_address
 
@@ -341,6 +340,8 @@ class Subscription(Generic[E]):
             self._pending.append((found.position.shard, self._begin_with(found)))
 
     def _begin_with(self, answer: ShardGuildsAnswer) -> Iterator[Item]:
+        from discorder.guilds.guild import unpack  # noqa: PLC0415  # few bots ask for guilds
+
         position = answer.position
         yield from self._detector.start(position)
         now = datetime.now(UTC)

@@ -83,7 +83,7 @@ def load_client(name: str, settings: FacadeClient) -> Client:
         msg = f"{key}: {settings.token_file} holds no token of the façade; remove the file and {remedy}"
         raise ConfigError(msg)
     if open_to_others:
-        logger.warning("The token file of a bot can be read by others; chmod 600 it", path=str(path))
+        logger.warning("The token file of a bot can be read by others; chmod 600 it", path=settings.token_file)
     return Client(name, token, settings.catch_up, settings.catch_up_from, settings.voice)
 
 

@@ -186,7 +186,7 @@ def unpack(packed: bytes) -> bytes:
 
 
 def _pack_patch(item_id: int, patch: Patch) -> tuple[int, bytes | None, bytes | None]:
-    return (item_id, *patch) if isinstance(patch, Merge) else (item_id, None, patch)
+    return (item_id, patch[0], patch[1]) if isinstance(patch, Merge) else (item_id, None, patch)
 
 
 def _weigh(patch: Patch) -> int:

@@ -39,6 +39,8 @@ class Site(Protocol):
 
     def start(self, security: HttpSecurity) -> list[HttpRoute]:
         """Begin, once the server listens; return the routes."""
+        ...
 
     async def close(self) -> None:
         """End the streams, after the server has ceased to listen."""
+        ...

@@ -48,6 +48,8 @@ def _directory(config: Config, token: Token, layout: Layout | None) -> Path:
     if store is None:
         msg = 'facade.journal: "auto" is a directory beside the session store, and session.store is ""; set one of them to a path'
         raise ConfigError(msg)
-    ids, count = layout or ((), 0)
-    part = f".{ids[0]}-{ids[-1]}-of-{count}" if len(ids) < count else ""
+    part = ""
+    if layout is not None and len(layout[0]) < layout[1]:
+        ids, count = layout
+        part = f".{ids[0]}-{ids[-1]}-of-{count}"
     return store.with_name(f"{store.name}.journal{part}")

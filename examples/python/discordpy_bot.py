@@ -10,10 +10,12 @@ import sys
 
 import discord
 import yarl
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
 
 url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:7000"
-discord.http.Route.BASE = f"{url}/api/v10"
-discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url.replace("http", "ws", 1))
+Route.BASE = f"{url}/api/v10"
+DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(url.replace("http", "ws", 1))
 
 intents = discord.Intents(guilds=True, guild_messages=True, message_content=True)
 bot = discord.Client(intents=intents)

@@ -190,6 +190,7 @@ async def _faults_of_journal(directory: Path, sim: Simulator) -> AsyncIterator[s
             yield f"the journal ends at {end} with {snapshot}, not at {last.seq} with one guild"
             return
         held: Sequence[Entry] = ()
+        after = 0
         for after in range(end.seq):
             with contextlib.suppress(NotHeld):
                 held = journal.entries(0, end._replace(seq=after), 1 << 30)
