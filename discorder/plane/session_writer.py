@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 
 from discorder.clock import Clock
@@ -13,9 +12,9 @@ from discorder.shard.receiver import Receiver
 from discorder.statemachine import Session
 from discorder.wire import session_label
 
-# A write costs about a millisecond beside the loop, and Discord keeps thousands of events for a replay.
-WRITE_AT_EVENTS = 100
-WRITE_AT_MOST_EVERY = 0.1  # seconds
+WRITE_AT_EVENTS = (
+    100  # a write costs about a millisecond beside the loop, and Discord keeps thousands of events for a replay
+)
 
 
 class SessionWriter:
@@ -47,7 +46,6 @@ class SessionWriter:
         self._retention = Retention.IN_USE
         self._stored_seq = self._delivered()
         self._urgent = True  # the next advance is written at once
-        self._written_at = -math.inf  # monotonic
         self.saved_at: datetime | None = None  # when this process wrote the session last
         delivery.when_moved(self._moved)
 
@@ -104,14 +102,12 @@ class SessionWriter:
             self._write(self._session, seq, now=False)
 
     def _moved(self) -> None:
-        """Write the first advance on a connection at once, and `WRITE_AT_EVENTS` later ones; `checkpoint` writes the rest."""
+        """Write the first advance on a connection at once, and every `WRITE_AT_EVENTS` events; `checkpoint` writes the rest."""
         handed = self._delivery.handed_seq
         if self._session is None or handed is None:
             return
         least = 1 if self._urgent else WRITE_AT_EVENTS
         if handed - self._reached < least:  # most batches end here
-            return
-        if not self._urgent and self._clock.monotonic() - self._written_at < WRITE_AT_MOST_EVERY:
             return
         seq = self._delivered()
         if seq is not None and seq - self._reached >= least:
@@ -148,7 +144,7 @@ class SessionWriter:
         if seq > self._before_ready:
             self._untold = ()
         shard_id, shard_count = self.shard
-        self.saved_at, self._written_at = self._clock.now(), self._clock.monotonic()
+        self.saved_at = self._clock.now()
         self._store.save(
             StoredSession(
                 shard_id=shard_id,
