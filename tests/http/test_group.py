@@ -217,7 +217,11 @@ async def test_a_command_reaches_the_process_that_has_the_shard(group: Group) ->
     assert (await group.ask("/shards/1/pause", "POST")).status == 401
     paused = await group.ask("/shards/1/pause", "POST", headers=bearer)
     assert (paused.status, "shard 1 is paused" in paused.document["done"]) == (200, True)
-    assert group.planes[1].stage.tracker.shards[0].paused_since is not None
+    shard = group.planes[1].stage.tracker.shards[0]
+    assert shard.paused_since is not None
+    async with asyncio.timeout(60):
+        while shard.state != "Restarting":  # noqa: ASYNC110  # the answers below name the state
+            await asyncio.sleep(0.01)
     again = await group.ask("/shards/1/pause", "POST", headers=bearer)
     direct = await group.planes[1].ask("/shards/1/pause", "POST", headers=bearer)
     assert (again.status, again.body) == (direct.status, direct.body)
