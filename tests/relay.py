@@ -68,11 +68,10 @@ async def relay_to(endpoint: str, reset_after: int | None = None) -> AsyncIterat
     """Run a relay to ``endpoint``; yield it with its own address."""
     made = Relay(int(endpoint.rpartition(":")[2]), reset_after)
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not server.is_serving():  # it was accepted just before the end
-            writer.transport.abort()
-            return
+        writers.append(writer)
         tasks.add(asyncio.get_running_loop().create_task(made.serve(reader, writer)))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
@@ -83,4 +82,6 @@ async def relay_to(endpoint: str, reset_after: int | None = None) -> AsyncIterat
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:  # a task that was cancelled before its first step has closed nothing
+            writer.transport.abort()
         await asyncio.sleep(0.02)  # the aborted transports close their sockets

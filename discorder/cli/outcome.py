@@ -40,7 +40,7 @@ def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
     except (OSError, ValueError) as error:
-        if not isinstance(error, BrokenPipeError):
+        if not isinstance(error, BrokenPipeError) and code != UNWRITABLE:  # otherwise it was said when it was written
             say(f"the output cannot be written: {error}")
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

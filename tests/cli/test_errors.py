@@ -196,11 +196,12 @@ async def test_an_odd_time_zone_costs_nothing_but_the_zone(
     assert b"no bot token" in err
 
 
-async def test_an_output_that_cannot_be_written(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+async def test_an_output_that_cannot_be_written(environment: dict[str, str], tmp_path: Path, unbuffered: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *("sh", "-c", 'exec "$@" > /dev/full', "sh", sys.executable, "-m", "discorder", "init", "x.toml"),
         stderr=asyncio.subprocess.PIPE,
-        env=environment,
+        env=environment | {"PYTHONUNBUFFERED": unbuffered},
         cwd=tmp_path,
     )
     _, err = await process.communicate()
