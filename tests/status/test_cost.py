@@ -18,6 +18,7 @@ from discorder.status.feed import encode
 from tests.harness import MemoryStage, Stage
 from tests.status.conftest import Watch
 from tests.status.fleet import Fleet, all_ready
+from tests.stopwatch import reference_ms
 
 SHARDS = 500
 
@@ -49,7 +50,7 @@ async def test_the_cost_at_500_shards(stages: list[Stage], watch: Watch, capsys:
     figures = f"{document_ms:.1f} ms, {len(encoded) // 1000} KB, {len(gzip.compress(encoded)) // 1000} KB gzipped"
     with capsys.disabled():
         sys.stdout.write(f"\nthe document of {SHARDS} shards: {figures}\n")
-    assert document_ms < 40.0  # wanted: 10; the bound is for a busy machine
+    assert document_ms / reference_ms() < 3.0  # measured: 1
     assert len(encoded) < 250_000
     assert len(gzip.compress(encoded)) < 40_000
 

@@ -106,11 +106,12 @@ function arrange(list, items) {
 function tileItem(shard, isDense) {
   if (!tileItems.has(shard.id)) tileItems.set(shard.id, el("li", {}, el("button", {type: "button", tabindex: -1, "data-pick": shard.id})));
   const item = tileItems.get(shard.id), button = item.firstElementChild, mark = look(shard);
-  button.className = `tile t-${mark.tone}`;
-  button.setAttribute("aria-pressed", `${view.picked === shard.id}`);
-  const signature = JSON.stringify([isDense, mark.word, shard.next, shard.cause, shard.heartbeat.latency_s]);
+  const isPicked = view.picked === shard.id;
+  const signature = JSON.stringify([isDense, isPicked, mark.tone, mark.word, shard.next, shard.cause, shard.heartbeat.latency_s]);
   if (button.dataset.signature === signature) return item;
   button.dataset.signature = signature;
+  button.className = `tile t-${mark.tone}`;
+  button.setAttribute("aria-pressed", `${isPicked}`);
   if (isDense) dressDense(button, shard);
   else dressLarge(button, shard, mark);
   return item;
@@ -138,7 +139,7 @@ const visibleTiles = () => [...byId("tile-box").querySelectorAll(".tile")].filte
 function oneTabStop() {
   const all = [...byId("tile-box").querySelectorAll(".tile")];
   const stop = all.find((tile) => tile === document.activeElement) ?? all.find((tile) => Number(tile.dataset.pick) === view.picked) ?? all[0];
-  for (const tile of all) tile.tabIndex = tile === stop ? 0 : -1;
+  for (const tile of all) if ((tile.tabIndex === 0) !== (tile === stop)) tile.tabIndex = tile === stop ? 0 : -1;
 }
 
 /* The nearest tile in the next row or in the one before. */
