@@ -128,6 +128,7 @@ def walk(folder: Path, token: str) -> list[str]:
     return differences
 
 
+@pytest.mark.heavy
 @pytest.mark.system
 async def test_the_walk_through_runs_as_written(tmp_path: Path, default_port: int) -> None:
     async with Simulator(guilds=1, rate=10) as sim:

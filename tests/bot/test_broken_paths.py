@@ -81,6 +81,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.system
 async def test_a_bot_survives_hundreds_of_resets_in_the_middle_of_answers(bus: ZmqPublisher) -> None:
     """With ZMQ_IMMEDIATE libzmq 4.3.5 aborts the process within a few of them."""
@@ -147,6 +148,7 @@ ANSWERS: dict[str, Callable[[bytes], list[bytes] | None]] = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ANSWERS)
 async def test_another_program_on_the_port_of_the_router_means_no_replay(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

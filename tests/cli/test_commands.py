@@ -86,6 +86,7 @@ async def test_serve_stops_on_a_signal_and_keeps_the_session(
     assert sim.sessions
 
 
+@pytest.mark.heavy
 async def test_many_shards_fit_into_a_process_whose_soft_limit_of_open_files_is_low(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -128,6 +129,7 @@ async def test_serve_records_and_replay_plays_it(
     assert f"published={dispatches} identifies=1 resumes=0 restarts=0" in outcome.out
 
 
+@pytest.mark.heavy
 async def test_a_session_with_commands_is_replayed(
     discorder: Command, sim: Simulator, environment: dict[str, str], tmp_path: Path
 ) -> None:

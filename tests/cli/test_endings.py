@@ -65,6 +65,7 @@ async def test_a_busy_port_is_not_hopeless(discorder: Command, sim: Simulator, t
     assert sim.identifies == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.system
 async def test_run_in_a_script_ends_like_serve(
     sim: Simulator, environment: dict[str, str], tmp_path: Path, taken: int

@@ -52,6 +52,7 @@ async def test_a_bad_override(discorder: Callable[..., Awaitable[Any]]) -> None:
     check(await discorder("serve", "--set", "gateway.shards=0", token="MTIz.some.token"), 78, "gateway.shards", "--set")
 
 
+@pytest.mark.heavy
 async def test_an_unreachable_api_under_fail_on_error(discorder: Callable[..., Awaitable[Any]]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -180,6 +181,7 @@ async def test_a_port_that_is_taken_is_named(discorder: Callable[..., Awaitable[
     check(await discorder("simulate", "--port", port), 73, f"--port {port}", "in use", "another port")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("zone", ["<+25>-25", "XXX-99:99:99", "../../etc/passwd", ":nonsense", ""])
 async def test_an_odd_time_zone_costs_nothing_but_the_zone(
     environment: dict[str, str], tmp_path: Path, zone: str

@@ -24,6 +24,7 @@ async def sim() -> AsyncIterator[Simulator]:
         yield simulator
 
 
+@pytest.mark.heavy
 async def test_whoever_waits_can_be_stopped(serve: Serve, sim: Simulator) -> None:
     """SIGTERM while it waits for the shards: exit 0, nothing was dialled, and the holder goes on."""
     holder = await serve()
@@ -37,6 +38,7 @@ async def test_whoever_waits_can_be_stopped(serve: Serve, sim: Simulator) -> Non
     assert holder.process.returncode is None
 
 
+@pytest.mark.heavy
 async def test_a_holder_that_does_not_leave_in_time_is_named_with_the_time_waited(serve: Serve, sim: Simulator) -> None:
     """``--wait`` ends with the same refusal as no waiting at all."""
     await serve()
@@ -47,6 +49,7 @@ async def test_a_holder_that_does_not_leave_in_time_is_named_with_the_time_waite
     assert sim.connects == 1
 
 
+@pytest.mark.heavy
 async def test_processes_with_shards_of_their_own_share_ledger_and_gate(serve: Serve, tmp_path: Path) -> None:
     """Two processes, two buckets, both in each process: no two IDENTIFYs of a bucket come within 5 s, all are in one ledger.
 

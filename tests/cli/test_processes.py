@@ -44,6 +44,7 @@ def pid_of(serving: Serving, number: int) -> int:
     return int(re.findall(rf"Started a process process={number} pid=(\d+)", serving.log)[-1])
 
 
+@pytest.mark.heavy
 async def test_a_crash_of_one_costs_no_identify_and_no_event(start: Serve, tmp_path: Path) -> None:
     """Four control planes on one store keep the limits; one that is killed resumes, and a subscriber to all misses nothing."""
     seen: Counter[tuple[str, int | None]] = Counter()
@@ -80,6 +81,7 @@ async def test_a_crash_of_one_costs_no_identify_and_no_event(start: Serve, tmp_p
         await reading
 
 
+@pytest.mark.heavy
 async def test_an_exit_code_of_its_own_ends_all(start: Serve) -> None:
     async with Simulator(guilds=4, shards=PROCESSES, max_concurrency=PROCESSES, rate=0) as sim:
         planes = await start(sim)

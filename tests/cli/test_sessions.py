@@ -15,6 +15,7 @@ from tests.serving import Serve
 pytestmark = pytest.mark.system
 
 
+@pytest.mark.heavy
 async def test_sessions_are_listed_and_dropped(
     sim: Simulator, serve: Serve, discorder: Command, tmp_path: Path
 ) -> None:

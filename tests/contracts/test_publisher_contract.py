@@ -233,6 +233,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.system
 def test_the_suite_detects_a_publisher_that_breaks_the_contract(tmp_path: Path) -> None:
     """The suite runs under plain pytest without plug-ins, as in another repository."""

@@ -94,6 +94,7 @@ async def test_a_control_plane_finds_it_and_it_has_each_event_once_through_resta
     assert len(kept) > 20
 
 
+@pytest.mark.heavy
 @pytest.mark.system
 def test_pip_installs_it(tmp_path: Path) -> None:
     source = tmp_path / "source"

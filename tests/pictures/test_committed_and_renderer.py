@@ -30,6 +30,7 @@ def test_the_bytes_are_the_same_each_time(picture_format: PictureFormat) -> None
     assert render(Subject.LIFE_CYCLE, picture_format) == render(Subject.LIFE_CYCLE, picture_format)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("subject", Subject)
 def test_every_subject_has_a_picture_and_says_which_formats_it_lacks(subject: Subject) -> None:
     """SVG, PNG and DOT of all; the others where they make sense."""

@@ -107,6 +107,7 @@ async def message(sim: Simulator, number: str) -> None:
         await sim.dispatch("MESSAGE_CREATE", {"id": number}, shard=shard)
 
 
+@pytest.mark.heavy
 async def test_a_bot_that_joins_late_has_the_guilds_of_the_control_plane_also_after_its_restart(
     sim: Simulator, start_stage: StartStage, tmp_path: Path
 ) -> None:

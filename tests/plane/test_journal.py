@@ -185,6 +185,7 @@ async def test_without_guilds_the_session_is_resumed_first_and_then_replaced(
     assert log.count("the journal has no guilds of this session, and Discord sends them to a new one only") >= 1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("ring", ["journal", "memory"])
 async def test_a_bot_that_was_away_over_a_restart_of_the_control_plane_gets_what_it_missed(
     sim: Simulator, life: Life, ring: str
@@ -253,6 +254,7 @@ async def test_a_budget_that_allows_no_identify_keeps_the_session_and_says_so(si
     verdict = diagnose(second.tracker)
     assert verdict.healthy
     assert any("the journal has no guilds of shard 0" in note for note in verdict.notes)
+    second.stride = 1.0
     await second.until(lambda: sim.identifies == 2, within=400.0)
     await second.ready(within=60.0)
     await reached(second, sim)

@@ -94,7 +94,7 @@ async def test_a_pause_outlives_the_process_and_its_session_is_resumed_afterward
     connects = sim.connects
     second = start_stage(sim, store, clock=clock)
     await second.in_state(State.RESTARTING)
-    await second.spend(600.0)
+    await second.spend(60.0)
     assert (sim.connects, second.tracker.shards[0].paused_since) == (connects, since)
     assert "The shard was paused before this start: it is not dialled until it is unpaused" in capsys.readouterr().err
     second.tracker.unpause_shard(0)

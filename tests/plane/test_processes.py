@@ -281,6 +281,7 @@ async def busy() -> AsyncIterator[Simulator]:
         yield sim
 
 
+@pytest.mark.heavy
 @pytest.mark.system
 @pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGTERM, signal.SIGINT)])
 async def test_run_ends_by_a_signal_with_the_session_kept(
