@@ -8,7 +8,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,6 +56,9 @@ class Clients:
             if hmac.compare_digest(client.token.encode(), given):
                 found = client
         return found
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(self._clients)
 
     @property
     def tokens(self) -> list[str]:

@@ -170,8 +170,10 @@ class Connection:
                 self._woken.clear()
                 try:
                     await self._advance()
-                except (SessionLost, Unresumable) as lost:
+                except SessionLost as lost:
                     await self._invalidate(str(lost))
+                except Unresumable as error:
+                    await self._refuse_resume(error)
                 except _Interrupted:
                     pass
                 if self._stopping:
@@ -227,9 +229,19 @@ class Connection:
             known.cancel()
 
     async def _invalidate(self, reason: str) -> None:
-        logger.info("A bot has to begin a new session of the façade (op 9)", reason=reason, **self._about())
-        self._opening = None
+        assert self.session is not None  # noqa: S101  # it has lost its events
+        client, shard = self.session.client_name, self.session.shard_id
         self._end_session()
+        await self._send_invalid(reason, client, shard)
+
+    async def _refuse_resume(self, error: Unresumable) -> None:
+        self._opening = None
+        await self._send_invalid(str(error), error.client, error.shard)
+
+    async def _send_invalid(self, reason: str, client: str, shard: int | None) -> None:
+        about = {"client": client} if shard is None else {"client": client, "shard": shard}
+        logger.info("A bot has to begin a new session of the façade (op 9)", reason=reason, **about)
+        self._services.counts.of(client, shard).invalid_sessions += 1
         await self._put(frames.INVALID_SESSION)
 
     def _end_session(self) -> None:

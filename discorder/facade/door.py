@@ -15,12 +15,14 @@ from aiohttp import hdrs, web
 from discorder.facade.connection import Connection
 from discorder.facade.encoding import choose_encoding
 from discorder.facade.live import FacadeServices
+from discorder.facade.overview import describe_bots
 from discorder.facade.rest import PassThrough, problem
 from discorder.http.answers import RequestRefused, answer
 from discorder.http.connection import HttpConnection, MalformedLog
 from discorder.http.listener import HttpListener
 from discorder.http.security import is_own, refuse_cross_site, requested_host
 from discorder.logs import logger
+from discorder.tracking.facade_status import FacadeStatus
 
 MOST_CONNECTIONS = 4096  # of all bots: websockets and REST
 MAX_LINE = (
@@ -73,7 +75,7 @@ class Door:
             max_headers=MAX_HEADERS,
         )
         self._unwatch = self._services.feed.watch(self._wake)
-        self._saver = asyncio.create_task(self._save_places(), name="facade-places")
+        self._saver = asyncio.create_task(self._look_at_sessions(), name="facade-places")
         self._listener = HttpListener(sockets, connect, None, MOST_CONNECTIONS)
         self.url = f"http://{_shown(sockets[0])}"
         logger.info("Façade for bots", url=f"{self.url}/api")
@@ -104,6 +106,10 @@ class Door:
         if self._rest is not None:
             await self._rest.close()
         self._services.places.save()
+
+    def status(self) -> FacadeStatus:
+        """Return where it listens and which bots are connected. Thread-safe."""
+        return describe_bots(self._services, self.url)
 
     # ---------------------------------------------------------------- requests
 
@@ -188,11 +194,12 @@ class Door:
         for session in self._services.live.of_shard(shard):
             session.wake()
 
-    async def _save_places(self) -> None:
+    async def _look_at_sessions(self) -> None:
         while True:
             await self._services.clock.sleep(SAVE_SECONDS)
             for session in self._services.live.all():
                 session.note_place()
+                session.sample_lag()
             self._services.places.save()
 
 

@@ -29,7 +29,12 @@ class Refused(Exception):
 
 
 class Unresumable(Exception):
-    """A RESUME is answered with op 9."""
+    """A RESUME of the bot ``client`` is answered with op 9. ``shard``: None if its session id names none."""
+
+    def __init__(self, reason: str, client: str, shard: int | None) -> None:
+        super().__init__(reason)
+        self.client = client
+        self.shard = shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,35 +111,37 @@ def check_resume(d: Any, clients: Clients, key: bytes) -> Resume:
     session = decode_session(session_id, key, client.name) if isinstance(session_id, str) else None
     if session is None:
         msg = "its session id is not from this façade, or not of this bot"
-        raise Unresumable(msg)
+        raise Unresumable(msg, client.name, None)
     if type(seq) is not int or not 0 <= seq <= MAX_SEQ:
         msg = "its seq is not a number"
-        raise Unresumable(msg)
+        raise Unresumable(msg, client.name, session.shard[0])
     if seq < session.burst_end:
         msg = "it had not got all guilds yet"
-        raise Unresumable(msg)
+        raise Unresumable(msg, client.name, session.shard[0])
     return Resume(client, session, seq - session.shift)
 
 
 def check_held(resume: Resume, feed: Feed) -> None:
     """Raise `Unresumable` unless the session can go on. The layout must be known."""
+    reason = _why_not_held(resume, feed)
+    if reason is not None:
+        raise Unresumable(reason, resume.client.name, resume.session.shard[0])
+
+
+def _why_not_held(resume: Resume, feed: Feed) -> str | None:
     layout, shard = feed.layout, resume.session.shard
     end = feed.end(shard[0])
     if layout is None or layout[1] != shard[1] or shard[0] not in layout[0]:
-        msg = f"shard {shard[0]} of {shard[1]} is not run by this control plane"
-        raise Unresumable(msg)
+        return f"shard {shard[0]} of {shard[1]} is not run by this control plane"
     if resume.session.intents & ~feed.intents:
-        msg = "the control plane has fewer intents than at its IDENTIFY"
-        raise Unresumable(msg)
+        return "the control plane has fewer intents than at its IDENTIFY"
     if end is None or end.session != resume.session.label:
-        msg = "Discord's session has ended meanwhile"
-        raise Unresumable(msg)
+        return "Discord's session has ended meanwhile"
     if resume.seq > end.seq:
-        msg = "it has later events than the journal"
-        raise Unresumable(msg)
+        return "it has later events than the journal"
     if not _holds(feed, shard[0], StreamPosition(end.session, resume.seq)):
-        msg = "the events that it missed are not held any more; more of them are with a larger facade.ring_bytes"
-        raise Unresumable(msg)
+        return "the events that it missed are not held any more; more of them are with a larger facade.ring_bytes"
+    return None
 
 
 def begin_session(identify: Identify, feed: Feed, snapshot: Snapshot, place: Place | None) -> FacadeSession:

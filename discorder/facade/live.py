@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from discorder.clock import Clock
 from discorder.facade.clients import Clients
 from discorder.facade.commands import CommandDesk
+from discorder.facade.counts import CountsByShard, SessionCounts
 from discorder.facade.places import Places
 from discorder.guilds.feed import Feed
 from discorder.wire import StreamPosition
@@ -24,13 +26,22 @@ class LiveSession(Protocol):
     def shard_id(self) -> int: ...
 
     @property
-    def library(self) -> str: ...
-
-    @property
     def position(self) -> StreamPosition: ...
 
     @property
     def lag(self) -> int: ...
+
+    @property
+    def since(self) -> datetime: ...
+
+    @property
+    def counts(self) -> SessionCounts: ...
+
+    def lag_seconds(self) -> float:
+        """Return the age of the oldest event that the bot has yet to get."""
+
+    def sample_lag(self) -> None:
+        """Look up that age. Called once a second."""
 
     def note_place(self) -> None:
         """Put the place up to which the bot has the events into the places."""
@@ -85,6 +96,7 @@ class FacadeServices:
     clock: Clock
     heartbeat: float = 15.0
     live: LiveSessions = field(default_factory=LiveSessions)
+    counts: CountsByShard = field(default_factory=CountsByShard)
 
     def now(self) -> float:
         """Return seconds since the epoch."""

@@ -64,6 +64,10 @@ class Places:
         """Return the place of a bot; None if it was never connected."""
         return self._places.get((client, shard))
 
+    def seen_at(self, client: str) -> float | None:
+        """Return when a bot was last connected on any shard; None if that is not known. Thread-safe."""
+        return max((place.seen_at for (name, _), place in list(self._places.items()) if name == client), default=None)
+
     def put(self, client: str, shard: int, position: StreamPosition) -> None:
         """Set the place of a bot that is connected now."""
         self._places[client, shard] = Place(position, self._now())

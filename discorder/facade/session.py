@@ -30,7 +30,6 @@ class Session:
         *,
         client_name: str,
         session: FacadeSession,
-        library: str,
         stream: EventStream,
         from_heartbeat: bool,
     ) -> None:
@@ -38,12 +37,14 @@ class Session:
         self._woken = woken
         self.client_name = client_name
         self.session = session
-        self.library = library
         self.stream = stream
+        self.since = services.clock.now()
+        self.counts = services.counts.of(client_name, session.shard[0])
         self.commands = SessionCommands(services.desk, client_name, session.shard[0], session.tag)
         self._from_heartbeat = from_heartbeat
         self._acknowledged = stream.seq
         self._in_burst = False
+        self.sample_lag()
         services.live.add(self)
 
     @property
@@ -60,6 +61,14 @@ class Session:
     def lag(self) -> int:
         """How many events, by their sequence numbers, the bot has yet to get."""
         return self.stream.lag()
+
+    def lag_seconds(self) -> float:
+        """Return the age of the oldest event that the bot has yet to get, 0.0 if it has all."""
+        return self.stream.lag_seconds(self._services.now())
+
+    def sample_lag(self) -> None:
+        """Look up that age. Called once a second."""
+        self.stream.sample_lag(self._services.now())
 
     def wake(self) -> None:
         """Look for new events soon."""
@@ -149,7 +158,10 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
         fresh_from=services.now(),
         nonces=services.desk.nonces,
     )
-    return _session(services, woken, client.name, session, identify.library, stream, client.catch_up_from), snapshot
+    begun = _session(services, woken, client.name, session, stream, client.catch_up_from)
+    begun.counts.library = identify.library
+    begun.counts.identifies += 1
+    return begun, snapshot
 
 
 def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> Session:
@@ -168,7 +180,9 @@ def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> S
         fresh_from=0.0,
         nonces=services.desk.nonces,
     )
-    return _session(services, woken, client.name, session, "", stream, client.catch_up_from)
+    again = _session(services, woken, client.name, session, stream, client.catch_up_from)
+    again.counts.resumes += 1
+    return again
 
 
 def _session(
@@ -176,7 +190,6 @@ def _session(
     woken: asyncio.Event,
     client_name: str,
     session: FacadeSession,
-    library: str,
     stream: EventStream,
     catch_up_from: str,
 ) -> Session:
@@ -185,7 +198,6 @@ def _session(
         woken,
         client_name=client_name,
         session=session,
-        library=library,
         stream=stream,
         from_heartbeat=catch_up_from == "heartbeat",
     )

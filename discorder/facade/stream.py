@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from discorder.facade.event_filter import EventFilter
 from discorder.facade.frames import dispatch
@@ -21,6 +22,15 @@ class SessionLost(Exception):
     """The events after the place of a session are not held, or some were lost: the bot has to begin a new session."""
 
 
+class _LagSample(NamedTuple):
+    """The lag of a stream at one moment. Times: seconds since the epoch; ``oldest_at``: when the oldest event came."""
+
+    at: float
+    seq: int
+    end: int
+    oldest_at: float
+
+
 class EventStream:
     """The events of ``session`` after Discord's sequence ``seq``.
 
@@ -36,6 +46,7 @@ class EventStream:
         self._fresh_from = fresh_from
         self._nonces = nonces
         self.seq = seq  # Discord's, of the last event that was read or left out
+        self._sample = _LagSample(0.0, seq, seq, 0.0)
 
     @property
     def position(self) -> StreamPosition:
@@ -44,8 +55,38 @@ class EventStream:
 
     def lag(self) -> int:
         """Return how many events, by their sequence numbers, are not read yet."""
+        return self._end() - self.seq
+
+    def lag_seconds(self, now: float) -> float:
+        """Return the age of the oldest event that is not read yet, 0.0 if all are. Thread-safe.
+
+        Up to one sample too much if the bot has got events since then.
+        """
+        sample = self._sample
+        if not self.lag():
+            return 0.0
+        return max(0.0, now - (sample.at if self.seq >= sample.end else sample.oldest_at))
+
+    def sample_lag(self, now: float) -> None:
+        """Look up in the feed when the oldest event came that is not read yet. To be called once a second."""
+        end, oldest_at = self._end(), self._sample.oldest_at
+        if end == self.seq:
+            oldest_at = now
+        elif self.seq != self._sample.seq or self.seq >= self._sample.end:
+            oldest_at = self._oldest_at(now)
+        self._sample = _LagSample(now, self.seq, end, oldest_at)
+
+    def _oldest_at(self, now: float) -> float:
+        try:
+            entries = self._feed.entries(self._session.shard[0], self.position, 1)
+        except NotHeld:
+            return self._sample.oldest_at or now
+        return entries[0].received_at if entries else now
+
+    def _end(self) -> int:
+        """Return the sequence number of the newest event; that of the last one read if Discord's session has ended."""
         end = self._feed.end(self._session.shard[0])
-        return 0 if end is None or end.session != self._session.label else max(0, end.seq - self.seq)
+        return self.seq if end is None or end.session != self._session.label else max(self.seq, end.seq)
 
     def frames(self, now: float) -> Iterator[bytes]:
         """Yield the frames of the next events; nothing if there is no further event. Raises `SessionLost`."""

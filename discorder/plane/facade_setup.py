@@ -19,7 +19,7 @@ from discorder.facade.session_id import session_key
 from discorder.guilds.feed import Feed
 from discorder.logs import redact_everywhere
 from discorder.rest import BotClient
-from discorder.tracking.facade_status import FacadeSessionStatus, FacadeStatus
+from discorder.tracking.facade_status import FacadeStatus
 
 
 class FacadeFeed(Feed, PlaceStore, Protocol):
@@ -81,13 +81,7 @@ class PlaneFacade:
     def status(self) -> FacadeStatus:
         """Return where it listens and who is connected. Thread-safe."""
         door = self.door
-        if door is None:
-            return FacadeStatus(None, ())
-        sessions = (
-            FacadeSessionStatus(one.client_name, one.shard_id, one.library, one.position, one.lag)
-            for one in door.services.live.all()
-        )
-        return FacadeStatus(door.url, tuple(sessions))
+        return FacadeStatus(None) if door is None else door.status()
 
     def _load_clients(self) -> list[Client]:
         facade = self._config.facade

@@ -1,17 +1,21 @@
-"""Show who is connected to the façade."""
+"""Show which bots may connect to the façade, and which of them are connected."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from discorder.wire import StreamPosition
 
 
 @dataclass(frozen=True, slots=True)
 class FacadeSessionStatus:
-    """One bot on one shard. ``library``: what it says of itself at IDENTIFY, empty after a RESUME.
+    """One bot on one shard. ``library``: what it said of itself at its last IDENTIFY, empty if this façade has seen none.
 
-    ``position``: up to where it has the events. ``lag``: how many events, by their sequence numbers, it has yet to get.
+    ``position``: up to where it has the events. ``lag``: how many events, by their sequence numbers, it has yet to get;
+    ``lag_s``: the age of the oldest of them in seconds, 0.0 if there is none. ``since``: when its session began or was resumed
+    on this connection (aware). ``identifies``, ``resumes``, ``invalid_sessions`` (op 9): how often on this shard since the
+    façade was opened, over all connections of this bot.
     """
 
     client: str
@@ -19,11 +23,36 @@ class FacadeSessionStatus:
     library: str
     position: StreamPosition
     lag: int
+    lag_s: float
+    since: datetime
+    identifies: int
+    resumes: int
+    invalid_sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class FacadeClientStatus:
+    """One bot that may connect. ``seen_at``: when it last had a session on any shard (aware); None if that is not known.
+
+    ``catch_up``: for how many seconds after that it gets the events that it missed. ``identifies``, ``resumes``,
+    ``invalid_sessions`` (op 9): how often on all shards since the façade was opened.
+    """
+
+    name: str
+    seen_at: datetime | None
+    catch_up: float
+    identifies: int
+    resumes: int
+    invalid_sessions: int
 
 
 @dataclass(frozen=True, slots=True)
 class FacadeStatus:
-    """The façade of a control plane. ``url``: where it listens, without a path; None if it is off."""
+    """The façade of a control plane. ``url``: where it listens, without a path; None if it is off.
+
+    ``clients``: the bots that may connect; the one with the real token only if it has been connected.
+    """
 
     url: str | None
-    sessions: tuple[FacadeSessionStatus, ...]
+    sessions: tuple[FacadeSessionStatus, ...] = ()
+    clients: tuple[FacadeClientStatus, ...] = ()
