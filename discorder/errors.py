@@ -7,7 +7,8 @@
     │   ├── TokenMissing                     78   no DISCORD_BOT_TOKEN and no token_file
     │   ├── AddressInUse                     73   an endpoint to listen on is taken
     │   ├── StoreLocked                      73   another process holds a shard of this store
-    │   └── CursorInUse                      73   another subscription holds this cursor
+    │   ├── CursorInUse                      73   another subscription holds this cursor
+    │   └── JournalInUse                     73   another process keeps its journal in this directory
     ├── UnusableFile                         74   log or store cannot be written at start
     ├── StoreUnavailable                      1   the session store cannot be read or written now; the session goes on
     ├── AuthenticationFailed                 77   Discord's 401 about the bot token
@@ -97,6 +98,12 @@ class StoreLocked(ConfigError):
 
 class CursorInUse(ConfigError):
     """Another subscription, here or in another process, uses this cursor. Two would each skip events."""
+
+    exit_code = 73
+
+
+class JournalInUse(ConfigError):
+    """Another process keeps its journal in this directory."""
 
     exit_code = 73
 
@@ -220,7 +227,8 @@ class NotRunning(DiscorderError):
 
 
 NO_JOURNAL = (
-    "this control plane keeps no guilds: set facade.journal to a directory, or facade.bind for unmodified bots as well"
+    "this control plane keeps no guilds: set facade.journal to a directory, or add a table [facade.clients.NAME] for an "
+    "unmodified bot, so that it keeps a journal"
 )
 
 

@@ -25,7 +25,7 @@ EXIT_CODES: Mapping[int, str] = MappingProxyType(
         1: "internal error",
         2: "wrong usage of the command line",
         69: "the gateway could not be reached within `gateway.max_attempts`, or a bus or a control plane did not answer",
-        73: "another process has the port, the shards or the cursor",
+        73: "another process has the port, the shards, the journal or the cursor",
         74: "the log, the session store or the operator token could not be written at the start",
         75: "the identify budget is spent, under `fail_on_error`",
         76: "another failure under `fail_on_error`",

@@ -87,11 +87,12 @@ class BusApi(Protocol):
     """Serve the requests that a publisher makes for its readers. All methods are called on the control plane's loop."""
 
     async def command(
-        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
     ) -> Mapping[str, object]:
-        """Send the gateway command ``name`` with the body ``d`` now; return the answer for its sender.
+        """Send the gateway command ``name`` with the body ``d``; return the answer for its sender.
 
-        ``shard`` and ``guild_id`` choose the destination. Raises `CommandRefused`, also if the command would have to wait.
+        ``shard`` and ``guild_id`` choose the destination. Raises `CommandRefused`, also if the command would have to wait for
+        longer than ``wait_s`` seconds.
         """
         ...
 

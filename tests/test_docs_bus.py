@@ -15,7 +15,7 @@ from discorder.bot.contiguity import HELD_BYTES, HELD_EVENTS
 from discorder.config import load_config
 from discorder.curve import generate
 from discorder.outbound.checks import COMMANDS
-from discorder.publishers.zeromq import protocol, publisher, router
+from discorder.publishers.zeromq import following, protocol, publisher, router
 from discorder.publishers.zeromq import replays as served
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +63,14 @@ def test_every_error_is_there() -> None:
             (served.STREAMS_PER_CLIENT, served.STREAMS) == (8, 256),
         ),
         ("or 64 commands on their way", router.COMMANDS == 64),
+        (
+            "1,024 of one client, 4,096 in all",
+            (router.WAITING_OF_CLIENT, router.WAITING_COMMANDS) == (1024, 4096),
+        ),
+        ("64 readers of the journal", following.MOST_FOLLOWERS == 64),
+        ("at most about 256 KiB", following.BYTES_PER_ANSWER == 256 * 1024),
+        ("`wait_s`: 0 to 60", protocol.MAX_FOLLOW_SECONDS == 60),
+        ("0 (default) to 600", protocol.MAX_WAIT_SECONDS == 600),
         ("At most 32 messages wait for one client", router.CLIENT_HWM == 32),
         (
             "`ring_bytes`, 64 MiB; `ring_seconds`, 10 minutes",

@@ -251,10 +251,11 @@ def _restart(code: int) -> str:
 
 def _walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
     for name, child in getattr(command, "commands", {}).items():
-        if getattr(child, "commands", None):
-            yield from _walk(f"{path} {name}", child)
-        else:
+        is_group = bool(getattr(child, "commands", None))
+        if not is_group or child.invoke_without_command:
             yield f"{path} {name}", child
+        if is_group:
+            yield from _walk(f"{path} {name}", child)
 
 
 def _first_line(text: str | None) -> str:

@@ -1,14 +1,51 @@
-"""Make the tokens of the bots that connect to the façade: `discorder facade`."""
+"""Run the façade in a process of its own, and make the tokens of its bots: `discorder facade`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discorder.cli.options import Config, Group, Overrides
+from discorder.cli.options import Config, Group, Overrides, SecretFile, ServerKey, load_keys
+from discorder.paths import DEFAULT_ADDRESS
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="The façade, where bots connect instead of Discord.")
+if TYPE_CHECKING:
+    from discorder.bot.sockets import CurveKeys
+    from discorder.config import Config as LoadedConfig
+
+DEFAULT_BIND = "127.0.0.1:7000"
+
+app = typer.Typer(cls=Group)
+
+
+@app.callback(invoke_without_command=True)
+def facade(
+    context: typer.Context,
+    bus: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the control plane publishes.")] = DEFAULT_ADDRESS,
+    bind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help=f'Where bots connect, or "systemd". By default that of facade.bind, or {DEFAULT_BIND}.',
+        ),
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    server_key: ServerKey = None,
+    secret_file: SecretFile = None,
+) -> None:
+    """Run the façade, where bots connect instead of Discord, in a process of its own.
+
+    Its bots keep their connections through every restart of the control plane, also after kill -9.
+
+    Uses the configuration and the bot token of `discorder serve`, whose facade.bind stays empty, and needs a control plane with a
+    journal (facade.journal, or a table [facade.clients.NAME]), whose bus feeds it. It may start before the control plane.
+    What the bots need is kept in a directory beside that journal, so that they resume after a restart of the façade too. The log
+    goes to the console only. SIGINT or SIGTERM stops; a second signal stops at once.
+    """
+    if context.invoked_subcommand is None:
+        _run(bus, bind, config, overrides or [], load_keys(server_key, secret_file))
 
 
 @app.command("token")
@@ -44,3 +81,19 @@ def make_token(
     typer.echo(f"token  {path} (give its content to the bot {name} instead of the real token)")
     if known is None:
         typer.echo(f"Add to the configuration:\n\n[facade.clients.{name}]\ntoken_file = {json.dumps(str(path))}")
+
+
+def _run(bus: str, bind: str | None, config: Path | None, overrides: list[str], keys: CurveKeys | None) -> None:
+    import json
+
+    from discorder.config import load_config
+    from discorder.facade_process import run_facade
+
+    def load() -> LoadedConfig:
+        where = bind
+        if where is None and not load_config(config, overrides, publishers=False).facade.bind:
+            where = DEFAULT_BIND
+        bound = [] if where is None else [f"facade.bind={json.dumps(where)}"]
+        return load_config(config, [*overrides, *bound], publishers=False)
+
+    run_facade(load, bus, keys)

@@ -17,12 +17,10 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
-import msgspec
-
 from discorder.cli.child import Child, is_crash
 from discorder.cli.process_watch import ProcessWatch
 from discorder.clock import SystemClock
-from discorder.config import Config, Log, load_config, read_token
+from discorder.config import Config, load_config, read_token
 from discorder.config.division import SocketFolder, divide, socket_folders
 from discorder.errors import ConfigError, DiscorderError
 from discorder.group.site import GroupSite
@@ -68,7 +66,7 @@ def serve_processes(config_file: Path | None, overrides: Sequence[str], processe
         for number, share in enumerate(shares)
     ]
 
-    with configure_logs(_for_console(config.log), console=True) as log:
+    with configure_logs(config.log.for_console, console=True) as log:
         log.redact(token)
         reload = partial(_reload, log, config_file, overrides)
         return asyncio.run(_serve(config, children, notifier, reload))
@@ -97,12 +95,7 @@ async def _serve(
 def _reload(log: LogSetup, config_file: Path | None, overrides: Sequence[str]) -> None:
     """Use the settings of the file for the console."""
     with contextlib.suppress(DiscorderError):  # each process logs it
-        log.apply(_for_console(load_config(config_file, overrides).log))
-
-
-def _for_console(log: Log) -> Log:
-    """Return the settings for the supervising process; the others write the file."""
-    return msgspec.structs.replace(log, file="")
+        log.apply(load_config(config_file, overrides).log.for_console)
 
 
 class _Supervisor:

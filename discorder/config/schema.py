@@ -136,6 +136,11 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rotate_bytes: Annotated[int, Meta(ge=0, le=2**50, description="bytes, 0 (never rotate) to 2**50")] = 10_000_000
     keep: Annotated[int, Meta(ge=1, le=1000, description="1 to 1000 rotated files")] = 5
 
+    @property
+    def for_console(self) -> Log:
+        """The same without a file, for a process beside the one that writes the file."""
+        return msgspec.structs.replace(self, file="")
+
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What outlives the process, and how it stops."""

@@ -65,6 +65,12 @@ class CommandDesk:
             task.cancel()
         self._presences[shard] = d, self.send(client, shard, Op.PRESENCE_UPDATE, d)
 
+    def repeat_presences(self) -> None:
+        """Send the presences again that are shown: another process of the control plane, with a new session, has none."""
+        for shard, (d, task) in list(self._presences.items()):
+            if task.done():
+                self._presences[shard] = d, self.send("", shard, Op.PRESENCE_UPDATE, d)
+
     def note_voice(self, client: str, d: Any) -> None:
         """Note which bot joins or leaves a voice channel."""
         guild_id = as_snowflake(d.get("guild_id")) if isinstance(d, Mapping) else None

@@ -6,7 +6,7 @@ import os
 import socket
 
 from discorder.config.facade import SYSTEMD, Facade
-from discorder.errors import ConfigError
+from discorder.errors import AddressInUse, ConfigError
 from discorder.http.listener import bind
 from discorder.transport import is_loopback
 
@@ -19,7 +19,13 @@ async def listening_sockets(facade: Facade) -> list[socket.socket]:
     if facade.bind == SYSTEMD:
         return _passed_sockets()
     address = facade.address
-    return [] if address is None else await bind(address, KEY)
+    if address is None:
+        return []
+    try:
+        return await bind(address, KEY)
+    except AddressInUse as error:
+        msg = f"{error}. Only one process opens it: `discorder serve` with facade.bind, or `discorder facade`"
+        raise AddressInUse(msg) from None
 
 
 def _passed_sockets() -> list[socket.socket]:

@@ -5,6 +5,6 @@ Knows no shard, socket, clock or file. What Discord sends is kept as bytes, so f
 
 from discorder.guilds.guild import unpack
 from discorder.guilds.reducer import FOLDED, ShardGuilds, folds
-from discorder.guilds.snapshot import GuildsSnapshot
+from discorder.guilds.snapshot import GuildsSnapshot, pack_again
 
-__all__ = ["FOLDED", "GuildsSnapshot", "ShardGuilds", "folds", "unpack"]
+__all__ = ["FOLDED", "GuildsSnapshot", "ShardGuilds", "folds", "pack_again", "unpack"]

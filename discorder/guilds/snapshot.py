@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from discorder.guilds.guild import Guild, unpack_guild
+from discorder.guilds.json_parts import ByUser, decoder
 
 _FORMAT = 1
 
@@ -21,6 +22,7 @@ class _Header(msgspec.Struct, array_like=True):
     ready: bytes
 
 
+_read_user = decoder(ByUser).decode
 _read_header = msgspec.msgpack.Decoder(_Header).decode
 
 
@@ -74,6 +76,16 @@ class GuildsSnapshot:
             msg = f"there is no document of guild {guild_id}: {why}"
             raise LookupError(msg)
         return guild
+
+
+def pack_again(session: str, ready: bytes, guild_ids: Sequence[int], guilds: Iterable[bytes]) -> Iterator[bytes]:
+    """Return what `GuildsSnapshot.pack` yielded, from the parts of an answer of the bus: ``guilds`` are packed, too."""
+    try:
+        user_id = _read_user(ready).user.id
+    except msgspec.DecodeError:
+        user_id = 0
+    yield msgspec.msgpack.encode(_Header(_FORMAT, session, user_id, list(guild_ids), ready))
+    yield from guilds
 
 
 def unpack_snapshot(packed: Iterable[bytes], generation: int) -> tuple[_Header, dict[int, Guild | None]]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from discorder.config import Config, Log
 from discorder.errors import NO_JOURNAL, ConfigError, GuildsNotKept, NotRunning
+from discorder.facade.journal_setup import JOURNAL_OPTIONS, make_journal
+from discorder.facade.opening import Facade
 from discorder.guilds import GuildsSnapshot
 from discorder.guilds.feed import Feed
 from discorder.http.server import HttpServer
@@ -18,9 +20,7 @@ from discorder.http.site import PlaneSite
 from discorder.logs import logger
 from discorder.outbound.outbound import Outbound
 from discorder.plane.event_log import follow_events
-from discorder.plane.facade_setup import PlaneFacade
 from discorder.plane.guild_recovery import GuildRecovery
-from discorder.plane.journal_setup import JOURNAL_OPTIONS, make_journal
 from discorder.plane.main_host import MainHost
 from discorder.plane.run_handle import RunHandle, finish_gracefully
 from discorder.plane.session_persistence import NO_CLAIM, Claim, Sessions
@@ -53,8 +53,6 @@ from discorder.transport.inflate import library_of
 from discorder.wire import Event
 
 __all__ = ["ControlPlane", "PlaneDependencies"]
-
-AT_ONCE = 0.0  # seconds that a bot's command may wait: it gets a refusal instead, and can wait by itself
 
 
 class ControlPlane:
@@ -89,7 +87,7 @@ class ControlPlane:
                 if isinstance(publisher, RefillingPublisher):
                     publisher.refill_from(self.journal.history)
         self._recovery = GuildRecovery(self.journal, lambda: self.budget)
-        self._facade = PlaneFacade(config, self.journal, client, self.outbound, self._around.clock)
+        self._facade = Facade(config, self.journal, client, self.outbound, self._around.clock)
         self._supervisor: Supervisor | None = None
         self._watchdog = Watchdog()
         self._handle = RunHandle()
@@ -443,7 +441,7 @@ class PlaneBusApi:
         self._shards = shards
 
     async def command(
-        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
     ) -> Mapping[str, object]:
         """See `BusApi`.
 
@@ -457,7 +455,7 @@ class PlaneBusApi:
         if name == "members" and isinstance(d, Mapping):
             fields["nonce"] = d.get("nonce") or secrets.token_hex(8)
             d = {**d, **fields}
-        await self._outbound.command(name, d, shard=shard, guild_id=guild_id, timeout=AT_ONCE)
+        await self._outbound.command(name, d, shard=shard, guild_id=guild_id, timeout=wait_s)
         return fields
 
     def last_ready(self, shard: int) -> Event | None:

@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from discorder.errors import ConfigError, UnusableFile
+from discorder.errors import JournalInUse, UnusableFile
 
 LOCK = "lock"
 PLACES = "clients.json"
@@ -25,7 +25,7 @@ class Directory:
         self._guard = threading.Lock()
 
     def hold(self) -> None:
-        """Make the directory if it is not there, and lock it. Raises UnusableFile, and ConfigError if another process has it.
+        """Make the directory if it is not there, and lock it. Raises UnusableFile, and JournalInUse.
 
         Blocks for up to `LOCK_SECONDS`.
         """
@@ -49,7 +49,7 @@ class Directory:
                 continue
             os.close(descriptor)
             msg = f"facade.journal: another process keeps its journal in {self.path}; name another one, or stop that process"
-            raise ConfigError(msg)
+            raise JournalInUse(msg)
         self._descriptor = descriptor
 
     def release(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from discorder.publishers.journal.records import Damaged, Encoder
 from discorder.publishers.journal.ring import ShardRing
 from discorder.publishers.journal.shard import JournaledShard
 from discorder.publishers.journal.snapshots import Snapshots
+from discorder.publishers.journal.takeover import PackedGuilds, Shard, replace_shards
 from discorder.wire import Event, StreamPosition
 
 NAME = "journal"
@@ -71,7 +72,7 @@ class Journal:
     # ---------------------------------------------------------------- publisher
 
     async def open(self) -> None:
-        """Lock the directory and read what it holds. Raises UnusableFile, and ConfigError if another process uses it."""
+        """Lock the directory and read what it holds. Raises UnusableFile and JournalInUse."""
         if self._loaded is not None:
             return
         if self._opening is None or self._opening.done():
@@ -191,6 +192,17 @@ class Journal:
                 one for one in self._loaded.shards.values() if one.shard[0] not in ids or one.shard[1] != count
             ]:
                 del self._loaded.shards[shard.shard[0]]
+                self._wake([shard.shard[0]])
+
+    async def begin_with(self, states: Mapping[Shard, PackedGuilds]) -> None:
+        """Replace what is known of some shards by guilds from elsewhere, at a place after which their events follow.
+
+        Returns once that is on the disk. Raises PublisherError; the shards then have to be replaced again before more of their
+        events are published.
+        """
+        loaded = self._open_files()
+        await replace_shards(loaded, self._snapshots, states, lambda: ShardGuilds(presences=self._presences))
+        self._wake([shard[0] for shard in states])
 
     def _shard(self, shard: int) -> JournaledShard | None:
         return None if self._loaded is None else self._loaded.shards.get(shard)
@@ -216,10 +228,7 @@ class Journal:
     # ---------------------------------------------------------------- writing
 
     def _append(self, events: Sequence[Event]) -> None:
-        loaded = self._loaded
-        if loaded is None:
-            msg = "the journal is closed"
-            raise PublisherError(msg)
+        loaded = self._open_files()
         news = self._news(loaded, events)
         if not news:
             return
@@ -235,7 +244,16 @@ class Journal:
             records.append((event, received_at, len(head) + len(data)))
         loaded.segments.append(b"".join(parts))
         self._take_in(loaded, records)
-        for shard in {event.shard[0] for event in news}:
+        self._wake({event.shard[0] for event in news})
+
+    def _open_files(self) -> Loaded:
+        if self._loaded is None:
+            msg = "the journal is closed"
+            raise PublisherError(msg)
+        return self._loaded
+
+    def _wake(self, shards: Iterable[int]) -> None:
+        for shard in shards:
             for wake in self._wakes:
                 wake(shard)
 

@@ -26,14 +26,17 @@ class Snapshots:
     """
 
     def __init__(self, directory: Directory, clock: Clock, *, ring_bytes: int, ring_seconds: float) -> None:
-        self.saving: asyncio.Task[None] | None = None
+        self.saving: asyncio.Task[bool] | None = None
         self._directory = directory
         self._clock = clock
         self._ring_bytes = ring_bytes
         self._ring_seconds = ring_seconds
 
-    def begin(self, loaded: Loaded, complete: Segment | None = None) -> asyncio.Task[None]:
-        """Freeze the guilds, and write them in a thread. ``complete``: the segment that ends there, which is synced first."""
+    def begin(self, loaded: Loaded, complete: Segment | None = None) -> asyncio.Task[bool]:
+        """Freeze the guilds, and write them in a thread. ``complete``: the segment that ends there, which is synced first.
+
+        The task returns whether the snapshot was written.
+        """
         shards: list[snapshot_file.ShardHeader] = []
         guilds: list[GuildsSnapshot] = []
         for one in loaded.shards.values():
@@ -59,7 +62,7 @@ class Snapshots:
         saving = self.saving = asyncio.create_task(self._save(loaded, header.at, write), name="journal-snapshot")
         return saving
 
-    async def _save(self, loaded: Loaded, at: int, write: Callable[[], None]) -> None:
+    async def _save(self, loaded: Loaded, at: int, write: Callable[[], None]) -> bool:
         try:
             await in_daemon_thread(write, "journal-snapshot")
         except OSError as error:
@@ -67,9 +70,11 @@ class Snapshots:
                 "The journal cannot write its snapshot, and keeps its older files until the next one: %s: %s",
                 *(self._directory.path, error.strerror or error),
             )
+            return False
         else:
             loaded.snapshot_at = at
             self.remove_old(loaded)
+            return True
         finally:
             self.saving = None
 

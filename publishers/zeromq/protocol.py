@@ -16,6 +16,9 @@ from discorder.publishers.zeromq.shard_log import Position
 from discorder.wire import MAX_SEQ, format_timestamp
 
 PROTOCOL_VERSION = 1
+MAX_WAIT_SECONDS = 600.0  # of a command
+MAX_FOLLOW_SECONDS = 60.0
+MAX_PLACES = 1_024  # shards of one `follow`
 MAX_REQUEST_BYTES = 65_536  # of one frame; a gateway command itself may have 4,096
 POSITION = "DISCORDER_POSITION"
 
@@ -73,16 +76,39 @@ class PositionsRequest(_Base, frozen=True, kw_only=True, tag="positions"):
     """Request the position of every shard."""
 
 
+class FollowedPlace(msgspec.Struct, frozen=True, array_like=True):
+    """The place up to which a reader has the events of a shard; ``session`` "": it has none."""
+
+    shard: ShardId
+    session: Session
+    after: Annotated[int, Meta(ge=-1, le=MAX_SEQ)]
+
+
+class FollowRequest(_Base, frozen=True, kw_only=True, tag="follow"):
+    """Request the next events of the journal after the places of all shards, as soon as there is one, within ``wait_s``.
+
+    ``count``: the number of shards that the reader knows of, 0 = it knows none.
+    """
+
+    places: Annotated[tuple[FollowedPlace, ...], Meta(max_length=MAX_PLACES)] = ()
+    count: ShardId = 0
+    wait_s: Annotated[float, Meta(ge=0, le=MAX_FOLLOW_SECONDS)] = 0.0
+
+
 class CommandRequest(_Base, frozen=True, kw_only=True, tag="command"):
-    """Request that a command is sent to Discord. ``shard`` and ``guild_id`` None: all shards."""
+    """Request that a command is sent to Discord. ``shard`` and ``guild_id`` None: all shards.
+
+    ``wait_s``: how long it may wait for Discord's limits and for a session.
+    """
 
     command: Annotated[str, Meta(max_length=64)]
     shard: ShardId | None = None
     guild_id: GuildId | None = None
     d: Any = None
+    wait_s: Annotated[float, Meta(ge=0, le=MAX_WAIT_SECONDS)] = 0.0
 
 
-Request = ReplayMessage | ReadyRequest | GuildsRequest | PositionsRequest | CommandRequest
+Request = ReplayMessage | ReadyRequest | GuildsRequest | PositionsRequest | FollowRequest | CommandRequest
 
 
 class _OnlyId(msgspec.Struct):

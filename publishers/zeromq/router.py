@@ -1,4 +1,4 @@
-"""Answer the readers of the bus: replays from the ring, guilds, the last READY, positions, and commands to Discord.
+"""Answer the readers of the bus: replays from the ring, guilds, the journal, the last READY, positions, and commands to Discord.
 
 The router never waits for a client. Unread answers stay in the client's queue of `CLIENT_HWM` messages; a replay continues
 when there is room (`discorder.publishers.zeromq.replays`), and any other answer without room is dropped and counted.
@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
+from collections import Counter
+from collections.abc import Callable
 
 import zmq
 
 from discorder.clock import Clock
 from discorder.errors import NO_JOURNAL, CommandRefused
+from discorder.guilds.feed import Feed
 from discorder.publishers.delivery.keep_running import keep_running
 from discorder.publishers.protocol import BusApi
+from discorder.publishers.zeromq.following import FollowServer
 from discorder.publishers.zeromq.guilds import GuildsReader
 from discorder.publishers.zeromq.protocol import (
     MAX_REQUEST_BYTES,
     BadRequest,
     CommandRequest,
+    FollowRequest,
     Frames,
     GuildsRequest,
     PositionsRequest,
@@ -42,7 +48,9 @@ REQUESTS_PER_TURN = 32
 READ_SECONDS = 0.002  # reading time of one turn: a request may have 64 KiB
 BUSY_PAUSE = 0.002  # seconds between two turns while there is work: new events go first
 LONGEST_PAUSE = 0.5  # seconds between two checks of a client that does not read
-COMMANDS = 64  # in progress at the same time
+COMMANDS = 64  # in progress at the same time, that do not wait
+WAITING_COMMANDS = 4_096  # that may wait at the same time
+WAITING_OF_CLIENT = 1_024  # of these, of one client
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +77,11 @@ class Router:
         self._bus_api = bus_api
         self._commands_off = commands_off
         self._replays = ReplayServer(sock, clock)
-        self._commands: set[asyncio.Task[None]] = set()
+        self._commands: set[asyncio.Task[None]] = set()  # that do not wait
+        self._waiting: set[asyncio.Task[None]] = set()  # commands that may wait
+        self._waiting_of: Counter[bytes] = Counter()
+        self._followers = FollowServer(self._send, clock, self._wake, secrets.token_hex(8))
+        self._unwatch: Callable[[], None] | None = None
         self._woken = asyncio.Event()
         self._pause = BUSY_PAUSE
         self._unsent = 0
@@ -91,14 +103,19 @@ class Router:
         # The descriptor signals new requests only once, so every wake-up reads until none is left.
         asyncio.get_running_loop().add_reader(self._descriptor, self._woken.set)
         self._woken.set()
+        if (feed := self._feed) is not None:
+            self._unwatch = feed.watch(self._followers.note)
         self._task = asyncio.create_task(keep_running("bus router", self._run, self._clock), name="bus router")
 
     async def stop(self) -> None:
         """Stop answering. The caller closes the socket. Idempotent."""
-        tasks = [task for task in (self._task, *self._commands) if task is not None]
+        tasks = [task for task in (self._task, *self._commands, *self._waiting) if task is not None]
         if self._task is not None:
             asyncio.get_running_loop().remove_reader(self._descriptor)
-        self._task = None
+        if self._unwatch is not None:
+            self._unwatch()
+        self._task = self._unwatch = None
+        self._followers.clear()
         self._replays.clear()
         for task in tasks:
             task.cancel()
@@ -113,6 +130,8 @@ class Router:
             try:
                 more = self._read()
                 progress = self._replays.pump()
+                if (feed := self._feed) is not None:
+                    self._followers.pump(feed)
                 more = more or bool(
                     int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN
                 )  # sending may have cleared the signal
@@ -156,6 +175,8 @@ class Router:
                 self._begin_command(client, request)
             case GuildsRequest():
                 self._begin_guilds(client, request)
+            case FollowRequest():
+                self._begin_follow(client, request)
             case ReadyRequest():
                 self._send_ready(client, request)
             case PositionsRequest():
@@ -178,10 +199,23 @@ class Router:
         else:
             self._send(client, refusal(request.id_frame, "busy", "too many replays at a time", 1.0))
 
-    # ---------------------------------------------------------------- guilds
+    # ---------------------------------------------------------------- the journal
+
+    @property
+    def _feed(self) -> Feed | None:
+        return None if self._bus_api is None else self._bus_api.feed
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    def _begin_follow(self, client: bytes, request: FollowRequest) -> None:
+        if self._feed is None:
+            self._send(client, refusal(request.id_frame, "guilds_off", NO_JOURNAL))
+        elif not self._followers.begin(client, request):
+            self._send(client, refusal(request.id_frame, "busy", "too many readers of the journal", 1.0))
 
     def _begin_guilds(self, client: bytes, request: GuildsRequest) -> None:
-        feed, id_frame, wanted = None if self._bus_api is None else self._bus_api.feed, request.id_frame, request.shard
+        feed, id_frame, wanted = self._feed, request.id_frame, request.shard
         if feed is None:
             self._send(client, refusal(id_frame, "guilds_off", NO_JOURNAL))
             return
@@ -220,17 +254,39 @@ class Router:
             text = self._commands_off or "this bus is not connected to a control plane"
             self._send(client, refusal(request.id_frame, "commands_off", text))
             return
-        if len(self._commands) >= COMMANDS:
+        waits = request.wait_s > 0
+        if waits:
+            is_full = len(self._waiting) >= WAITING_COMMANDS or self._waiting_of[client] >= WAITING_OF_CLIENT
+        else:
+            is_full = len(self._commands) >= COMMANDS
+        if is_full:
             self._send(client, refusal(request.id_frame, "busy", "too many commands at a time", 1.0))
             return
         self.commands += 1
         task = asyncio.create_task(self._command(self._bus_api, client, request), name=f"command {request.command}")
-        self._commands.add(task)
-        task.add_done_callback(self._commands.discard)
+        if waits:
+            self._note_waiting(client, task)
+        else:
+            self._commands.add(task)
+            task.add_done_callback(self._commands.discard)
+
+    def _note_waiting(self, client: bytes, task: asyncio.Task[None]) -> None:
+        self._waiting.add(task)
+        self._waiting_of[client] += 1
+
+        def end(_: object) -> None:
+            self._waiting.discard(task)
+            self._waiting_of[client] -= 1
+            if not self._waiting_of[client]:
+                del self._waiting_of[client]
+
+        task.add_done_callback(end)
 
     async def _command(self, bus_api: BusApi, client: bytes, request: CommandRequest) -> None:
         try:
-            fields = await bus_api.command(request.command, request.d, shard=request.shard, guild_id=request.guild_id)
+            fields = await bus_api.command(
+                request.command, request.d, shard=request.shard, guild_id=request.guild_id, wait_s=request.wait_s
+            )
         except CommandRefused as error:
             frames = refusal(request.id_frame, error.reason, str(error), error.retry_after)
         except Exception:

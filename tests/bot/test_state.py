@@ -36,7 +36,7 @@ class Plane:
         bus.answer_from(self)
 
     async def command(
-        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
     ) -> Mapping[str, object]:
         return {}
 

@@ -49,7 +49,7 @@ class BusApi:
         self.commands: list[tuple[str, Any]] = []
 
     async def command(
-        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
     ) -> Mapping[str, object]:
         self.commands.append((name, d))
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
@@ -100,10 +100,19 @@ class Stage:
         return bot
 
 
+class Place(Protocol):
+    """Where a façade listens, and the connections of its bots."""
+
+    http: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str: ...
+
+
 class Bot:
     """A raw client. Every frame has a deadline of 5 s."""
 
-    def __init__(self, stage: Stage, token: str) -> None:
+    def __init__(self, stage: Place, token: str) -> None:
         self._stage = stage
         self.token = token
         self.websocket: aiohttp.ClientWebSocketResponse | None = None
@@ -188,6 +197,7 @@ class Bot:
 
     async def gone(self) -> None:
         """Cut the socket and wait until the façade has noticed."""
+        assert isinstance(self._stage, Stage)
         assert self._stage.door is not None
         live = self._stage.door.services.live
         before = len(live.all())

@@ -649,7 +649,7 @@ async def test_publishers_that_answer_their_readers_are_given_the_bus_api(clock:
         feed = None
 
         async def command(
-            self, name: str, d: object, *, shard: int | None, guild_id: int | str | None
+            self, name: str, d: object, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
         ) -> dict[str, object]:
             return {}
 

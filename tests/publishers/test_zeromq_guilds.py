@@ -1,4 +1,4 @@
-"""The request `guilds` of the ROUTER, as a program in another language makes it."""
+"""The requests `guilds` and `follow` of the ROUTER, as a program in another language makes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Api:
         self.feed = feed
 
     async def command(
-        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
     ) -> Mapping[str, object]:
         return {}
 
@@ -135,3 +135,80 @@ async def test_guilds_are_sent_as_they_were_however_slowly_they_are_read(api: Ap
     guilds[int(topic)] = msgspec.json.decode(unpack(document))
     assert guilds == {guild_id: guild(guild_id) for guild_id in ids}
     assert last["seq"] == 401
+
+
+async def follow(sock: zmq.Socket[bytes], *places: tuple[int, str, int], **fields: Any) -> dict[str, Any]:
+    """Return the answer to the request `follow`, of a reader that knows of two shards."""
+    request = {"v": 1, "id": "mine", "op": "follow", "places": places, "count": 2, "wait_s": 30, **fields}
+    sock.send(msgspec.json.encode(request))
+    id_frame, topic, document = await part(sock)
+    assert (id_frame, topic) == (b"mine", b"")
+    answer: dict[str, Any] = msgspec.json.decode(document)
+    return answer
+
+
+async def test_a_reader_follows_the_journal(api: Api, sock: zmq.Socket[bytes]) -> None:
+    """What is there after its places comes at once, as it was kept; else the answer waits for the next event."""
+    feed = api.feed
+    assert feed is not None
+    feed.begin("one", [10])
+    feed.begin("two", [20], shard=1)
+    feed.happen("MESSAGE_CREATE", {"content": "é"}, shard=1)
+    first = await follow(sock, (0, "one", 2), (1, "two", 2))
+    assert first["events"] == [[1, "two", 3, "MESSAGE_CREATE", 0.0, {"content": "é"}]]
+    assert (first["ids"], first["count"], first["intents"], first["lost"]) == ([0, 1], 2, feed.intents, [])
+    asyncio.get_running_loop().call_later(0.05, feed.happen, "TYPING_START", {})
+    later = await follow(sock, (0, "one", 2), (1, "two", 3))
+    assert later["events"] == [[0, "one", 3, "TYPING_START", 0.0, {}]]
+    assert later["instance"] == first["instance"]
+    feed.lose()
+    feed.happen("TYPING_START", {})
+    lost = await follow(sock, (0, "one", 3), (1, "two", 3))
+    assert [event[2:4] for event in lost["events"]] == [[None, "DISCORDER_GAP"], [4, "TYPING_START"]]
+    assert (await follow(sock, (0, "one", 4), (1, "two", 3), wait_s=0))["events"] == []
+
+
+async def test_a_reader_learns_of_a_new_session_and_of_what_is_not_held(api: Api, sock: zmq.Socket[bytes]) -> None:
+    """A new session comes from its READY on; a shard whose next events are gone, or that has none yet, needs the guilds."""
+    feed = api.feed
+    assert feed is not None
+    feed.begin("one", [10])
+    feed.begin("two", [20], shard=1)
+    feed.happen("TYPING_START", {})
+    feed.forget()
+    assert (await follow(sock, (0, "one", 2), (1, "two", 2)))["lost"] == [0]
+    assert (await follow(sock, (0, "", 0), (1, "", 0)))["lost"] == [0, 1]
+    feed.begin("three", [10])
+    begun = await follow(sock, (0, "one", 3), (1, "two", 2))
+    assert [event[:4] for event in begun["events"]] == [[0, "three", 1, "READY"], [0, "three", 2, "GUILD_CREATE"]]
+
+
+async def test_a_reader_learns_of_another_layout_at_once(api: Api, sock: zmq.Socket[bytes]) -> None:
+    assert (await follow(sock, count=0))["ids"] == [0, 1]
+    feed = api.feed
+    assert feed is not None
+    feed.layout = range(1), 1
+    answer = await follow(sock, (0, "", 0), (1, "", 0))
+    assert (answer["ids"], answer["count"], answer["lost"]) == ([0], 1, [])
+    api.feed = None
+    assert (await follow(sock))["error"] == "guilds_off"
+
+
+async def test_many_events_come_in_parts(api: Api, sock: zmq.Socket[bytes]) -> None:
+    """An answer is bounded, and the next one goes on where it ended."""
+    feed = api.feed
+    assert feed is not None
+    feed.begin("one", [10])
+    for _ in range(8):
+        feed.happen("MESSAGE_CREATE", {"content": "x" * 100_000})
+    seq, answers = 2, 0
+    while seq < 10:
+        events = (await follow(sock, (0, "one", seq), (1, "", 0)))["events"]
+        assert [event[2] for event in events] == list(range(seq + 1, seq + 1 + len(events)))
+        seq, answers = seq + len(events), answers + 1
+    assert answers == 3
+
+
+@pytest.mark.parametrize("places", [[[0, "one"]], [["0", "one", 1]], [[0, "one", -2]], [[0, "x" * 65, 0]]])
+async def test_odd_places_are_refused(sock: zmq.Socket[bytes], places: Any) -> None:
+    assert (await follow(sock, *places))["error"] == "bad_request"

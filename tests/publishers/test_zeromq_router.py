@@ -21,7 +21,7 @@ from discorder.publishers.zeromq import sockets
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.publishers.zeromq.replays import STREAMS, STREAMS_PER_CLIENT
 from discorder.publishers.zeromq.ring import Ring
-from discorder.publishers.zeromq.router import BUSY_PAUSE, Router
+from discorder.publishers.zeromq.router import BUSY_PAUSE, WAITING_OF_CLIENT, Router
 from discorder.publishers.zeromq.subscriptions import connections
 from discorder.wire import Event, ReceivedEvent, decode_document, replay_address
 from tests.relay import relay_to
@@ -392,13 +392,18 @@ class FakeDesk:
     def __init__(self) -> None:
         self.commands: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
+        self.waits: list[float] = []
+        self.may_pass = asyncio.Event()
+        self.may_pass.set()
         self.ready: Event | None = None
         self.feed = None
 
     async def command(
-        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
     ) -> Mapping[str, object]:
         self.commands.append((name, d, shard, guild_id))
+        self.waits.append(wait_s)
+        await self.may_pass.wait()
         if self.refuses is not None:
             raise self.refuses
         return {"nonce": "n"} if name == "members" else {}
@@ -442,6 +447,23 @@ async def test_a_command_that_fails_inside_is_an_answer_too(
     answer = await connect(bus).ask({"op": "command", "command": "presence", "d": {}})
     assert answer["error"] == "internal_error"
     assert "a mistake of ours" in caplog.text
+
+
+async def test_a_command_may_wait_and_holds_up_no_other_one(
+    bus: ZmqPublisher, desk: FakeDesk, connect: Connect
+) -> None:
+    """``wait_s`` reaches the desk; so many may wait that those of one client are bounded, and others still are sent at once."""
+    desk.may_pass.clear()
+    client, other = connect(bus), connect(bus)
+    for number in range(WAITING_OF_CLIENT + 1):
+        client.send({"id": number, "op": "command", "command": "members", "shard": 0, "d": {}, "wait_s": 7.5})
+    id_frame, _, document = await client.part()
+    assert (id_frame, msgspec.json.decode(document)["error"]) == (b"%d" % WAITING_OF_CLIENT, "busy")
+    desk.may_pass.set()
+    assert (await other.ask({"op": "command", "command": "members", "shard": 0, "d": {}}))["ok"] is True
+    assert desk.waits == [*[7.5] * WAITING_OF_CLIENT, 0.0]
+    too_long = {"op": "command", "command": "members", "shard": 0, "d": {}, "wait_s": 601}
+    assert (await other.ask(too_long))["error"] == "bad_request"
 
 
 async def test_the_last_ready_is_told(
@@ -569,7 +591,7 @@ async def test_a_request_that_comes_while_a_command_is_answered_is_answered_too(
         feed = None
 
         async def command(
-            self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None
+            self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
         ) -> Mapping[str, object]:
             asked.set()
             await done.wait()

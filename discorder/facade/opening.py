@@ -1,4 +1,4 @@
-"""Open the façade of a control plane: its bots, its sockets, its door."""
+"""Open the façade: its bots, its sockets, its door."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class FacadeFeed(Feed, PlaceStore, Protocol):
     """What the façade reads from the journal, and the places that it keeps there."""
 
 
-class PlaneFacade:
-    """The façade of one control plane, which is off without ``facade.bind``. ``journal`` may be None then."""
+class Facade:
+    """The façade, in a control plane or in a process of its own. Off without ``facade.bind``; ``journal`` may be None then."""
 
     def __init__(
         self, config: Config, journal: FacadeFeed | None, client: BotClient, commands: Commands, clock: Clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from discorder.clock import Clock
@@ -10,11 +11,13 @@ from discorder.config.facade import JOURNAL
 from discorder.config.http import AUTO
 from discorder.errors import ConfigError
 from discorder.paths import resolve_path
-from discorder.plane.session_persistence import Layout
 from discorder.publishers.journal import Journal
 from discorder.publishers.options import DeliveryOptions
 from discorder.rest import Token
 from discorder.sessions import bot_key, store_path
+
+Layout = tuple[Sequence[int], int]  # shard ids of this process, shard count
+COPY = ".facade"  # the end of the name of the directory for the copy that a façade in a process of its own keeps
 
 JOURNAL_OPTIONS = DeliveryOptions(
     kind=JOURNAL,
@@ -38,6 +41,22 @@ def make_journal(config: Config, token: Token, layout: Layout | None, clock: Clo
         ring_seconds=facade.ring_seconds,
         presences=facade.presences,
         intents=config.gateway.intents_value,
+        clock=clock,
+    )
+
+
+def make_copy(config: Config, token: Token, clock: Clock) -> Journal:
+    """Return the journal of a façade in a process of its own, not opened. Its directory is beside that of the control plane.
+
+    Raises ConfigError for "auto" without a session store.
+    """
+    facade = config.facade
+    kept = _directory(config, token, None) if facade.journal == AUTO else resolve_path(facade.journal)
+    return Journal(
+        kept.with_name(f"{kept.name}{COPY}"),
+        ring_bytes=facade.ring_bytes,
+        ring_seconds=facade.ring_seconds,
+        presences=facade.presences,
         clock=clock,
     )
 

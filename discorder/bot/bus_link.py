@@ -1,0 +1,146 @@
+"""Send requests to the ROUTER of a control plane's bus, several at a time, and give each its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import zmq
+
+from discorder.bot.dealer import Dealer, ForeignAnswer
+from discorder.bot.sockets import LoadedKeys, Waiter
+
+PARTS_AT_ONCE = 64  # between two turns of the loop
+
+
+class BusSilent(Exception):
+    """No answer came in time, or another program answers."""
+
+
+class BusRenewed(Exception):
+    """The connection was made anew while the request was open: it may have been lost."""
+
+
+class BusRefused(Exception):
+    """A request was refused. ``reason`` is one word (docs/bus.md); ``retry_after`` is in seconds, None if it is not known."""
+
+    def __init__(self, reason: str, message: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class Answer(NamedTuple):
+    """A successful answer: the documents before the last part, and the last one."""
+
+    parts: Sequence[bytes]
+    last: bytes
+
+
+class _Head(msgspec.Struct):
+    ok: bool = False
+    error: str = ""
+    message: str = ""
+    retry_after: float | None = None
+
+
+class _Open(NamedTuple):
+    parts: list[bytes]
+    last: asyncio.Future[bytes]
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+class BusLink:
+    """One connection to the ROUTER at ``address``. A request is sent at the latest when the ROUTER listens."""
+
+    def __init__(self, address: str, keys: LoadedKeys | None) -> None:
+        self._context = zmq.Context()
+        self._waiter = Waiter()
+        self._dealer = Dealer(self._context, address, keys, self._waiter)
+        self._open: dict[bytes, _Open] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """The address of the ROUTER."""
+        return self._dealer.address
+
+    async def ask(self, op: str, *, timeout: float, **fields: Any) -> Answer:  # between two parts
+        """Send a request and return its answer. ``timeout``: seconds without a part.
+
+        Raises `BusRefused`, `BusSilent` and `BusRenewed`.
+        """
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read(), name="bus-link")
+        number = self._dealer.request(op, **fields)
+        self._waiter.wake()  # sending may have consumed the signal of an answer
+        answer = self._open[number] = _Open([], asyncio.get_running_loop().create_future())
+        try:
+            while not answer.last.done():
+                seen = len(answer.parts)
+                await asyncio.wait([answer.last], timeout=timeout)
+                if not answer.last.done() and len(answer.parts) == seen:
+                    msg = f"no answer from {self._dealer.address} within {timeout:g} s"
+                    raise BusSilent(msg)
+            return self._checked(answer)
+        finally:
+            self._open.pop(number, None)
+
+    def renew(self) -> None:
+        """Connect anew. The open requests raise `BusRenewed`, in their order."""
+        self._dealer.close()
+        self._fail(BusRenewed())
+
+    async def close(self) -> None:
+        """Close the connection. Idempotent."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        self._waiter.close()
+        self._dealer.close()
+        self._context.term()
+
+    def _checked(self, answer: _Open) -> Answer:
+        last = answer.last.result()
+        try:
+            head = _decode_head(last)
+        except (ValueError, RecursionError) as error:
+            raise BusSilent(self._foreign(error)) from None
+        if not head.ok:
+            raise BusRefused(head.error, head.message, head.retry_after)
+        return Answer(answer.parts, last)
+
+    async def _read(self) -> None:
+        read = 0
+        while True:
+            try:
+                part = self._dealer.read()
+            except ForeignAnswer as error:
+                self._fail(BusSilent(self._foreign(error)))
+                continue
+            if part is None:
+                read = 0
+                await self._waiter.wait(None)
+                continue
+            read += 1
+            if read % PARTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            answer = self._open.get(part.id)
+            if answer is None:
+                continue
+            if part.topic:
+                answer.parts.append(part.document)
+            elif not answer.last.done():
+                answer.last.set_result(part.document)
+
+    def _foreign(self, error: Exception) -> str:
+        return f"something else than Discorder's bus answers at {self._dealer.address}: {error}"
+
+    def _fail(self, error: Exception) -> None:
+        for answer in self._open.values():
+            if not answer.last.done():
+                answer.last.set_exception(error)

@@ -1,0 +1,202 @@
+"""Copy the journal of a control plane in another process, over its bus, into a journal of the façade's own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from discorder.bot.bus_link import BusLink, BusRefused, BusSilent
+from discorder.clock import Clock
+from discorder.errors import GuildsNotKept, PublisherError
+from discorder.guilds import pack_again
+from discorder.logs import logger
+from discorder.publishers.journal import Journal
+from discorder.publishers.journal.takeover import PackedGuilds
+from discorder.wire import Event, StreamPosition
+
+WAIT_SECONDS = 1.0  # that the control plane waits for an event before it answers without one
+ANSWER_SECONDS = 2.0  # beyond that for an answer; doubled after each failure
+MOST_ANSWER_SECONDS = 10.0
+GUILDS_SECONDS = 10.0  # for each part of an answer with guilds
+RETRY_SECONDS = 0.5
+WRITE_RETRY_SECONDS = 1.0
+OLDER_BUS = "this control plane is of an older version, which feeds no façade in a process of its own; upgrade it"
+
+NewInstance = Callable[[], None]
+Shard = tuple[int, int]
+
+
+class _Event(msgspec.Struct, array_like=True):
+    shard: int
+    session: str
+    seq: int | None
+    type: str
+    received_at: float
+    data: msgspec.Raw
+
+
+class _Followed(msgspec.Struct):
+    ids: tuple[int, ...]
+    count: int
+    intents: int
+    instance: str
+    events: list[_Event]
+    lost: list[int]
+
+
+class _GuildsEnd(msgspec.Struct):
+    shard: Shard
+    session: str
+    seq: int
+    guilds: list[str]
+    ready: msgspec.Raw
+
+
+_decode = msgspec.json.Decoder(_Followed).decode
+_decode_guilds = msgspec.json.Decoder(_GuildsEnd).decode
+
+
+class Follower:
+    """Keeps ``journal`` equal to the one of the control plane behind ``link``.
+
+    A shard of which the journal has nothing, or whose next events are not held any more, begins with its guilds as they are
+    now. ``new_instance`` is called when another process answers than before.
+    """
+
+    def __init__(self, link: BusLink, journal: Journal, clock: Clock, new_instance: NewInstance) -> None:
+        self._link = link
+        self._journal = journal
+        self._clock = clock
+        self._new_instance = new_instance
+        self._instance: str | None = None
+        self._failures = 0
+        self._trouble = ""  # what is logged and has not ended
+        self._order: list[int] = []  # of the shards in a request: those that were served last come last
+
+    async def run(self) -> None:
+        """Follow the control plane for ever, through its restarts. Raises `GuildsNotKept` if the first one keeps no journal."""
+        while True:
+            try:
+                await self._advance()
+            except BusSilent as error:
+                self._failures += 1
+                self._link.renew()
+                self._log_trouble("No control plane feeds the façade; its bots wait", str(error))
+            except BusRefused as refused:
+                await self._refused(refused)
+            except (ValueError, RecursionError) as error:
+                self._log_trouble("The control plane's answer is not understood", str(error))
+                await self._clock.sleep(WRITE_RETRY_SECONDS)
+
+    async def _advance(self) -> None:
+        count = 0 if self._journal.layout is None else self._journal.layout[1]
+        answer = await self._link.ask(
+            "follow",
+            timeout=WAIT_SECONDS + min(ANSWER_SECONDS * 2 ** min(self._failures, 8), MOST_ANSWER_SECONDS),
+            places=[self._place(shard) for shard in self._order],
+            count=count,
+            wait_s=WAIT_SECONDS,
+        )
+        followed = _decode(answer.last)
+        self._note_answer(followed)
+        if not followed.count:
+            await self._clock.sleep(RETRY_SECONDS)
+            return
+        self._use_layout(followed)
+        await self._take_events(followed)
+        if followed.lost:
+            await self._take_guilds(followed.lost, followed.count)
+
+    def _place(self, shard: int) -> tuple[int, str, int]:
+        end = self._journal.end(shard)
+        return (shard, "", 0) if end is None else (shard, *end)
+
+    def _note_answer(self, followed: _Followed) -> None:
+        if self._trouble or self._instance is None:
+            logger.info("The façade is fed by the control plane", shards=followed.count)
+        self._failures, self._trouble = 0, ""
+        before, self._instance = self._instance, followed.instance
+        if before is not None and before != followed.instance:
+            self._new_instance()
+
+    def _use_layout(self, followed: _Followed) -> None:
+        self._journal.intents = followed.intents
+        layout = followed.ids, followed.count
+        if self._journal.layout != layout:
+            self._journal.use_layout(*layout)
+            self._order = list(followed.ids)
+
+    # ---------------------------------------------------------------- what comes
+
+    async def _take_events(self, followed: _Followed) -> None:
+        count = followed.count
+        events = [
+            Event(
+                one.type,
+                (one.shard, count),
+                one.seq,
+                None,
+                one.session,
+                datetime.fromtimestamp(one.received_at, UTC),
+                bytes(one.data),
+            )
+            for one in followed.events
+        ]
+        if events:
+            await self._write(lambda: self._journal.publish(events))
+            served = {event.shard[0] for event in events}
+            self._order.sort(key=served.__contains__)
+
+    async def _take_guilds(self, shards: Iterable[int], count: int) -> None:
+        states: dict[Shard, PackedGuilds] = {}
+        for shard in shards:
+            try:
+                answer = await self._link.ask("guilds", timeout=GUILDS_SECONDS, shard=shard)
+            except BusRefused as refused:
+                logger.debug("The guilds of a shard did not come", shard=shard, reason=str(refused))
+                continue
+            end = _decode_guilds(answer.last)
+            before = self._journal.end(shard)
+            if before is not None and before.session == end.session:
+                logger.warning(
+                    "The control plane does not hold the next events of a shard any more; the façade goes on with its guilds",
+                    shard=shard,
+                    after=before.seq,
+                    seq=end.seq,
+                )
+            if end.shard[1] == count:
+                packed = pack_again(end.session, bytes(end.ready), [int(one) for one in end.guilds], answer.parts)
+                states[end.shard] = PackedGuilds(StreamPosition(end.session, end.seq), list(packed))
+        if states:
+            await self._write(lambda: self._journal.begin_with(states))
+        else:
+            await self._clock.sleep(RETRY_SECONDS)
+
+    async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write to the journal, again and again if that fails: nothing more is read until it succeeds."""
+        while True:
+            try:
+                await write()
+            except PublisherError as error:
+                self._log_trouble("The façade cannot write its journal, and reads nothing until it can", str(error))
+                await self._clock.sleep(WRITE_RETRY_SECONDS)
+            else:
+                return
+
+    # ---------------------------------------------------------------- trouble
+
+    async def _refused(self, refused: BusRefused) -> None:
+        if refused.reason in {"guilds_off", "bad_request"}:
+            text = str(refused) if refused.reason == "guilds_off" else OLDER_BUS
+            if self._instance is None:
+                msg = f"{self._link.address}: {text}"
+                raise GuildsNotKept(msg) from None
+            self._log_trouble("The control plane feeds the façade no more", text)
+        await self._clock.sleep(RETRY_SECONDS)
+
+    def _log_trouble(self, text: str, error: str) -> None:
+        if self._trouble != text:
+            logger.warning(text, error=error)
+        self._trouble = text

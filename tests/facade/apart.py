@@ -1,0 +1,169 @@
+"""A control plane and a façade as two processes, the simulator as Discord, and raw bots."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from discorder.facade.clients import make_token
+from discorder.simulator import Simulator
+from tests.facade.behind import BOT_ID
+from tests.facade.conftest import Bot
+from tests.serving import Serving
+
+SECONDS = 60.0
+STEPS = ("READY", "GUILD_CREATE", "RESUMED")  # what a session begins with, and not every bot gets
+
+
+class Apart:
+    """The processes share one configuration. ``keeps_journal``: whether the control plane is one that can feed a façade."""
+
+    def __init__(self, sim: Simulator, folder: Path, http: aiohttp.ClientSession, environment: dict[str, str]) -> None:
+        self.sim = sim
+        self.http = http
+        self.folder = folder
+        self.token = make_token(BOT_ID)
+        (folder / "one.token").write_text(self.token)
+        (folder / "one.token").chmod(0o600)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self._sockets = tempfile.mkdtemp(prefix="apart")  # the path of a socket has at most 107 bytes
+        self.bus = f"ipc://{self._sockets}/bus"
+        self.config = folder / "discorder.toml"
+        self.config.write_text(
+            f'[gateway]\napi = "{sim.api_url}"\nintents = 53608447\n[session]\nstore = "{folder / "store.sqlite3"}"\n'
+            f'[http]\nbind = ""\n[publishers.log]\nevents = {{ include = [] }}\n[publishers.zmq]\nbind = "{self.bus}"\n'
+            f'[facade]\nheartbeat = 60.0\n[facade.clients.one]\ntoken_file = "{folder / "one.token"}"\n'
+        )
+        self._environment = environment | {"DISCORD_BOT_TOKEN": sim.token}
+        self._started: list[Serving] = []
+        self._listeners: list[Listener] = []
+
+    async def plane(self, *arguments: str) -> Serving:
+        """Start the control plane."""
+        return await self._start("serve", "--config", str(self.config), *arguments)
+
+    async def door(self, *arguments: str) -> Serving:
+        """Start the façade."""
+        bind = self.url.removeprefix("http://")
+        return await self._start("facade", "--config", str(self.config), "--bus", self.bus, "--bind", bind, *arguments)
+
+    async def _start(self, *arguments: str) -> Serving:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "discorder", *arguments),
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
+            cwd=self.folder,
+        )
+        self._started.append(Serving(process))
+        return self._started[-1]
+
+    async def bot(self) -> Listener:
+        """Connect a bot that identifies and then collects its events."""
+        bot = Listener(Bot(self, self.token))
+        self._listeners.append(bot)
+        await bot.bot.dial()
+        await bot.bot.identify()
+        bot.listen()
+        return bot
+
+    def sent(self) -> list[tuple[str, Any]]:
+        """Return type and data of what Discord has sent, without the beginnings of sessions."""
+        return [(one.type, json.loads(one.data)) for one in self.sim.sent_documents if one.type not in STEPS]
+
+    async def close(self) -> None:
+        """Kill what runs."""
+        for listener in self._listeners:
+            await listener.close()
+        for one in self._started:
+            if one.process.returncode is None:
+                one.process.kill()
+            await one.ends()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+class Listener:
+    """Collects what a bot gets until its socket is closed."""
+
+    def __init__(self, bot: Bot) -> None:
+        self.bot = bot
+        self.frames: list[dict[str, Any]] = []
+        self._grown = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def listen(self) -> None:
+        """Collect from now on."""
+        self._task = asyncio.create_task(self._collect())
+
+    async def _collect(self) -> None:
+        try:
+            while (message := await self._next()) is not None:
+                frame = json.loads(message)
+                if frame["s"] is not None:
+                    self.bot.seq = frame["s"]
+                self.frames.append(frame)
+                self._grown.set()
+        finally:
+            self._grown.set()
+
+    async def _next(self) -> str | None:
+        assert self.bot.websocket is not None
+        message = await self.bot.websocket.receive()
+        return message.data if message.type is aiohttp.WSMsgType.TEXT else None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the socket is open."""
+        return self._task is not None and not self._task.done()
+
+    def events(self) -> list[tuple[str, Any]]:
+        """Return type and data of what came, without the beginnings of sessions."""
+        return [(one["t"], one["d"]) for one in self.frames if one["op"] == 0 and one["t"] not in STEPS]
+
+    async def until(self, happened: Any) -> None:
+        """Wait until ``happened()``, and while the socket is open."""
+        async with asyncio.timeout(SECONDS):
+            while not happened():
+                assert self.is_connected, self.frames[-3:]
+                self._grown.clear()
+                await self._grown.wait()
+
+    async def ended(self) -> None:
+        """Wait until the socket is closed."""
+        assert self._task is not None
+        async with asyncio.timeout(SECONDS):
+            await self._task
+
+    async def resume(self) -> None:
+        """Connect again as soon as somebody listens, and resume."""
+        async with asyncio.timeout(SECONDS):
+            while True:
+                try:
+                    await self.bot.dial()
+                except (aiohttp.ClientError, OSError):
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+        await self.bot.resume()
+        self.listen()
+
+    async def close(self) -> None:
+        """Close the socket."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.bot.close()
+
+
+def without_variables() -> dict[str, str]:
+    """Return the environment without a token."""
+    return {name: value for name, value in os.environ.items() if name != "DISCORD_BOT_TOKEN"}
