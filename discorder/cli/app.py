@@ -483,4 +483,5 @@ def check_config(
 app.add_typer(operate.shards, name="shards")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(send.app, name="send")
+facade.app.command("status")(operate.facade_status)
 app.add_typer(facade.app, name="facade")

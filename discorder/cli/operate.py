@@ -44,6 +44,25 @@ def status(
     show(_client(config, overrides, url), as_json=as_json)
 
 
+def facade_status(
+    config: Config = None,
+    overrides: Overrides = None,
+    url: Url = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The part facade of the document discorder.status/1.")
+    ] = False,
+) -> None:
+    """Show the bots of the façade: which are connected, how far each is behind, how often it resumed or got op 9.
+
+    Asks the control plane of this configuration, as `discorder status` does, which must answer within 2 seconds (exit code 69).
+    Of serve --processes N it shows the bots of all processes together. At most 64 sessions are listed, those that are furthest
+    behind.
+    """
+    from discorder.cli.bots import show_bots
+
+    show_bots(_client(config, overrides, url), as_json=as_json)
+
+
 def shutdown(
     config: Config = None,
     overrides: Overrides = None,

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from discorder.cli.bots_view import FacadeView
 from discorder.cli.plane_client import PlaneClient
 from discorder.cli.status_view import BudgetView, NoteView, PublisherView, ShardView, StatusView, VerdictView, render
 from discorder.errors import ControlPlaneAbsent, OperatorRefused
@@ -38,7 +39,7 @@ def show_status(client: PlaneClient, *, as_json: bool) -> None:
     if as_json:
         typer.echo(document.decode())
     else:
-        _console().print(render(decode(document)))
+        console().print(render(decode(document)))
 
 
 def watch_status(client: PlaneClient, *, as_json: bool) -> None:
@@ -106,6 +107,7 @@ class _Part(msgspec.Struct):
     shards: list[ShardView] | None = None
     publishers: list[PublisherView] | None = None
     budget: BudgetView | None = None
+    facade: FacadeView | msgspec.UnsetType | None = msgspec.UNSET
     transition: _Step | None = None
 
 
@@ -129,6 +131,7 @@ class _Watched:
         view.budget = part.budget or view.budget
         view.notes = view.notes if part.notes is None else part.notes
         view.publishers = view.publishers if part.publishers is None else part.publishers
+        view.facade = view.facade if part.facade is msgspec.UNSET else part.facade
         changed = {shard.id: shard for shard in part.shards or ()}
         view.shards = [changed.get(shard.id, shard) for shard in view.shards]
         return part
@@ -178,7 +181,7 @@ def _print_changes(client: PlaneClient) -> None:
         if view is None:
             continue
         if not headline:
-            _console().print(render(view))
+            console().print(render(view))
         if part is not None and part.transition is not None:
             step = part.transition
             cause = f": {step.cause}" if step.cause else ""
@@ -192,14 +195,14 @@ def _print_changes(client: PlaneClient) -> None:
 
 
 def _draw(client: PlaneClient) -> None:
-    console, watched = _console(), _Watched()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    terminal, watched = console(), _Watched()
+    with Live(console=terminal, screen=True, auto_refresh=False) as live:
         for event in _events(client):
             if event is not None:
                 watched.take(*event)
             if watched.view is not None:
                 stale = NOT_KNOWN if event is None else ""
-                rows = max(1, console.height - LINES_BESIDE_SHARDS)
+                rows = max(1, terminal.height - LINES_BESIDE_SHARDS)
                 live.update(render(watched.view, now=watched.now, stale=stale, rows=rows), refresh=True)
 
 
@@ -220,5 +223,6 @@ def _write(line: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Return the console that the status is printed on."""
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 
+from discorder.cli.bots_view import FacadeView, bots_table
+from discorder.cli.tables import plain_table
 from discorder.cli.wording import counted, short_span, size, span
 
 MOST_ROWS = 24  # of shards; the rest is counted
@@ -146,6 +147,7 @@ class StatusView(msgspec.Struct):
     shards: list[ShardView]
     publishers: list[PublisherView]
     budget: BudgetView
+    facade: FacadeView | None = None
 
 
 def render(view: StatusView, *, now: datetime | None = None, stale: str = "", rows: int = MOST_ROWS) -> RenderableType:
@@ -160,15 +162,17 @@ def render(view: StatusView, *, now: datetime | None = None, stale: str = "", ro
     parts.append(f"{verdict.level.capitalize()} for {span(_seconds(now - verdict.since))}.{totals}")
     shown = _worst(view.shards)[:rows]
     if shown:
-        parts += ["", _table(("shard", "state", "for", "why", "next"), (_shard(shard, now) for shard in shown))]
+        parts += ["", plain_table(("shard", "state", "for", "why", "next"), (_shard(shard, now) for shard in shown))]
     if len(_worst(view.shards)) > len(shown):
         parts.append(f"and {len(_worst(view.shards)) - len(shown)} more that do not serve")
     if view.publishers:
         head = ("publisher", "state", "behind", "queued", "dropped", "last error")
-        parts += ["", _table(head, map(_publisher, view.publishers))]
+        parts += ["", plain_table(head, map(_publisher, view.publishers))]
+    if view.facade is not None and view.facade.bots:
+        parts += ["", bots_table(view.facade.bots, now)]
     if view.process.processes:
         head = ("process", "pid", "shards", "verdict", "memory", "CPU")
-        parts += ["", _table(head, map(_member, view.process.processes))]
+        parts += ["", plain_table(head, map(_member, view.process.processes))]
     parts += ["", *(escape(line) for line in _facts(view, now))]
     return Group(*parts)
 
@@ -176,15 +180,6 @@ def render(view: StatusView, *, now: datetime | None = None, stale: str = "", ro
 def _worst(shards: Sequence[ShardView]) -> list[ShardView]:
     """Return the shards that do not serve, worst first; a single shard always."""
     return sorted((one for one in shards if not one.healthy or len(shards) == 1), key=lambda one: one.rank)
-
-
-def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in head:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    return table
 
 
 def _shard(shard: ShardView, now: datetime) -> tuple[str, ...]:

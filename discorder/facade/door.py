@@ -53,6 +53,7 @@ class Door:
         self._saver: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
         self._stopping = False
+        self._opened_at = services.now()
         self.url: str | None = None  # where it listens, without a path
 
     @property
@@ -109,7 +110,8 @@ class Door:
 
     def status(self) -> FacadeStatus:
         """Return where it listens and which bots are connected. Thread-safe."""
-        return describe_bots(self._services, self.url)
+        url = self.url
+        return FacadeStatus(None) if url is None else describe_bots(self._services, url, self._opened_at)
 
     # ---------------------------------------------------------------- requests
 
@@ -197,9 +199,10 @@ class Door:
     async def _look_at_sessions(self) -> None:
         while True:
             await self._services.clock.sleep(SAVE_SECONDS)
+            now = self._services.now()
             for session in self._services.live.all():
                 session.note_place()
-                session.sample_lag()
+                session.sample_lag(now)
             self._services.places.save()
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol
 
 from discorder.clock import Clock
 from discorder.facade.clients import Clients
 from discorder.facade.commands import CommandDesk
-from discorder.facade.counts import CountsByShard, SessionCounts
+from discorder.facade.counts import CountsByShard
 from discorder.facade.places import Places
 from discorder.guilds.feed import Feed
-from discorder.wire import StreamPosition
+from discorder.tracking.facade_status import FacadeSessionStatus
 
 
 class LiveSession(Protocol):
@@ -25,23 +24,11 @@ class LiveSession(Protocol):
     @property
     def shard_id(self) -> int: ...
 
-    @property
-    def position(self) -> StreamPosition: ...
+    def status(self, now: float) -> FacadeSessionStatus:
+        """Return what is shown of it. ``now``: seconds since the epoch."""
 
-    @property
-    def lag(self) -> int: ...
-
-    @property
-    def since(self) -> datetime: ...
-
-    @property
-    def counts(self) -> SessionCounts: ...
-
-    def lag_seconds(self) -> float:
-        """Return the age of the oldest event that the bot has yet to get."""
-
-    def sample_lag(self) -> None:
-        """Look up that age. Called once a second."""
+    def sample_lag(self, now: float) -> None:
+        """Look up the age of the oldest event that the bot has yet to get. Called once a second."""
 
     def note_place(self) -> None:
         """Put the place up to which the bot has the events into the places."""

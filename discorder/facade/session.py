@@ -13,6 +13,7 @@ from discorder.facade.session_id import FacadeSession
 from discorder.facade.stream import EventStream
 from discorder.guilds.feed import Snapshot
 from discorder.logs import logger
+from discorder.tracking.facade_status import FacadeSessionStatus
 from discorder.wire import StreamPosition
 
 LOOK_SECONDS = 0.5  # between two looks whether a shard is known
@@ -38,13 +39,13 @@ class Session:
         self.client_name = client_name
         self.session = session
         self.stream = stream
-        self.since = services.clock.now()
-        self.counts = services.counts.of(client_name, session.shard[0])
+        self._since = services.clock.now()
+        self._counts = services.counts.of(client_name, session.shard[0])
         self.commands = SessionCommands(services.desk, client_name, session.shard[0], session.tag)
         self._from_heartbeat = from_heartbeat
         self._acknowledged = stream.seq
         self._in_burst = False
-        self.sample_lag()
+        self.sample_lag(self._since.timestamp())
         services.live.add(self)
 
     @property
@@ -52,23 +53,25 @@ class Session:
         """The id of the shard."""
         return self.session.shard[0]
 
-    @property
-    def position(self) -> StreamPosition:
-        """The place up to which the bot has the events."""
-        return self.stream.position
+    def status(self, now: float) -> FacadeSessionStatus:
+        """Return what is shown of it. ``now``: seconds since the epoch. Thread-safe."""
+        stream, counts, lag = self.stream, self._counts, self.stream.lag()
+        return FacadeSessionStatus(
+            client=self.client_name,
+            shard=self.session.shard[0],
+            library=counts.library,
+            position=stream.position,
+            lag=lag,
+            lag_s=stream.lag_seconds(now) if lag else 0.0,
+            since=self._since,
+            identifies=counts.identifies,
+            resumes=counts.resumes,
+            invalid_sessions=counts.invalid_sessions,
+        )
 
-    @property
-    def lag(self) -> int:
-        """How many events, by their sequence numbers, the bot has yet to get."""
-        return self.stream.lag()
-
-    def lag_seconds(self) -> float:
-        """Return the age of the oldest event that the bot has yet to get, 0.0 if it has all."""
-        return self.stream.lag_seconds(self._services.now())
-
-    def sample_lag(self) -> None:
-        """Look up that age. Called once a second."""
-        self.stream.sample_lag(self._services.now())
+    def sample_lag(self, now: float) -> None:
+        """Look up the age of the oldest event that the bot has yet to get. Called once a second."""
+        self.stream.sample_lag(now)
 
     def wake(self) -> None:
         """Look for new events soon."""
@@ -158,10 +161,10 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
         fresh_from=services.now(),
         nonces=services.desk.nonces,
     )
-    begun = _session(services, woken, client.name, session, stream, client.catch_up_from)
-    begun.counts.library = identify.library
-    begun.counts.identifies += 1
-    return begun, snapshot
+    counts = services.counts.of(client.name, shard)
+    counts.library = identify.library
+    counts.identifies += 1
+    return _session(services, woken, client.name, session, stream, client.catch_up_from), snapshot
 
 
 def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> Session:
@@ -180,9 +183,8 @@ def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> S
         fresh_from=0.0,
         nonces=services.desk.nonces,
     )
-    again = _session(services, woken, client.name, session, stream, client.catch_up_from)
-    again.counts.resumes += 1
-    return again
+    services.counts.of(client.name, shard).resumes += 1
+    return _session(services, woken, client.name, session, stream, client.catch_up_from)
 
 
 def _session(

@@ -58,13 +58,11 @@ class EventStream:
         return self._end() - self.seq
 
     def lag_seconds(self, now: float) -> float:
-        """Return the age of the oldest event that is not read yet, 0.0 if all are. Thread-safe.
+        """Return the age of the oldest event that is not read yet; there must be one. Thread-safe.
 
         Up to one sample too much if the bot has got events since then.
         """
         sample = self._sample
-        if not self.lag():
-            return 0.0
         return max(0.0, now - (sample.at if self.seq >= sample.end else sample.oldest_at))
 
     def sample_lag(self, now: float) -> None:

@@ -22,6 +22,7 @@ from discorder.status.log_records import describe_records
 from discorder.status.updates import (
     BeatUpdate,
     BudgetUpdate,
+    FacadeUpdate,
     FlowUpdate,
     LogUpdate,
     PublishersUpdate,
@@ -144,6 +145,7 @@ class GroupBoard:
                 continue
             self._send_flow(document)
             self._send_changed(PublishersUpdate(at=at, publishers=document.publishers, bus=document.bus))
+            self._send_changed(FacadeUpdate(at=at, facade=document.facade))
             self._send_changed(
                 BudgetUpdate(
                     at=at,

@@ -12,6 +12,7 @@ from itertools import chain
 
 import msgspec
 
+from discorder.group.facade import merge_facades
 from discorder.group.flows import merge_flows
 from discorder.group.member_status import MemberStatus, judge
 from discorder.group.verdict import merge_verdicts
@@ -72,7 +73,7 @@ def merge(
         transitions=transitions[:HISTORY],
         publishers=[_publisher(one, number) for number, document in known for one in document.publishers],
         bus=_bus([document.bus for document in documents if document.bus is not None]),
-        facade=None,
+        facade=merge_facades([document.facade for document in documents if document.facade is not None]),
         cluster=None,
         budget=_budget([document.budget for document in documents], [shard.id for shard in shards]),
         store=_store([document.store for document in documents]),

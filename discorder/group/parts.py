@@ -10,6 +10,7 @@ from discorder.status.document import StatusDocument
 from discorder.status.updates import (
     BeatUpdate,
     BudgetUpdate,
+    FacadeUpdate,
     FlowUpdate,
     LogUpdate,
     PublishersUpdate,
@@ -27,6 +28,7 @@ _KINDS: dict[str, type[Update]] = {
         TransitionUpdate,
         FlowUpdate,
         PublishersUpdate,
+        FacadeUpdate,
         BudgetUpdate,
         LogUpdate,
         BeatUpdate,
@@ -54,6 +56,8 @@ def apply_part(document: StatusDocument, name: str, data: bytes) -> Update:
             _apply_flow(document, update)
         case PublishersUpdate():
             document.publishers, document.bus = update.publishers, update.bus
+        case FacadeUpdate():
+            document.facade = update.facade
         case BudgetUpdate():
             document.budget, document.store = update.budget, update.store
             document.sessions, document.totals = update.sessions, update.totals

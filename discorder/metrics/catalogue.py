@@ -26,6 +26,7 @@ from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.sessions import Budget
 from discorder.sessions.store import StoreState
 from discorder.statemachine import State
+from discorder.tracking.facade_status import FacadeClientStatus
 from discorder.version import installed_version
 
 
@@ -78,6 +79,10 @@ def _publisher(kind: Kind, name: str, text: str, read: Callable[[PublisherHealth
     return Family(
         name, kind, text, lambda reading: [((_label(one),), read(one)) for one in reading.publishers], ("publisher",)
     )
+
+
+def _bot(kind: Kind, name: str, text: str, read: Callable[[FacadeClientStatus], float]) -> Family:
+    return Family(name, kind, text, lambda reading: [((one.name,), read(one)) for one in reading.bots], ("client",))
 
 
 PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
@@ -327,6 +332,55 @@ PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
         "discorder_publisher_failures_total",
         "Attempts to open the publisher or to publish that failed.",
         lambda one: one.failures,
+    ),
+    # the bots of the façade
+    _bot(
+        Kind.GAUGE,
+        "discorder_facade_sessions",
+        "Sessions of the bot that are connected to the façade.",
+        lambda one: one.sessions,
+    ),
+    _bot(
+        Kind.GAUGE,
+        "discorder_facade_lag_events",
+        "Events that the bot has yet to get, on the shard on which it is furthest behind.",
+        lambda one: one.lag,
+    ),
+    _bot(
+        Kind.GAUGE,
+        "discorder_facade_lag_seconds",
+        "Age of the oldest event that the bot has yet to get, 0 if there is none.",
+        lambda one: one.lag_s,
+    ),
+    _bot(
+        Kind.GAUGE,
+        "discorder_facade_away_seconds",
+        "Time since the bot last had a session, at most since the façade was opened; 0 while it has one.",
+        lambda one: one.away_s,
+    ),
+    _bot(
+        Kind.GAUGE,
+        "discorder_facade_catch_up_seconds",
+        "Time after its last session within which the bot gets the events that it missed.",
+        lambda one: one.catch_up,
+    ),
+    _bot(
+        Kind.COUNTER,
+        "discorder_facade_identifies_total",
+        "Sessions that the bot began at the façade; none of them costs an IDENTIFY at Discord.",
+        lambda one: one.identifies,
+    ),
+    _bot(
+        Kind.COUNTER,
+        "discorder_facade_resumes_total",
+        "Sessions that the bot resumed at the façade.",
+        lambda one: one.resumes,
+    ),
+    _bot(
+        Kind.COUNTER,
+        "discorder_facade_invalid_sessions_total",
+        "Times that the bot got op 9, because its session could not go on.",
+        lambda one: one.invalid_sessions,
     ),
 )
 

@@ -22,6 +22,7 @@ from discorder.status.document import (
     TransitionPart,
     moment,
 )
+from discorder.status.facade import describe_facade
 from discorder.status.flows import FlowRing
 from discorder.status.log_records import describe_records
 from discorder.status.next_step import BEAT_SHOWN, NextSteps
@@ -31,6 +32,7 @@ from discorder.status.shards import ShardDescriber
 from discorder.status.times import WallTimes
 from discorder.status.updates import (
     BudgetUpdate,
+    FacadeUpdate,
     FlowUpdate,
     LogUpdate,
     PublishersUpdate,
@@ -166,7 +168,7 @@ class Describer:
             transitions=list(self._steps),
             publishers=self._delivery.publishers(),
             bus=self._delivery.bus(),
-            facade=None,
+            facade=describe_facade(tracker.facade),
             cluster=None,
             budget=describe_budget(tracker, budget, self._clock),
             store=describe_store(tracker),
@@ -241,6 +243,10 @@ class Describer:
     def publishers_update(self) -> PublishersUpdate:
         """Return publishers and bus."""
         return PublishersUpdate(at=self.at, publishers=self._delivery.publishers(), bus=self._delivery.bus())
+
+    def facade_update(self) -> FacadeUpdate:
+        """Return the façade and its bots."""
+        return FacadeUpdate(at=self.at, facade=describe_facade(self.tracker.facade))
 
     def budget_update(self) -> BudgetUpdate:
         """Return budget, store, sessions and totals."""

@@ -346,6 +346,56 @@ class BusPart(DocumentPart):
     refused_keys_total: Count
 
 
+class BotPart(DocumentPart):
+    """A bot that may connect to the façade, over all its sessions. ``shards``: those on which it has one; none: it is away.
+
+    ``since``: the begin of its oldest session, or of the last RESUME of that; ``seen_at``: when a bot that is away had its last
+    session, null if that is not known. ``catch_up_s``: how long after that it gets what it missed. ``lag_events`` and ``lag_s``
+    (the age of the oldest event that it has yet to get): of the sessions that are furthest behind. The counts are those since
+    the façade was opened; ``invalid_sessions``: op 9s.
+    """
+
+    name: str
+    libraries: list[str]
+    sessions: Count
+    shards: list[Count]
+    since: Moment | None
+    seen_at: Moment | None
+    catch_up_s: Seconds
+    lag_events: Count
+    lag_s: Seconds
+    identifies: Count
+    resumes: Count
+    invalid_sessions: Count
+
+
+class BotSessionPart(DocumentPart):
+    """A session of a bot on a shard. It has every event up to ``seq`` of Discord's ``session``, which is a label.
+
+    The counts are those of the bot on this shard since the façade was opened.
+    """
+
+    bot: str
+    shard: Count
+    library: str
+    since: Moment
+    session: str
+    seq: Count
+    lag_events: Count
+    lag_s: Seconds
+    identifies: Count
+    resumes: Count
+    invalid_sessions: Count
+
+
+class FacadePart(DocumentPart):
+    """The façade. ``sessions``: at most 64, those that are furthest behind; ``bots`` counts all of them."""
+
+    url: str
+    bots: list[BotPart]
+    sessions: list[BotSessionPart]
+
+
 class ColdStartPart(DocumentPart):
     """What it would cost to identify every shard: IDENTIFYs, and seconds until the last of them."""
 
@@ -414,7 +464,7 @@ class LogRecordPart(DocumentPart):
 
 
 class StatusDocument(DocumentPart):
-    """The whole document at the moment ``at``. ``facade`` and ``cluster`` are null in this version."""
+    """The whole document at the moment ``at``. ``facade`` is null while it is off, ``cluster`` in this version."""
 
     schema: Literal["discorder.status/1"]
     at: Moment
@@ -428,7 +478,7 @@ class StatusDocument(DocumentPart):
     transitions: list[TransitionPart]
     publishers: list[PublisherPart]
     bus: BusPart | None
-    facade: None
+    facade: FacadePart | None
     cluster: None
     budget: BudgetPart
     store: StorePart

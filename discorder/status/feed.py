@@ -89,6 +89,7 @@ class Feed:
         self._flush()
         self._send_changed(describer.flow_update(append=points == 1), always=points == 1)
         self._send_changed(describer.publishers_update())
+        self._send_changed(describer.facade_update())
         self._send_changed(describer.budget_update())
         if self._quiet:
             self._send(BeatUpdate(at=describer.at))

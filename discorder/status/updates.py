@@ -10,6 +10,7 @@ from discorder.status.document import (
     Count,
     DocumentPart,
     EventTypePart,
+    FacadePart,
     LogRecordPart,
     Moment,
     NotePart,
@@ -83,6 +84,13 @@ class PublishersUpdate(Update):
     event: ClassVar[str] = "publishers"
     publishers: list[PublisherPart]
     bus: BusPart | None
+
+
+class FacadeUpdate(Update):
+    """Sent as ``facade`` when something has changed, at most once a second."""
+
+    event: ClassVar[str] = "facade"
+    facade: FacadePart | None
 
 
 class BudgetUpdate(Update):

@@ -32,14 +32,20 @@ class FacadeSessionStatus:
 
 @dataclass(frozen=True, slots=True)
 class FacadeClientStatus:
-    """One bot that may connect. ``seen_at``: when it last had a session on any shard (aware); None if that is not known.
+    """One bot that may connect. ``sessions``: how many it has now; ``lag`` and ``lag_s``: of the one that is furthest behind.
 
-    ``catch_up``: for how many seconds after that it gets the events that it missed. ``identifies``, ``resumes``,
-    ``invalid_sessions`` (op 9): how often on all shards since the façade was opened.
+    ``seen_at``: when it last had a session on any shard (aware); None if that is not known. ``away_s``: for how many seconds it
+    has had none, at most since the façade was opened; 0.0 while it has one. ``catch_up``: for how many seconds after ``seen_at``
+    it gets the events that it missed. ``identifies``, ``resumes``, ``invalid_sessions`` (op 9): how often on all shards since
+    the façade was opened.
     """
 
     name: str
+    sessions: int
+    lag: int
+    lag_s: float
     seen_at: datetime | None
+    away_s: float
     catch_up: float
     identifies: int
     resumes: int

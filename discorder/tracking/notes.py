@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from discorder.publishers.delivery.health import PublisherHealth
 from discorder.runtime.watchdog import LoopLag
 from discorder.sessions import Budget, Health, OtherUse
+from discorder.tracking.facade_status import FacadeSessionStatus, FacadeStatus
+
+NOTED_BOT_LAG = 10.0  # seconds that the oldest event waits for a bot
+NOTED_AWAY = 60.0  # seconds: no note during a redeployment of a bot that does not catch up
 
 
 class NoteKind(StrEnum):
@@ -20,6 +24,7 @@ class NoteKind(StrEnum):
     STORE = "store"
     LOOP = "loop"
     LOOK_UP = "look_up"
+    BOT = "bot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,39 @@ def no_guilds(shards: Sequence[int]) -> Note:
         "identify budget allows no new session now: the façade serves no bot there until it does; other publishers miss nothing"
     )
     return Note(NoteKind.BUDGET, "The guilds of some shards are not known", text)
+
+
+def bots_behind(facade: FacadeStatus) -> Iterator[Note]:
+    """Yield a note for each bot that is connected to the façade and does not keep up."""
+    slow: dict[str, list[FacadeSessionStatus]] = {}
+    for session in facade.sessions:
+        if session.lag_s >= NOTED_BOT_LAG:
+            slow.setdefault(session.client, []).append(session)
+    for client, sessions in slow.items():
+        worst = max(sessions, key=lambda one: one.lag_s)
+        others = len(sessions) - 1
+        more = f", and on {others} other shard{'' if others == 1 else 's'}" if others else ""
+        text = (
+            f"bot {client} has yet to get events of shard {worst.shard} that are {worst.lag_s:.0f} s old, {worst.lag:,} of them"
+            f"{more}: its process is too slow, or blocked; it misses nothing while the journal has them (facade.ring_seconds, "
+            "facade.ring_bytes)"
+        )
+        yield Note(NoteKind.BOT, f"Bot {client} does not keep up", text)
+
+
+def bots_away(facade: FacadeStatus, configured: Container[str]) -> Iterator[Note]:
+    """Yield a note for each bot of the configuration that has had no session for longer than it catches up."""
+    for client in facade.clients:
+        if client.name not in configured or client.away_s <= max(client.catch_up, NOTED_AWAY):
+            continue
+        seen = "has not been connected yet"
+        if client.seen_at is not None:
+            seen = f"was last connected at {client.seen_at.isoformat(timespec='seconds')}"
+        text = (
+            f"bot {client.name} {seen}, and facade.clients.{client.name}.catch_up is {client.catch_up:g} s: when it comes back, "
+            "it gets the guilds as they are, and not what it missed; start it, or remove its table if there is no such bot"
+        )
+        yield Note(NoteKind.BOT, f"Bot {client.name} is not connected", text)
 
 
 def _last_error(health: PublisherHealth) -> str:

@@ -23,7 +23,17 @@ from discorder.stats import GatewayStats, listing
 from discorder.tracking.facade_status import FacadeStatus
 from discorder.tracking.gateway_commands import CommandPlane, GatewayCommands
 from discorder.tracking.guilds import KnownGuilds
-from discorder.tracking.notes import Note, lagging, look_up_fails, no_guilds, parked, shared_token, store_trouble
+from discorder.tracking.notes import (
+    Note,
+    bots_away,
+    bots_behind,
+    lagging,
+    look_up_fails,
+    no_guilds,
+    parked,
+    shared_token,
+    store_trouble,
+)
 from discorder.tracking.shard_tracker import ShardTracker, TaskStatus, Transition
 from discorder.tracking.startup import StartProgress
 from discorder.transport import Compression
@@ -229,7 +239,7 @@ class GatewayTracker(GatewayCommands):
         """Problems that affect no session now, one sentence each.
 
         A required publisher that accepts no events, a parked best-effort publisher, the store, another process with this token,
-        a look-up that fails, shards whose guilds are not known.
+        a look-up that fails, shards whose guilds are not known, bots of the façade that do not keep up or are not connected.
         """
         return tuple(note.text for note in self.noted)
 
@@ -247,6 +257,8 @@ class GatewayTracker(GatewayCommands):
             found.append(look_up_fails(self.look_up_trouble))
         if shards := self._plane.shards_without_guilds:
             found.append(no_guilds(shards))
+        facade = self.facade
+        found += [*bots_behind(facade), *bots_away(facade, self.config.facade.clients)]
         return tuple(found)
 
     @property
@@ -271,7 +283,7 @@ class GatewayTracker(GatewayCommands):
 
     @property
     def facade(self) -> FacadeStatus:
-        """The bots that are connected to the façade (docs/facade.md)."""
+        """Where the façade listens, the bots that may connect to it, and their sessions (docs/facade.md)."""
         return self._plane.facade
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import aiohttp
 import msgspec
@@ -87,6 +87,11 @@ class Stage:
         assert self.door.url is not None
         return self.door.url
 
+    @property
+    def sessions(self) -> int:
+        assert self.door is not None
+        return len(self.door.status().sessions)
+
     async def close(self) -> None:
         assert self.door is not None
         await self.door.close()
@@ -107,6 +112,14 @@ class Place(Protocol):
 
     @property
     def url(self) -> str: ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A façade that says how many sessions have a connection."""
+
+    @property
+    def sessions(self) -> int: ...
 
 
 class Bot:
@@ -197,13 +210,11 @@ class Bot:
 
     async def gone(self) -> None:
         """Cut the socket and wait until the façade has noticed."""
-        assert isinstance(self._stage, Stage)
-        assert self._stage.door is not None
-        live = self._stage.door.services.live
-        before = len(live.all())
+        assert isinstance(self._stage, Counting)
+        before = self._stage.sessions
         self.vanish()
         async with asyncio.timeout(5):
-            while len(live.all()) >= before:  # noqa: ASYNC110  # the façade gives no sign of it
+            while self._stage.sessions >= before:  # noqa: ASYNC110  # the façade gives no sign of it
                 await asyncio.sleep(0.005)
 
     async def close(self) -> None:

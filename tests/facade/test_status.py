@@ -45,8 +45,10 @@ async def test_who_is_connected(facade: Stage) -> None:
     seen_at = client(facade).seen_at
     assert seen_at is not None
     assert datetime.now(UTC) - seen_at < timedelta(seconds=60)
-    assert client(facade).catch_up == 120.0
-    assert client(facade, "two") == FacadeClientStatus("two", None, 120.0, 0, 0, 0)
+    assert (client(facade).sessions, client(facade).catch_up) == (1, 120.0)
+    assert client(facade).away_s == 0.0 < client(facade, "two").away_s < 60
+    two = client(facade, "two")
+    assert (two.sessions, two.lag, two.lag_s, two.seen_at, counts(two)) == (0, 0, 0.0, None, (0, 0, 0))
 
 
 async def test_counts_outlive_the_connections(facade: Stage) -> None:
