@@ -219,8 +219,10 @@ class Connection:
         try:
             while not known.done():
                 woken = asyncio.create_task(self._woken.wait())
-                await asyncio.wait({known, woken}, return_when=asyncio.FIRST_COMPLETED)
-                woken.cancel()
+                try:
+                    await asyncio.wait({known, woken}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    woken.cancel()
                 self._woken.clear()
                 await self._send_acks()
                 if self._stopping or self._refused is not None:

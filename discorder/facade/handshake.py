@@ -12,6 +12,7 @@ from discorder.facade.clients import Client, Clients
 from discorder.facade.places import Place
 from discorder.facade.session_id import FacadeSession, decode_session, new_tag
 from discorder.guilds.feed import Feed, NotHeld, Snapshot
+from discorder.logs import logger
 from discorder.wire import MAX_SEQ, StreamPosition
 
 MAX_INTENTS = 2**53
@@ -139,7 +140,7 @@ def _why_not_held(resume: Resume, feed: Feed) -> str | None:
         return "Discord's session has ended meanwhile"
     if resume.seq > end.seq:
         return "it has later events than the journal"
-    if not _holds(feed, shard[0], StreamPosition(end.session, resume.seq)):
+    if _held_from(feed, shard[0], StreamPosition(end.session, resume.seq), end.seq) > resume.seq:
         return "the events that it missed are not held any more; more of them are with a larger facade.ring_bytes"
     return None
 
@@ -149,9 +150,15 @@ def begin_session(identify: Identify, feed: Feed, snapshot: Snapshot, place: Pla
     label, end = snapshot.place
     start = end
     if place is not None:
-        start = min(place.position.seq, end) if place.position.session == label else 0
-        if not _holds(feed, identify.shard[0], StreamPosition(label, start)):
-            start = end
+        wanted = min(place.position.seq, end) if place.position.session == label else 0
+        start = _held_from(feed, identify.shard[0], StreamPosition(label, wanted), end)
+        if start > wanted:
+            logger.warning(
+                "A bot was away for longer than its events are kept; raise facade.ring_bytes or ring_seconds",
+                client=identify.client.name,
+                shard=identify.shard[0],
+                missing=start - wanted,
+            )
     guilds = len(snapshot.guilds.states) if identify.intents & GUILDS else 0
     return FacadeSession(
         shard=identify.shard,
@@ -175,9 +182,10 @@ def _client(fields: Mapping[str, Any], clients: Clients) -> Client:
     return client
 
 
-def _holds(feed: Feed, shard: int, position: StreamPosition) -> bool:
+def _held_from(feed: Feed, shard: int, position: StreamPosition, end: int) -> int:
+    """Return the sequence of ``position``, or the next one after which all events up to ``end`` are held."""
     try:
         feed.entries(shard, position, 1)
-    except NotHeld:
-        return False
-    return True
+    except NotHeld as error:
+        return end if error.held_after is None else error.held_after
+    return position.seq

@@ -69,9 +69,15 @@ class Places:
         return max((place.seen_at for (name, _), place in list(self._places.items()) if name == client), default=None)
 
     def put(self, client: str, shard: int, position: StreamPosition) -> None:
-        """Set the place of a bot that is connected now."""
+        """Set the place of a bot that is connected now. That of an unknown bot is saved at once.
+
+        After a crash, a bot with an old place gets some events twice; one without a place would miss events.
+        """
+        is_new = (client, shard) not in self._places
         self._places[client, shard] = Place(position, self._now())
         self._changed = True
+        if is_new:
+            self.save()
 
     def save(self) -> None:
         """Save the places if one has changed, without those that no bot can use any more."""

@@ -195,7 +195,7 @@ def _session(
     stream: EventStream,
     catch_up_from: str,
 ) -> Session:
-    return Session(
+    begun = Session(
         services,
         woken,
         client_name=client_name,
@@ -203,3 +203,5 @@ def _session(
         stream=stream,
         from_heartbeat=catch_up_from == "heartbeat",
     )
+    begun.note_place()
+    return begun

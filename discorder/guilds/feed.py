@@ -10,7 +10,14 @@ from discorder.wire import StreamPosition
 
 
 class NotHeld(LookupError):
-    """The events after a place are not held any more, or the place belongs to another session than the present one."""
+    """The events after a place are not held any more, or the place belongs to another session than the present one.
+
+    ``held_after``: the sequence after which the events of the place's session are held; None if none is.
+    """
+
+    def __init__(self, message: str, held_after: int | None = None) -> None:
+        super().__init__(message)
+        self.held_after = held_after
 
 
 class Entry(NamedTuple):

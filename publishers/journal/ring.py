@@ -101,7 +101,7 @@ class ShardRing:
         """Return the oldest events after ``seq``, with the records of lost events before each. See `Feed.entries`."""
         if seq < self.floor:
             msg = f"events after {seq} of session {self.session} are not held any more: they begin after {self.floor}"
-            raise NotHeld(msg)
+            raise NotHeld(msg, self.floor)
         if seq >= self.seq:
             return ()
         if seq >= self._recent_after:

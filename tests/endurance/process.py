@@ -129,15 +129,15 @@ class PlaneProcess(ChildProcess):
         super().__init__(folder / "plane.log", {"DISCORD_BOT_TOKEN": sim.token, "NO_COLOR": "1"})
         self.audit = folder / "audit.tsv"
         self.store = folder / "sessions.sqlite3"
-        self._config = folder / "plane.toml"
+        self.config = folder / "plane.toml"
         text = CONFIG.format(
             folder=folder, api=api or sim.api_url, shards=shards, compress=compress, rotate_bytes=rotate_bytes
         )
-        self._config.write_text(text + more + ("" if bus is None else BUS.format(address=bus)))
+        self.config.write_text(text + more + ("" if bus is None else BUS.format(address=bus)))
 
     async def start(self, arguments: Sequence[str] = SERVE) -> None:
         """Begin another life; ``-c`` and the configuration follow ``arguments``."""
-        await self.begin([*arguments, "-c", str(self._config)])
+        await self.begin([*arguments, "-c", str(self.config)])
 
 
 class BotProcess(ChildProcess):

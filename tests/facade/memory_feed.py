@@ -37,9 +37,12 @@ class MemoryFeed:
     def entries(self, shard: int, after: StreamPosition, most_bytes: int) -> Sequence[Entry]:
         self.reads += most_bytes > 1  # not the looks for one event
         end = self._end.get(shard)
-        if end is None or after.session != end.session or after.seq < self._oldest[shard]:
-            msg = "not held"
+        if end is None or after.session != end.session:
+            msg = "another session"
             raise NotHeld(msg)
+        if after.seq < self._oldest[shard]:
+            msg = "not held any more"
+            raise NotHeld(msg, self._oldest[shard])
         found: list[Entry] = []
         last = 0
         for entry in self._entries[shard]:

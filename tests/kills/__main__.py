@@ -66,6 +66,7 @@ async def _tell(seed: int, number: int) -> Story:
         zlib_split=rng.choice((1, 3)),
         rotate_bytes=rng.choice((50_000, 100_000, 400_000)),
         slow_disk=number % 5 == 4,
+        seed=f"{seed} {number}",
     )
 
 

@@ -13,12 +13,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from discorder.config import load_config
 from discorder.guilds.feed import Entry, NotHeld
 from discorder.publishers.journal import Journal
 from discorder.simulator import Simulator
 from tests.endurance.evidence import Account, count_lines
 from tests.endurance.process import PlaneProcess
 from tests.endurance.waiting import caught_up, until
+from tests.kills.bots import Bots
 from tests.kills.points import POINTS, Life, Point
 
 RATE = 200.0  # events per second
@@ -28,7 +30,7 @@ REACHED_WITHIN = (
     90.0  # seconds: a ticket that died with its process holds its bucket for 15, and the machine may be busy
 )
 SERVE = ("-m", "tests.kills.child")
-JOURNAL = '[facade]\njournal = "{folder}/journal"\nring_bytes = 1_048_576\n'  # segments of 128 KiB
+FACADE = '[facade]\njournal = "{folder}/journal"\nring_bytes = 1_048_576\n'  # segments of 128 KiB
 TINY_QUEUE = "max_events = 10\nblock_timeout = 0.3\nhold_off = 1.0\n"
 CAUGHT_UP_WITHIN = 90.0
 JUST_BEFORE = 60  # events since READY: 0.3 s, for a machine that is busy with other tests
@@ -79,9 +81,11 @@ async def tell(
     zlib_split: int = 1,
     rotate_bytes: int = 0,
     slow_disk: bool = False,
+    seed: object = 0,
 ) -> Story:
     """Live and be killed ``count`` times, and live once more to a graceful end.
 
+    Two bots are connected to its façade meanwhile, which cut their connections at moments that ``seed`` draws.
     ``slow_disk``: the file cannot keep up and its queue is tiny, so that connections are closed for congestion all the time.
     """
     story = Story()
@@ -90,23 +94,28 @@ async def tell(
         async with Simulator(
             guilds=1, rate=RATE, zlib_split=zlib_split, keep_documents=True, heartbeat_interval_ms=10_000
         ) as sim:
-            more = (TINY_QUEUE if slow_disk else "") + JOURNAL.format(folder=folder)
+            bots = Bots(folder)
+            more = (TINY_QUEUE if slow_disk else "") + FACADE.format(folder=folder) + bots.config
             plane = PlaneProcess(folder, sim, compress=compress, rotate_bytes=rotate_bytes, more=more)
             serve = (*SERVE, "--slow-disk") if slow_disk else SERVE
             try:
-                await _live(story, count, choose, plane, sim, serve)
+                bots.start(
+                    load_config(plane.config, publishers=False).gateway.intents_value, random.Random(f"bots {seed}")
+                )
+                await _live(story, count, choose, plane, bots, sim, serve)
                 story.faults += [fault async for fault in _faults_of_journal(folder / "journal", sim)]
             except TimeoutError:
                 story.faults.append("a process did not do in time what it had to")
             finally:
                 await plane.clean_up()
+                await bots.stop()
             if story.faults:
                 story.log = plane.said()
     return story
 
 
 async def _live(
-    story: Story, count: int, choose: Choose, plane: PlaneProcess, sim: Simulator, serve: Sequence[str]
+    story: Story, count: int, choose: Choose, plane: PlaneProcess, bots: Bots, sim: Simulator, serve: Sequence[str]
 ) -> None:
     ends: list[int] = []
     for _ in range(count):
@@ -126,6 +135,9 @@ async def _live(
     await plane.start(serve)
     account = await _catch_up(story, plane, sim, ends)
     story.kills[-1].identifies = sim.identifies - identifies
+    with contextlib.suppress(TimeoutError):  # said below
+        await until(lambda: bots.up_to_date(sim), CAUGHT_UP_WITHIN)
+    story.faults += bots.faults(sim, plane.said(100_000))
     if (code := await plane.stop()) != 0:
         story.faults.append(f"the graceful end had exit code {code}")
     _judge(story, account, sim)
