@@ -159,6 +159,45 @@ def document(shards: list[Document] | None = None, **changes: Any) -> Document:
     return base | changes
 
 
+def bot(name: str, *shards: int, **changes: Any) -> Document:
+    """Return a bot of the façade that is connected on ``shards`` and has every event."""
+    return {
+        "name": name,
+        "libraries": ["discord.py"] if shards else [],
+        "sessions": len(shards),
+        "shards": list(shards),
+        "since": ago(7_000) if shards else None,
+        "seen_at": None,
+        "catch_up_s": 120.0,
+        "lag_events": 0,
+        "lag_s": 0.0,
+        "identifies": len(shards),
+        "resumes": 0,
+        "invalid_sessions": 0,
+    } | changes
+
+
+def facade(*bots: Document) -> Document:
+    """Return a façade with ``bots``."""
+    return {"url": "http://127.0.0.1:7000", "bots": list(bots), "sessions": []}
+
+
+def with_bots() -> Document:
+    """Return a document with a façade: bots that are connected, behind, away, and have never been there."""
+    slow = {"libraries": ["discord.js", "hikari"], "sessions": 6, "lag_events": 1_204_331, "lag_s": 94.25}
+    return document(
+        [shard(number) for number in range(64)],
+        facade=facade(
+            bot("main", *range(20), 31, resumes=3, invalid_sessions=1),
+            bot("a-name-of-32-characters-00000000", *range(0, 64, 2), libraries=["\x1b[31m<b>\u202e"]),
+            bot("slow", 0, 1, 3, **slow),
+            bot("near", 2, lag_events=1, lag_s=0.004),
+            bot("away", seen_at=ago(95.5), identifies=2_000, resumes=14),
+            bot("new"),
+        ),
+    )
+
+
 def several() -> Document:
     """Return a document of two processes, of which one does not answer."""
     lost = "process 1: it does not answer"

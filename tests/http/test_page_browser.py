@@ -14,7 +14,9 @@ from tests.http.page_browser import OpenPage, Watched
 from tests.http.page_documents import (
     Document,
     ago,
+    bot,
     document,
+    facade,
     publisher,
     several,
     shard,
@@ -22,6 +24,7 @@ from tests.http.page_documents import (
     step,
     trouble,
     verdict,
+    with_bots,
 )
 from tests.http.page_server import PageServer, page_server
 
@@ -61,6 +64,7 @@ SCENARIOS = {
     "starting": starting(64, 22),
     "many": trouble(500, 9),
     "several": several(),
+    "bots": with_bots(),
 }
 
 
@@ -82,7 +86,8 @@ TEXTS = """root => {
   const ids = ["where", "headline", "lead", "progress", "answers", "notes", "vitals-list", "problem-rows", "problem-more",
     "flows-cap", "c-rate", "c-latency", "type-rows", "life-cap", "shards-title", "shards-cap", "picked", "tiles-ill",
     "tiles-ready", "walk", "pub-rows", "bus-cap", "bus-rows", "bus-topics-cap", "bus-topics", "bus-pairs", "budget-meter",
-    "budget-pairs", "session-pairs", "history-rows", "log-rows", "foot", "lc-desc"];
+    "budget-pairs", "session-pairs", "history-rows", "log-rows", "foot", "lc-desc",
+    "bots-cap", "bot-rows"];
   const texts = Object.fromEntries(ids.map((id) => [id, words(root.getElementById(id))]));
   const hidden = [...root.querySelectorAll("section[hidden], p[hidden], dl[hidden]")].map((node) => node.id);
   const drawn = ".plot path:not([d='']), .plot rect, #progress .bar rect, .types rect, .meter rect";
@@ -140,6 +145,20 @@ def test_events_change_the_page_without_a_reload(one: PageServer, open_page: Ope
     watched.until("document.getElementById('pub-rows').textContent.includes('92 s')")
     assert "Something broke shard=0" in watched.text("#log-rows li:first-child")
     assert not watched.page.locator("#bus").is_visible()
+
+
+def test_a_bot_that_connects_is_shown(one: PageServer, open_page: OpenPage) -> None:
+    """The section comes with the façade, and goes with it."""
+    watched = open_page(one.url)
+    watched.until(LIVE)
+    assert not watched.page.locator("#bots").is_visible()
+    one.send("facade", {"at": ago(0), "facade": facade(bot("main", 0), bot("stats", seen_at=ago(42)))})
+    watched.until("!document.getElementById('bots').hidden")
+    assert watched.text("#bots-cap") == "1 of 2 connected at 127.0.0.1:7000"
+    assert watched.text("#bot-rows tr:first-child").split()[:4] == ["main", "discord.py", "connected", "0"]
+    assert "not for 42 s" in watched.text("#bot-rows tr:last-child")
+    one.send("facade", {"at": ago(0), "facade": None})
+    watched.until("document.getElementById('bots').hidden")
 
 
 def flow(rate: float, *, append: bool, since_s: float = 900) -> Document:

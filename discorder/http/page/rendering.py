@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from discorder.escapes import escape_json
-from discorder.http.page import charts, delivery, life_cycle, overview, shards
+from discorder.http.page import bots, charts, delivery, life_cycle, overview, shards
 from discorder.http.page.looks import Document
 from discorder.http.page.markup import Child, Html, markup
 
-SCRIPTS = ("words", "elements", "looks", "overview", "charts", "life_cycle", "shards", "delivery", "page")
+SCRIPTS = ("words", "elements", "looks", "overview", "charts", "life_cycle", "shards", "delivery", "bots", "page")
 MANY_SHARDS = 100  # with more, the data in the page has no details of shards that serve; the stream brings them
 
 _UNSAFE_IN_SCRIPT = ("<", ">", "&")  # may end the block; JSON can write them as escapes
@@ -124,9 +124,12 @@ def _diagram_and_shards(doc: Document) -> dict[str, Child]:
 
 
 def _delivery(doc: Document) -> dict[str, Child]:
-    bus = doc["bus"]
+    bus, facade = doc["bus"], doc["facade"]
     return {
         "publishers": delivery.publishers(doc),
+        "bots_hidden": _hidden(not facade),
+        "bots_cap": bots.bots_caption(facade) if facade else None,
+        "bots_table": bots.bots_table(doc),
         "bus_hidden": _hidden(not bus),
         "bus_cap": delivery.bus_caption(bus) if bus else None,
         "bus_table": delivery.bus_table(doc),

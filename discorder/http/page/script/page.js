@@ -14,7 +14,7 @@ function load(status) {
   setClock(doc.at);
   doc.shards.forEach((shard) => setMoments(shard));
   if (!doc.shards.some((shard) => shard.id === view.picked)) view.picked = null;
-  for (const render of [verdict, notes, vitals, problems, flows, lifeCycle, lastSteps, shards, publishers, bus, budget, sessions, history, log, foot, streamState]) render();
+  for (const render of [verdict, notes, vitals, problems, flows, lifeCycle, lastSteps, shards, publishers, bots, bus, budget, sessions, history, log, foot, streamState]) render();
 }
 
 /* Ages are true at the moment of their document. As moments they can be counted on. */
@@ -51,6 +51,7 @@ const HANDLERS = {
   transition: (part) => addTransition(part.transition),
   flow: (part) => { addFlow(part); flows(); vitals(); foot(); },
   publishers: (part) => { Object.assign(doc, {publishers: part.publishers, bus: part.bus}); publishers(); bus(); vitals(); },
+  facade: (part) => { doc.facade = part.facade; bots(); },
   budget: (part) => { Object.assign(doc, {budget: part.budget, store: part.store, sessions: part.sessions, totals: part.totals}); budget(); sessions(); vitals(); },
   log: (part) => { addLog(part.log); log(); },
   beat: () => {},
