@@ -34,8 +34,8 @@ test: $(VENV)/.dev                ## every test on this Python but the suites be
 	$(BIN)/python -m pytest -q -n 2 -m "not (slow or suite or heavy)" $(ARGS)
 
 suites: $(VENV)/.dev              ## faults, kills, endurance, proofs, virtual time and heavy tests, with small fixed budgets
-	$(BIN)/python -m pytest -q -n 2 -m "(suite or heavy) and not slow" --fault-table --check-model $(ARGS)
-	$(BIN)/python -m pytest -q -n 2 -m "not (slow or suite or heavy)" --check-model tests/shard tests/plane tests/test_recorded_sessions.py
+	$(BIN)/python -m pytest -q -n 3 -m "(suite or heavy) and not slow" --fault-table --check-model $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 -m "not (slow or suite or heavy)" --check-model tests/shard tests/test_recorded_sessions.py
 
 faults: $(VENV)/.dev              ## the fault cases and what each of them measured; ARGS="-k 07"
 	$(BIN)/python -m pytest -q -n 2 --fault-table tests/faults $(ARGS)
