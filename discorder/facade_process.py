@@ -17,6 +17,7 @@ from discorder.facade.bus_commands import BusCommands
 from discorder.facade.follower import Follower
 from discorder.facade.journal_setup import make_copy
 from discorder.facade.opening import Facade
+from discorder.facade.reporter import Reporter
 from discorder.logs import configure_logs, logger
 from discorder.rest import BotClient
 from discorder.runtime.hangup import on_hangup
@@ -72,6 +73,7 @@ class _Process:
         self._command_link = BusLink(router, loaded)
         self._facade = Facade(config, self._journal, client, BusCommands(self._command_link, clock), clock)
         self._follower = Follower(self._feed_link, self._journal, clock, self._on_new_instance)
+        self._reporter = Reporter(self._command_link, clock, self._facade.status)
         self._stopping = asyncio.Event()
         self._hurried = False
 
@@ -94,8 +96,12 @@ class _Process:
             await self._journal.open()
             await self._facade.start()
             stop = asyncio.create_task(self._wait_stopping(), name="facade-stop")
-            follow = asyncio.create_task(self._follower.run(), name="facade-follower")
-            tasks = [stop, follow, asyncio.create_task(self._notify(), name="facade-notify")]
+            tasks = [
+                stop,
+                asyncio.create_task(self._follower.run(), name="facade-follower"),
+                asyncio.create_task(self._reporter.run(), name="facade-reporter"),
+                asyncio.create_task(self._notify(), name="facade-notify"),
+            ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():

@@ -100,6 +100,10 @@ class BusApi(Protocol):
         """Return the last READY of ``shard``, None before the first."""
         ...
 
+    def take_report(self, door: str, part: int, parts: int, status: bytes) -> None:
+        """Take one piece of what a façade in another process reports of its bots. Raises ValueError with the reason."""
+        ...
+
     @property
     def feed(self) -> Feed | None:
         """Return the guilds and events that the control plane keeps; None if it keeps no journal."""

@@ -14,6 +14,7 @@ from discorder.bot import bus, progress, replays
 from discorder.bot.contiguity import HELD_BYTES, HELD_EVENTS
 from discorder.config import load_config
 from discorder.curve import generate
+from discorder.facade import reports
 from discorder.outbound.checks import COMMANDS
 from discorder.publishers.zeromq import following, protocol, publisher, router
 from discorder.publishers.zeromq import replays as served
@@ -67,6 +68,11 @@ def test_every_error_is_there() -> None:
             "1,024 of one client, 4,096 in all",
             (router.WAITING_OF_CLIENT, router.WAITING_COMMANDS) == (1024, 4096),
         ),
+        (
+            "forgets a report after 15 s",
+            reports.SILENT_SECONDS == 15.0,
+        ),
+        ("at most 4,096 of each, of 16 façades", (reports.MOST_ROWS, reports.MOST_DOORS) == (4096, 16)),
         ("64 readers of the journal", following.MOST_FOLLOWERS == 64),
         ("at most about 256 KiB", following.BYTES_PER_ANSWER == 256 * 1024),
         ("`wait_s`: 0 to 60", protocol.MAX_FOLLOW_SECONDS == 60),

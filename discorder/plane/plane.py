@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from discorder.config import Config, Log
 from discorder.errors import NO_JOURNAL, ConfigError, GuildsNotKept, NotRunning
 from discorder.facade.journal_setup import JOURNAL_OPTIONS, make_journal
 from discorder.facade.opening import Facade
+from discorder.facade.reports import FacadeReports
 from discorder.guilds import GuildsSnapshot
-from discorder.guilds.feed import Feed
 from discorder.http.server import HttpServer
 from discorder.http.site import PlaneSite
 from discorder.logs import logger
 from discorder.outbound.outbound import Outbound
+from discorder.plane.bus_api import PlaneBusApi
 from discorder.plane.event_log import follow_events
 from discorder.plane.guild_recovery import GuildRecovery
 from discorder.plane.main_host import MainHost
@@ -50,7 +49,6 @@ from discorder.tracking.startup import StartProgress, StartUp
 from discorder.tracking.tracker import GatewayTracker
 from discorder.transport import Compression, choose_compression
 from discorder.transport.inflate import library_of
-from discorder.wire import Event
 
 __all__ = ["ControlPlane", "PlaneDependencies"]
 
@@ -78,7 +76,10 @@ class ControlPlane:
         self._compression = choose_compression(config.gateway.compress)
         self.outbound = Outbound(config.gateway.intents_value, self._around.clock)
         self.journal = make_journal(config, client.token, self._layout, self._around.clock)
-        self._fan_out = FanOut(self._around.clock, PlaneBusApi(self.outbound, self._shards, self.journal))
+        self._reports = FacadeReports(self._around.clock)
+        self._fan_out = FanOut(
+            self._around.clock, PlaneBusApi(self.outbound, self._shards, self.journal, self._reports)
+        )
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)
         if self.journal is not None:
@@ -313,7 +314,7 @@ class ControlPlane:
     @property
     def facade(self) -> FacadeStatus:
         """See `GatewayTracker.facade`."""
-        return self._facade.status()
+        return self._reports.joined_to(self._facade.status())
 
     @property
     def status_url(self) -> str | None:
@@ -428,36 +429,3 @@ class ControlPlane:
 
     def _shards(self) -> Sequence[ShardTracker]:
         return () if self._tracker is None else self._tracker.shards
-
-
-class PlaneBusApi:
-    """Answers what bots on the bus request: commands, the last READY, the guilds. ``shards`` returns the present ones."""
-
-    def __init__(
-        self, outbound: Outbound, shards: Callable[[], Sequence[ShardTracker]], feed: Feed | None = None
-    ) -> None:
-        self.feed = feed
-        self._outbound = outbound
-        self._shards = shards
-
-    async def command(
-        self, name: str, d: Any, *, shard: int | None, guild_id: int | str | None, wait_s: float = 0.0
-    ) -> Mapping[str, object]:
-        """See `BusApi`.
-
-        A request for members is answered with its nonce, which every chunk carries. A presence that Discord's limit of five in
-        20 s delays is answered with ``deferred``, in seconds: a newer one takes its place, so that the last of a burst is shown.
-        """
-        if name == "presence":
-            deferred = await self._outbound.show_presence(d, shard=shard)
-            return {"deferred": round(deferred, 3)} if deferred else {}
-        fields = {}
-        if name == "members" and isinstance(d, Mapping):
-            fields["nonce"] = d.get("nonce") or secrets.token_hex(8)
-            d = {**d, **fields}
-        await self._outbound.command(name, d, shard=shard, guild_id=guild_id, timeout=wait_s)
-        return fields
-
-    def last_ready(self, shard: int) -> Event | None:
-        """See `BusApi`."""
-        return next((one.ready for one in self._shards() if one.shard_id == shard), None)

@@ -15,7 +15,7 @@ class FacadeSessionStatus:
     ``position``: up to where it has the events. ``lag``: how many events, by their sequence numbers, it has yet to get;
     ``lag_s``: the age of the oldest of them in seconds, 0.0 if there is none. ``since``: when its session began or was resumed
     on this connection (aware). ``identifies``, ``resumes``, ``invalid_sessions`` (op 9): how often on this shard since the
-    façade was opened, over all connections of this bot.
+    façade was opened, over all connections of this bot. ``url``: of the façade that it is connected to.
     """
 
     client: str
@@ -28,6 +28,7 @@ class FacadeSessionStatus:
     identifies: int
     resumes: int
     invalid_sessions: int
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ class FacadeClientStatus:
 
 @dataclass(frozen=True, slots=True)
 class FacadeStatus:
-    """The façade of a control plane. ``url``: where it listens, without a path; None if it is off.
+    """The façade of a control plane, and those in processes of their own that report to it.
+
+    ``url``: where it listens, without a path, or else the first other one; None if there is none.
 
     ``clients``: the bots that may connect; the one with the real token only if it has been connected.
     """

@@ -18,6 +18,7 @@ from discorder.wire import MAX_SEQ, format_timestamp
 PROTOCOL_VERSION = 1
 MAX_WAIT_SECONDS = 600.0  # of a command
 MAX_FOLLOW_SECONDS = 60.0
+MAX_REPORT_PARTS = 256
 MAX_PLACES = 1_024  # shards of one `follow`
 MAX_REQUEST_BYTES = 65_536  # of one frame; a gateway command itself may have 4,096
 POSITION = "DISCORDER_POSITION"
@@ -108,7 +109,27 @@ class CommandRequest(_Base, frozen=True, kw_only=True, tag="command"):
     wait_s: Annotated[float, Meta(ge=0, le=MAX_WAIT_SECONDS)] = 0.0
 
 
-Request = ReplayMessage | ReadyRequest | GuildsRequest | PositionsRequest | FollowRequest | CommandRequest
+class FacadeReportRequest(_Base, frozen=True, kw_only=True, tag="facade_report"):
+    """Report the bots of a façade in a process of its own, in ``parts`` pieces that come one after the other.
+
+    ``door`` is another text in each process.
+    """
+
+    door: Annotated[str, Meta(min_length=1, max_length=64)]
+    status: msgspec.Raw
+    part: Annotated[int, Meta(ge=0)] = 0
+    parts: Annotated[int, Meta(ge=1, le=MAX_REPORT_PARTS)] = 1
+
+
+Request = (
+    ReplayMessage
+    | ReadyRequest
+    | GuildsRequest
+    | PositionsRequest
+    | FollowRequest
+    | CommandRequest
+    | FacadeReportRequest
+)
 
 
 class _OnlyId(msgspec.Struct):

@@ -26,6 +26,7 @@ from discorder.publishers.zeromq.protocol import (
     MAX_REQUEST_BYTES,
     BadRequest,
     CommandRequest,
+    FacadeReportRequest,
     FollowRequest,
     Frames,
     GuildsRequest,
@@ -177,6 +178,8 @@ class Router:
                 self._begin_guilds(client, request)
             case FollowRequest():
                 self._begin_follow(client, request)
+            case FacadeReportRequest():
+                self._take_report(client, request)
             case ReadyRequest():
                 self._send_ready(client, request)
             case PositionsRequest():
@@ -249,10 +252,23 @@ class Router:
         ]
         self._send(client, answer(request.id_frame, {"shards": shards, "commands": not self._commands_off}))
 
+    def _take_report(self, client: bytes, request: FacadeReportRequest) -> None:
+        if self._commands_off or self._bus_api is None:
+            self._refuse_commands(client, request)
+            return
+        try:
+            self._bus_api.take_report(request.door, request.part, request.parts, bytes(request.status))
+        except ValueError as error:
+            raise BadRequest(str(error), id=request.id_frame) from error
+        self._send(client, answer(request.id_frame, {}))
+
+    def _refuse_commands(self, client: bytes, request: Request) -> None:
+        text = self._commands_off or "this bus is not connected to a control plane"
+        self._send(client, refusal(request.id_frame, "commands_off", text))
+
     def _begin_command(self, client: bytes, request: CommandRequest) -> None:
         if self._commands_off or self._bus_api is None:
-            text = self._commands_off or "this bus is not connected to a control plane"
-            self._send(client, refusal(request.id_frame, "commands_off", text))
+            self._refuse_commands(client, request)
             return
         waits = request.wait_s > 0
         if waits:

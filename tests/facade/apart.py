@@ -16,6 +16,7 @@ import aiohttp
 
 from discorder.facade.clients import make_token
 from discorder.simulator import Simulator
+from discorder.wire import Op
 from tests.facade.behind import BOT_ID
 from tests.facade.conftest import Bot
 from tests.serving import Serving
@@ -79,6 +80,11 @@ class Apart:
     def sent(self) -> list[tuple[str, Any]]:
         """Return type and data of what Discord has sent, without the beginnings of sessions."""
         return [(one.type, json.loads(one.data)) for one in self.sim.sent_documents if one.type not in STEPS]
+
+    def joined(self) -> list[str]:
+        """Return the voice channels that Discord was asked to join, in that order."""
+        frames = [frame for frame in self.sim.received if frame.op == Op.VOICE_STATE_UPDATE]
+        return [frame.d["channel_id"] for frame in frames]
 
     async def close(self) -> None:
         """Kill what runs."""

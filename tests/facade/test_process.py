@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from discorder.config import load_config
+from discorder.control_plane import serve_config
+from discorder.rest import BotClient
 from discorder.simulator import Simulator
+from discorder.tracking.tracker_ref import TrackerRef
 from tests.facade.apart import Apart, Listener, without_variables
 from tests.facade.conftest import Bot
 
@@ -124,3 +129,44 @@ async def test_a_control_plane_without_a_journal_feeds_no_facade(apart: Apart) -
     assert await door.ends() == 1
     assert "this control plane keeps no guilds: set facade.journal" in door.log
     assert apart.bus in door.log
+
+
+async def test_the_control_plane_shows_the_bots_of_the_facade(apart: Apart) -> None:
+    """A bot that is connected there is in ``tracker.facade`` within seconds; after the end of the façade it is not."""
+    ref = TrackerRef()
+    client = BotClient(apart.sim.token)
+    task = asyncio.create_task(serve_config(lambda: load_config(apart.config), client=client, tracker_ref=ref))
+    try:
+        await ref.ready(60)
+        door = await apart.door()
+        await door.says("Façade for bots")
+        bot = await apart.bot()
+        async with asyncio.timeout(60):
+            while not (sessions := ref.value.facade.sessions):  # noqa: ASYNC110  # reports give no sign
+                await asyncio.sleep(0.05)
+        assert [(one.client, one.shard, one.library, one.url) for one in sessions] == [("one", 0, "raw", apart.url)]
+        assert ref.value.facade.url == apart.url
+        assert [one.name for one in ref.value.facade.clients] == ["one"]
+        await more_events(bot)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_commands_on_their_way_survive_a_restart_of_the_control_plane(apart: Apart) -> None:
+    """The next process sends those that the killed one has not sent, in their order."""
+    plane, door = await apart.plane(), await apart.door()
+    await door.says("Façade for bots")
+    bot = await apart.bot()
+    await apart.sim.set_rate(0)
+    asked = [f"7{number:03}" for number in range(90)]  # Discord takes 120 a minute, and some may be sent twice
+    for channel in asked:
+        await bot.bot.send(4, {"guild_id": str(apart.sim.guild_ids[0]), "channel_id": channel})
+    await apart.sim.wait_for(lambda: len(apart.joined()) > 5, timeout=60)
+    plane.process.kill()
+    await plane.ends()
+    await apart.plane()
+    await apart.sim.wait_for(lambda: asked[-1] in apart.joined(), timeout=60)
+    assert list(dict.fromkeys(apart.joined())) == asked
+    assert apart.sim.violations == []
+    assert bot.is_connected

@@ -653,6 +653,9 @@ async def test_publishers_that_answer_their_readers_are_given_the_bus_api(clock:
         ) -> dict[str, object]:
             return {}
 
+        def take_report(self, door: str, part: int, parts: int, status: bytes) -> None:
+            pytest.fail(f"nobody reports, as {door} did")
+
         def last_ready(self, shard: int) -> None: ...
 
     given: list[object] = []

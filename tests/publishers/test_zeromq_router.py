@@ -393,6 +393,7 @@ class FakeDesk:
         self.commands: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
         self.waits: list[float] = []
+        self.reports: list[tuple[str, int, int, bytes]] = []
         self.may_pass = asyncio.Event()
         self.may_pass.set()
         self.ready: Event | None = None
@@ -407,6 +408,12 @@ class FakeDesk:
         if self.refuses is not None:
             raise self.refuses
         return {"nonce": "n"} if name == "members" else {}
+
+    def take_report(self, door: str, part: int, parts: int, status: bytes) -> None:
+        if door == "wrong":
+            msg = "a reason"
+            raise ValueError(msg)
+        self.reports.append((door, part, parts, status))
 
     def last_ready(self, shard: int) -> Event | None:
         return self.ready if shard == 0 else None
@@ -464,6 +471,23 @@ async def test_a_command_may_wait_and_holds_up_no_other_one(
     assert desk.waits == [*[7.5] * WAITING_OF_CLIENT, 0.0]
     too_long = {"op": "command", "command": "members", "shard": 0, "d": {}, "wait_s": 601}
     assert (await other.ask(too_long))["error"] == "bad_request"
+
+
+async def test_a_report_of_a_facade_reaches_the_desk(bus: ZmqPublisher, desk: FakeDesk, connect: Connect) -> None:
+    """Byte for byte; a wrong one is refused with the reason, and an insecure bus takes none."""
+    client = connect(bus)
+    client.send(b'{"v":1,"id":7,"op":"facade_report","door":"d","part":1,"parts":2,"status":{"url": null}}')
+    assert (await client.answer())[1] == {"ok": True}
+    assert desk.reports == [("d", 1, 2, b'{"url": null}')]
+    refused = await client.ask({"op": "facade_report", "door": "wrong", "status": {}})
+    assert (refused["error"], refused["message"]) == ("bad_request", "a reason")
+    for fields in ({"door": ""}, {"door": "x" * 65}, {"door": "d", "parts": 257}, {"door": "d", "parts": 0}):
+        assert (await client.ask({"op": "facade_report", "status": {}, **fields}))["error"] == "bad_request"
+    insecure = ZmqPublisher("tcp://127.0.0.1:0", insecure=True)
+    insecure.answer_from(desk)
+    await insecure.open()
+    assert (await connect(insecure).ask({"op": "facade_report", "door": "d", "status": {}}))["error"] == "commands_off"
+    await insecure.close()
 
 
 async def test_the_last_ready_is_told(
@@ -596,6 +620,9 @@ async def test_a_request_that_comes_while_a_command_is_answered_is_answered_too(
             asked.set()
             await done.wait()
             return {"told": (name, d, shard, guild_id)}
+
+        def take_report(self, door: str, part: int, parts: int, status: bytes) -> None:
+            pytest.fail(f"nobody reports, as {door} did")
 
         def last_ready(self, shard: int) -> Event | None:
             pytest.fail(f"nobody asked for READY of {shard}")
