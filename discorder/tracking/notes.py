@@ -105,13 +105,13 @@ def bots_away(facade: FacadeStatus, configured: Container[str]) -> Iterator[Note
     for client in facade.clients:
         if client.name not in configured or client.away_s <= max(client.catch_up, NOTED_AWAY):
             continue
-        seen = "has not been connected yet"
+        away = "has not been connected since the façade was opened, or for hours"
         if client.seen_at is not None:
-            seen = f"was last connected at {client.seen_at.isoformat(timespec='seconds')}"
-        text = (
-            f"bot {client.name} {seen}, and facade.clients.{client.name}.catch_up is {client.catch_up:g} s: when it comes back, "
-            "it gets the guilds as they are, and not what it missed; start it, or remove its table if there is no such bot"
-        )
+            away = (
+                f"was last connected at {client.seen_at.isoformat(timespec='seconds')}; what it has missed since then it gets "
+                f"within {client.catch_up:g} s only (facade.clients.{client.name}.catch_up)"
+            )
+        text = f"bot {client.name} {away}: start it, or remove [facade.clients.{client.name}] if there is no such bot"
         yield Note(NoteKind.BOT, f"Bot {client.name} is not connected", text)
 
 

@@ -52,7 +52,7 @@ async def test_a_bot_that_was_never_connected(stage: Stage, tmp_path: Path) -> N
     assert list(stage.tracker.notes) == []
     await monitor.watch(1)
     (note,) = diagnose(stage.tracker).notes
-    assert note.startswith("bot main has not been connected yet, and facade.clients.main.catch_up is 120 s")
+    assert note.startswith("bot main has not been connected since the façade was opened")
 
 
 async def test_a_bot_that_has_gone(stage: Stage, fronted: Fronted, tmp_path: Path) -> None:
