@@ -14,7 +14,7 @@ from discorder.cli.tables import plain_table
 from discorder.cli.wording import counted, short_span, span
 from discorder.status.shard_ranges import shard_ranges
 
-OFF = 'The control plane has no façade: facade.bind is ""'
+OFF = 'No façade: facade.bind is "", and no `discorder facade` reports to this control plane.'
 
 
 class BotView(msgspec.Struct):

@@ -24,8 +24,8 @@ class LiveSession(Protocol):
     @property
     def shard_id(self) -> int: ...
 
-    def status(self, now: float) -> FacadeSessionStatus:
-        """Return what is shown of it. ``now``: seconds since the epoch."""
+    def status(self, now: float, url: str) -> FacadeSessionStatus:
+        """Return what is shown of it. ``now``: seconds since the epoch; ``url``: of the façade."""
 
     def sample_lag(self, now: float) -> None:
         """Look up the age of the oldest event that the bot has yet to get. Called once a second."""

@@ -20,7 +20,7 @@ def describe_bots(services: FacadeServices, url: str, opened_at: float) -> Facad
     Thread-safe. Costs a few microseconds per session.
     """
     now = services.now()
-    sessions = [one.status(now) for one in services.live.all()]
+    sessions = [one.status(now, url) for one in services.live.all()]
     sessions.sort(key=attrgetter("client", "shard"))
     by_client = {name: list(of_one) for name, of_one in groupby(sessions, attrgetter("client"))}
     clients = [

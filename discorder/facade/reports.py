@@ -41,6 +41,7 @@ class FacadeReports:
         self._clock = clock
         self._pieces: dict[str, list[FacadeStatus]] = {}  # of the reports that are not complete
         self._reports: dict[str, _Report] = {}  # replaced as a whole, so that threads may read it
+        self._seen_at = clock.monotonic()  # the last report; until there is one, the start
 
     def take(self, door: str, part: int, parts: int, status: bytes) -> None:
         """Take one piece of a report. Raises ValueError for a wrong one; its report then has to begin again."""
@@ -66,12 +67,15 @@ class FacadeReports:
             tuple(chain.from_iterable(one.sessions for one in pieces)),
             tuple(chain.from_iterable(one.clients for one in pieces)),
         )
-        self._reports = {**known, door: _Report(whole, self._clock.monotonic())}
+        self._seen_at = self._clock.monotonic()
+        self._reports = {**known, door: _Report(whole, self._seen_at)}
 
     def joined_to(self, own: FacadeStatus) -> FacadeStatus:
         """Return ``own``, of the façade in this process, with what the others report. Thread-safe."""
-        doors = [own, *(one.status for one in self._present().values())]
-        doors = [one for one in doors if one.url is not None]
+        present = self._present()
+        if not present:
+            return own if own.url is not None else FacadeStatus(None, absent_s=self._clock.monotonic() - self._seen_at)
+        doors = [one for one in (own, *(one.status for one in present.values())) if one.url is not None]
         sessions = (dataclasses.replace(session, url=door.url or "") for door in doors for session in door.sessions)
         return FacadeStatus(
             next((one.url for one in doors), None),

@@ -53,8 +53,8 @@ class Session:
         """The id of the shard."""
         return self.session.shard[0]
 
-    def status(self, now: float) -> FacadeSessionStatus:
-        """Return what is shown of it. ``now``: seconds since the epoch. Thread-safe."""
+    def status(self, now: float, url: str) -> FacadeSessionStatus:
+        """Return what is shown of it. ``now``: seconds since the epoch; ``url``: of the façade. Thread-safe."""
         stream, counts, lag = self.stream, self._counts, self.stream.lag()
         return FacadeSessionStatus(
             client=self.client_name,
@@ -67,6 +67,7 @@ class Session:
             identifies=counts.identifies,
             resumes=counts.resumes,
             invalid_sessions=counts.invalid_sessions,
+            url=url,
         )
 
     def sample_lag(self, now: float) -> None:

@@ -82,7 +82,9 @@ def _publisher(kind: Kind, name: str, text: str, read: Callable[[PublisherHealth
 
 
 def _bot(kind: Kind, name: str, text: str, read: Callable[[FacadeClientStatus], float]) -> Family:
-    return Family(name, kind, text, lambda reading: [((one.name,), read(one)) for one in reading.bots], ("client",))
+    return Family(
+        name, kind, text, lambda reading: [((one.name,), read(one)) for one in reading.facade.clients], ("client",)
+    )
 
 
 PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
@@ -334,6 +336,11 @@ PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
         lambda one: one.failures,
     ),
     # the bots of the façade
+    gauge(
+        "discorder_facade_up",
+        "1 if a façade serves the bots of the configuration, here or in a process of its own, else 0; no sample without bots.",
+        lambda reading: reading.facade.url is not None if reading.tracker.config.facade.clients else None,
+    ),
     _bot(
         Kind.GAUGE,
         "discorder_facade_sessions",

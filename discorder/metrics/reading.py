@@ -10,7 +10,7 @@ from discorder.publishers.delivery.health import PublisherHealth
 from discorder.sessions import Budget
 from discorder.statemachine.health import judge_loop
 from discorder.stats import GatewayStats
-from discorder.tracking.facade_status import FacadeClientStatus
+from discorder.tracking.facade_status import FacadeStatus
 from discorder.tracking.shard_tracker import ShardTracker
 from discorder.tracking.tracker import GatewayTracker
 
@@ -34,7 +34,7 @@ class Reading:
         self.stats: GatewayStats = tracker.stats
         self.publishers: tuple[PublisherHealth, ...] = tracker.publisher_health
         self.budget: Budget | None = tracker.budget
-        self.bots: tuple[FacadeClientStatus, ...] = tracker.facade.clients
+        self.facade: FacadeStatus = tracker.facade
         self.oldest = _oldest(self.shards)
         self._event_types = event_types
 

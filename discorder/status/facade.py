@@ -20,7 +20,7 @@ def describe_facade(facade: FacadeStatus) -> FacadePart | None:
     for session in facade.sessions:
         by_client.setdefault(session.client, []).append(session)
     return FacadePart(
-        url=facade.url,
+        url=", ".join(dict.fromkeys([facade.url, *(one.url for one in facade.sessions if one.url)])),
         bots=[_bot(client, by_client[client.name]) for client in facade.clients],
         sessions=[_session(one) for one in nsmallest(MOST_SESSIONS, facade.sessions, key=_by_lag)],
     )

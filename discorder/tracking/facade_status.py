@@ -59,9 +59,11 @@ class FacadeStatus:
 
     ``url``: where it listens, without a path, or else the first other one; None if there is none.
 
-    ``clients``: the bots that may connect; the one with the real token only if it has been connected.
+    ``clients``: the bots that may connect; the one with the real token only if it has been connected. ``absent_s``: for how many
+    seconds there has been none; 0.0 while there is one.
     """
 
     url: str | None
     sessions: tuple[FacadeSessionStatus, ...] = ()
     clients: tuple[FacadeClientStatus, ...] = ()
+    absent_s: float = 0.0

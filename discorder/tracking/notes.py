@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -82,6 +82,16 @@ def no_guilds(shards: Sequence[int]) -> Note:
     return Note(NoteKind.BUDGET, "The guilds of some shards are not known", text)
 
 
+def no_facade(facade: FacadeStatus, configured: Collection[str]) -> Iterator[Note]:
+    """Yield a note if the configuration has bots and no façade serves them."""
+    if configured and facade.url is None and facade.absent_s > NOTED_AWAY:
+        text = (
+            f'no façade serves {", ".join(configured)}: facade.bind is "", and no `discorder facade` has reported for '
+            f"{facade.absent_s:.0f} s; start it, or set facade.bind"
+        )
+        yield Note(NoteKind.BOT, "No façade serves the bots", text)
+
+
 def bots_behind(facade: FacadeStatus) -> Iterator[Note]:
     """Yield a note for each bot that is connected to the façade and does not keep up."""
     slow: dict[str, list[FacadeSessionStatus]] = {}
@@ -100,7 +110,7 @@ def bots_behind(facade: FacadeStatus) -> Iterator[Note]:
         yield Note(NoteKind.BOT, f"Bot {client} does not keep up", text)
 
 
-def bots_away(facade: FacadeStatus, configured: Container[str]) -> Iterator[Note]:
+def bots_away(facade: FacadeStatus, configured: Collection[str]) -> Iterator[Note]:
     """Yield a note for each bot of the configuration that has had no session for longer than it catches up."""
     for client in facade.clients:
         if client.name not in configured or client.away_s <= max(client.catch_up, NOTED_AWAY):

@@ -29,6 +29,7 @@ from discorder.tracking.notes import (
     bots_behind,
     lagging,
     look_up_fails,
+    no_facade,
     no_guilds,
     parked,
     shared_token,
@@ -239,7 +240,8 @@ class GatewayTracker(GatewayCommands):
         """Problems that affect no session now, one sentence each.
 
         A required publisher that accepts no events, a parked best-effort publisher, the store, another process with this token,
-        a look-up that fails, shards whose guilds are not known, bots of the façade that do not keep up or are not connected.
+        a look-up that fails, shards whose guilds are not known, bots of the façade that do not keep up or are not
+        connected, or no façade for them.
         """
         return tuple(note.text for note in self.noted)
 
@@ -258,7 +260,8 @@ class GatewayTracker(GatewayCommands):
         if shards := self._plane.shards_without_guilds:
             found.append(no_guilds(shards))
         facade = self.facade
-        found += [*bots_behind(facade), *bots_away(facade, self.config.facade.clients)]
+        bots = self.config.facade.clients
+        found += [*no_facade(facade, bots), *bots_behind(facade), *bots_away(facade, bots)]
         return tuple(found)
 
     @property

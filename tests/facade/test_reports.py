@@ -81,7 +81,9 @@ async def test_a_silent_facade_is_forgotten(reports: FacadeReports, clock: FakeC
     await clock.advance(SILENT_SECONDS)
     assert len(reports.joined_to(OFF).sessions) == 1
     await clock.advance(0.1)
-    assert reports.joined_to(OFF) == OFF
+    silent = reports.joined_to(OFF)
+    assert (silent.url, silent.sessions, silent.clients) == (None, (), ())
+    assert silent.absent_s == pytest.approx(SILENT_SECONDS + 0.1)
 
 
 def test_a_report_comes_in_pieces(reports: FacadeReports) -> None:
@@ -130,4 +132,4 @@ async def test_the_number_of_reports_and_sessions_is_bounded(reports: FacadeRepo
     reports.take("another", 0, 2, half)
     with pytest.raises(ValueError, match="more than 4,096 sessions"):
         reports.take("another", 1, 2, half)
-    assert reports.joined_to(OFF) == OFF
+    assert reports.joined_to(OFF) == FacadeStatus(None, absent_s=SILENT_SECONDS + 1)

@@ -183,7 +183,10 @@ async def test_the_command_shows_bots_and_sessions(show: Show, discorder: Comman
 
 async def test_the_command_without_a_facade_or_a_control_plane(served: Served, discorder: Command) -> None:
     off = await discorder("facade", "status", f"--url={served.url}")
-    assert (off.code, off.out) == (0, 'The control plane has no façade: facade.bind is ""\n')
+    assert (off.code, off.out) == (
+        0,
+        'No façade: facade.bind is "", and no `discorder facade` reports to this control plane.\n',
+    )
     off = await discorder("facade", "status", "--json", f"--url={served.url}")
     assert (off.code, off.out) == (0, "null\n")
     absent = await discorder("facade", "status", "--url=http://127.0.0.1:1")

@@ -55,6 +55,22 @@ async def test_a_bot_that_was_never_connected(stage: Stage, tmp_path: Path) -> N
     assert note.startswith("bot main has not been connected since the façade was opened")
 
 
+async def test_no_facade_serves_the_bots(gateway: Gateway, stages: list[Stage], tmp_path: Path) -> None:
+    """Its process does not run, or does not reach the control plane."""
+    settings = [*facade_settings(tmp_path, "main", "stats"), "facade.bind="]
+    stage = Stage(*settings, clock=gateway.clock, dial=gateway.dial, look_up=gateway.look_up, rng=Unlucky())
+    stages.append(stage)
+    await stage.ready()
+    monitor = Monitor(stage)
+    assert list(stage.tracker.notes) == []
+    await monitor.watch(1.5)
+    monitor.firing(tmp_path, "DiscorderFacadeDown")
+    (note,) = stage.tracker.notes
+    assert note.startswith(
+        'no façade serves main, stats: facade.bind is "", and no `discorder facade` has reported for '
+    )
+
+
 async def test_a_bot_that_has_gone(stage: Stage, fronted: Fronted, tmp_path: Path) -> None:
     """The note says when it was there, and ends when it comes back."""
     monitor = Monitor(stage)
