@@ -23,7 +23,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,diagrams,speed,zstd]'
 	@touch $@ $(VENV)/.runtime
 
-demo: $(VENV)/.runtime            ## a cut connection is resumed, nothing is lost: 20 seconds, no token; ARGS="--seconds 60"
+$(VENV)/.discordpy: constraints.txt | $(VENV)/.runtime
+	@echo "Setting up: discord.py, into $(VENV) (once; some seconds)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt discord.py
+	@touch $@
+
+demo: $(VENV)/.runtime $(if $(findstring --bot,$(ARGS)),$(VENV)/.discordpy) ## a cut connection is resumed, nothing is lost: 20 seconds, no token; ARGS="--bot" kills a bot of discord.py instead
 	@$(BIN)/discorder demo $(ARGS)
 
 check: lint                       ## before each commit: lint, mypy, unit and contract tests without heavy ones; ARGS="-k name"

@@ -226,6 +226,7 @@ def doctor(
 def demo(
     seconds: Annotated[float, typer.Option(min=1.0, help="How long the story takes once the session is up.")] = 20.0,
     rate: Annotated[float, typer.Option(min=0.0, help="Events per second that the simulator plays.")] = 25.0,
+    bot: Annotated[bool, typer.Option("--bot", help="Kill a bot of discord.py behind the façade instead.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Show on this machine, without a token, how a cut connection is resumed and no event is lost.
@@ -233,10 +234,15 @@ def demo(
     A simulated Discord gateway, a control plane that connects to it, and a subscriber in a process of its own that receives
     the events over ZeroMQ on port 6000. After a while the connection is cut; the lines say what the control plane does. Ends with
     published=… received=… lost=…; exit code 3 if anything was lost.
-    """
-    from discorder.cli.demo import EVENTS_LOST, run_demo
 
-    outcome = run_demo(seconds, rate, overrides or ())
+    With --bot the story is another one: an unmodified bot of discord.py is killed and started again behind the façade, and has
+    missed no message.
+    """
+    from discorder.cli.demo import run_demo
+    from discorder.cli.demo_bot import run_bot_demo
+    from discorder.cli.demo_narrator import EVENTS_LOST
+
+    outcome = (run_bot_demo if bot else run_demo)(seconds, rate, overrides or ())
     typer.echo(str(outcome))
     if outcome.lost:
         raise typer.Exit(EVENTS_LOST)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from discorder.cli.demo_bot import run_bot_demo
 from discorder.simulator import Simulator
 
 pytestmark = pytest.mark.system
@@ -47,6 +49,26 @@ async def test_demo_tells_how_a_cut_connection_is_resumed(discorder: Command) ->
     assert summary is not None
     assert summary[1] == summary[2]
     assert int(summary[1]) > 10
+
+
+@pytest.mark.heavy
+async def test_demo_tells_how_a_bot_is_killed_and_misses_nothing(discorder: Command) -> None:
+    outcome = await discorder("demo", "--bot", "--seconds", "1")
+    assert (outcome.code, outcome.err) == (0, "")
+    told = " ".join(outcome.out.split())
+    steps = ["The bot is ready, with 3 guilds", "it is killed", "It is started again", "It has its guilds"]
+    steps += ["the connection to Discord is cut", "by RESUME", "No message was lost. IDENTIFYs spent at Discord: 1"]
+    places = [told.index(step) for step in steps]
+    assert places == sorted(places)
+    summary = re.fullmatch(r"published=(\d+) received=\1 lost=0", outcome.out.splitlines()[-1])
+    assert summary is not None
+    assert int(summary[1]) > 10
+
+
+def test_demo_with_a_bot_needs_discordpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "discord", None)
+    with pytest.raises(typer.BadParameter, match="pip install discord.py"):
+        run_bot_demo(1.0, 25.0, ())
 
 
 @pytest.mark.heavy
