@@ -108,8 +108,9 @@ def write_samples(folder: Path, api: str, port: int) -> None:
         text = sample_config("dev" if name == "dev" else "prod")
         assert text.count("\n[gateway]\n") == 1
         if port != 6000:
-            assert text.count("\n# bind =") == 1
-            text = re.sub(r"\n# bind = .*", f'\nbind = "tcp://127.0.0.1:{port}"', text)
+            line = '\n# bind = "tcp://127.0.0.1:6000"'
+            assert text.count(line) == 1
+            text = text.replace(line, f'\nbind = "tcp://127.0.0.1:{port}"')
         (folder / "etc" / f"{name}.toml").write_text(text.replace("\n[gateway]\n", f'\n[gateway]\napi = "{api}"\n'))
 
 
