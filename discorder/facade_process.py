@@ -127,7 +127,6 @@ class _Process:
 
     def _on_new_instance(self) -> None:
         logger.info("The control plane was started again")
-        self._command_link.renew()
         if self._facade.door is not None:
             self._facade.door.services.desk.repeat_presences()
 

@@ -20,7 +20,7 @@ class BusSilent(Exception):
 
 
 class BusRenewed(Exception):
-    """The connection was made anew while the request was open: it may have been lost."""
+    """The connection broke while the request was open, which may have been lost; the next request makes a new one."""
 
 
 class BusRefused(Exception):
@@ -60,7 +60,7 @@ class BusLink:
     def __init__(self, address: str, keys: LoadedKeys | None) -> None:
         self._context = zmq.Context()
         self._waiter = Waiter()
-        self._dealer = Dealer(self._context, address, keys, self._waiter)
+        self._dealer = Dealer(self._context, address, keys, self._waiter, watched=True)
         self._open: dict[bytes, _Open] = {}
         self._reader: asyncio.Task[None] | None = None
 
@@ -91,9 +91,9 @@ class BusLink:
             self._open.pop(number, None)
 
     def renew(self) -> None:
-        """Connect anew. The open requests raise `BusRenewed`, in their order."""
+        """Drop the connection. The open requests raise `BusRenewed`, in their order."""
         self._dealer.close()
-        self._fail(BusRenewed())
+        self._fail(BusRenewed(f"the connection to {self._dealer.address} broke"))
 
     async def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -124,6 +124,8 @@ class BusLink:
                 continue
             if part is None:
                 read = 0
+                if self._dealer.is_cut():
+                    self.renew()
                 await self._waiter.wait(None)
                 continue
             read += 1

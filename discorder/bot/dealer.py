@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import zmq
 
-from discorder.bot.sockets import LoadedKeys, Socket, Waiter, connect
+from discorder.bot.sockets import LoadedKeys, Socket, Waiter, connect, has_message
 
 VERSION = 1
 RECEIVE_HWM = 256  # parts that wait here while the bot is busy; more wait at the bus
@@ -42,11 +42,21 @@ class Dealer:
 
     `request` opens the socket; `close` drops it with every request that was not answered. Each attempt after a failure takes a
     new socket. ZMQ_IMMEDIATE stays off: with it libzmq 4.3.5 aborts the process when the connection breaks in the middle of an
-    answer. So a request is queued until the bus listens.
+    answer. So a request is queued until the bus listens. ``watched``: `is_cut` tells when a connection has ended.
     """
 
-    def __init__(self, context: zmq.Context[Socket], address: str, keys: LoadedKeys | None, waiter: Waiter) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Socket],
+        address: str,
+        keys: LoadedKeys | None,
+        waiter: Waiter,
+        *,
+        watched: bool = False,
+    ) -> None:
         self.address = address
+        self._watched = watched
+        self._monitor: Socket | None = None
         self._context = context
         self._keys = keys
         self._waiter = waiter
@@ -60,6 +70,9 @@ class Dealer:
             return
         sock = self._context.socket(zmq.DEALER)
         sock.set(zmq.RCVHWM, RECEIVE_HWM)
+        if self._watched:
+            self._monitor = sock.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._waiter.add(self._monitor)
         try:
             connect(sock, self.address, self._keys)
         except BaseException:
@@ -93,6 +106,14 @@ class Dealer:
             raise ForeignAnswer(msg)
         return Part(*frames)
 
+    def is_cut(self) -> bool:
+        """Return whether a connection has ended since the last call: what was sent on it may be lost."""
+        found = False
+        while self._monitor is not None and has_message(self._monitor):
+            self._monitor.recv_multipart(zmq.DONTWAIT)
+            found = True
+        return found
+
     def _send(self, request: bytes) -> None:
         self.open()
         if self._socket is not None:
@@ -101,6 +122,12 @@ class Dealer:
     def close(self) -> None:
         """Drop the socket and its open requests. Idempotent."""
         sock, self._socket, self.is_open = self._socket, None, False
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            self._waiter.remove(monitor)
         if sock is not None:
+            if monitor is not None:
+                sock.disable_monitor()
+                monitor.close(linger=0)
             self._waiter.remove(sock)
             sock.close(linger=0)

@@ -15,13 +15,14 @@ from discorder.wire import Op
 WAIT_SECONDS = 600.0  # that a command may wait in the control plane for Discord's limits and for a session
 ANSWER_SECONDS = 10.0  # beyond that
 RETRY_SECONDS = 1.0
+RENEWED_SECONDS = 0.1  # after a connection that broke
 AT_ONCE = 64  # commands of one shard in the control plane; the others wait here, where they can be cancelled
 
 _NAMES: dict[int, str] = {op: name for name, op in COMMANDS.items()}
 
 
 class BusCommands:
-    """Sends commands over ``link``. Those on their way when the control plane restarts are sent again, in their order."""
+    """Sends commands over ``link``. Those on their way when the connection breaks are sent again, in their order."""
 
     def __init__(self, link: BusLink, clock: Clock) -> None:
         self._link = link
@@ -52,6 +53,7 @@ class BusCommands:
             try:
                 await self._link.ask("command", timeout=wait + ANSWER_SECONDS, **fields)
             except BusRenewed:
+                await self._clock.sleep(RENEWED_SECONDS)
                 continue
             except BusSilent as error:
                 raise CommandRefused("no_answer", str(error)) from None

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from discorder.bot.bus_link import BusLink, BusRefused, BusSilent
+from discorder.bot.bus_link import BusLink, BusRefused, BusRenewed, BusSilent
 from discorder.clock import Clock
 from discorder.errors import GuildsNotKept, PublisherError
 from discorder.guilds import pack_again
@@ -21,7 +21,9 @@ ANSWER_SECONDS = 2.0  # beyond that for an answer; doubled after each failure
 MOST_ANSWER_SECONDS = 10.0
 GUILDS_SECONDS = 10.0  # for each part of an answer with guilds
 RETRY_SECONDS = 0.5
+RENEWED_SECONDS = 0.1  # after a connection that broke
 WRITE_RETRY_SECONDS = 1.0
+NOT_FED = "No control plane feeds the façade; its bots wait"
 OLDER_BUS = "this control plane is of an older version, which feeds no façade in a process of its own; upgrade it"
 
 NewInstance = Callable[[], None]
@@ -80,10 +82,13 @@ class Follower:
         while True:
             try:
                 await self._advance()
+            except BusRenewed as error:
+                self._log_trouble(NOT_FED, str(error))
+                await self._clock.sleep(RENEWED_SECONDS)
             except BusSilent as error:
                 self._failures += 1
                 self._link.renew()
-                self._log_trouble("No control plane feeds the façade; its bots wait", str(error))
+                self._log_trouble(NOT_FED, str(error))
             except BusRefused as refused:
                 await self._refused(refused)
             except (ValueError, RecursionError) as error:

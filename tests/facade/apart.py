@@ -19,6 +19,7 @@ from discorder.simulator import Simulator
 from discorder.wire import Op
 from tests.facade.behind import BOT_ID
 from tests.facade.conftest import Bot
+from tests.facade.memory_feed import ALL_INTENTS
 from tests.serving import Serving
 
 SECONDS = 60.0
@@ -58,12 +59,19 @@ class Apart:
         bind = self.url.removeprefix("http://")
         return await self._start("facade", "--config", str(self.config), "--bus", self.bus, "--bind", bind, *arguments)
 
-    async def _start(self, *arguments: str) -> Serving:
+    async def door_of_manager(self, listener: socket.socket) -> Serving:
+        """Start the façade as a service manager does that holds its port."""
+        held = f'exec 3<&{listener.fileno()}; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@"'
+        arguments = ("facade", "--config", str(self.config), "--bus", self.bus, "--bind", "systemd")
+        return await self._start(*arguments, before=("bash", "-c", held), pass_fds=(listener.fileno(),))
+
+    async def _start(self, *arguments: str, before: tuple[str, ...] = (), pass_fds: tuple[int, ...] = ()) -> Serving:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "discorder", *arguments),
+            *(*before, sys.executable, "-m", "discorder", *arguments),
             stderr=asyncio.subprocess.PIPE,
             env=self._environment,
             cwd=self.folder,
+            pass_fds=pass_fds,
         )
         self._started.append(Serving(process))
         return self._started[-1]
@@ -76,6 +84,17 @@ class Apart:
         await bot.bot.identify()
         bot.listen()
         return bot
+
+    @property
+    def journal(self) -> Path:
+        """The directory of the control plane's journal."""
+        (found,) = self.folder.glob("*.journal")
+        return found
+
+    @property
+    def copy(self) -> Path:
+        """The directory of the façade's."""
+        return self.journal.with_name(f"{self.journal.name}.facade")
 
     def sent(self) -> list[tuple[str, Any]]:
         """Return type and data of what Discord has sent, without the beginnings of sessions."""
@@ -148,6 +167,15 @@ class Listener:
         assert self._task is not None
         async with asyncio.timeout(SECONDS):
             await self._task
+
+    async def gets(self, op: int) -> None:
+        """Wait for a frame with this opcode."""
+        await self.until(lambda: any(frame["op"] == op for frame in self.frames))
+
+    async def identify(self) -> None:
+        """Begin a new session on the same socket."""
+        d = {"token": self.bot.token, "intents": ALL_INTENTS, "properties": {"browser": "raw"}}
+        await self.bot.send(2, d)
 
     async def resume(self) -> None:
         """Connect again as soon as somebody listens, and resume."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from discorder.rest import BotClient
 from discorder.simulator import Simulator
 from discorder.tracking.tracker_ref import TrackerRef
 from tests.facade.apart import Apart, Listener, without_variables
+from tests.facade.behind import BOTS, BotProcess
 from tests.facade.conftest import Bot
 
 pytestmark = pytest.mark.heavy
@@ -170,3 +175,142 @@ async def test_commands_on_their_way_survive_a_restart_of_the_control_plane(apar
     assert list(dict.fromkeys(apart.joined())) == asked
     assert apart.sim.violations == []
     assert bot.is_connected
+
+
+async def test_a_bot_of_discord_py_notices_no_kill_of_the_control_plane(apart: Apart) -> None:
+    """Unmodified, with one READY and no RESUME."""
+    plane, door = await apart.plane(), await apart.door()
+    await door.says("Façade for bots")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore", str(BOTS / "discordpy_bot.py"), apart.url),
+        env={"FACADE_TOKEN": apart.token, "PATH": os.environ["PATH"]},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    bot = BotProcess(process)
+    try:
+        await bot.ready(guilds=3)
+        await bot.until(lambda: len(bot.messages()) > 20)
+        plane.process.kill()
+        await plane.ends()
+        before = len(bot.messages())
+        await apart.plane()
+        await bot.until(lambda: len(bot.messages()) > before + 20)
+        await apart.sim.set_rate(0)
+        sent = [d["id"] for kind, d in apart.sent() if kind == "MESSAGE_CREATE"]
+        await bot.until(lambda: bot.messages()[-1] == sent[-1])
+        assert bot.messages() == sent[sent.index(bot.messages()[0]) :]
+        assert (bot.count("READY"), bot.count("RESUMED"), apart.sim.identifies) == (1, 0, 1)
+    finally:
+        await bot.kill()
+
+
+async def test_a_new_session_of_discords_is_told(apart: Apart) -> None:
+    """Op 9; the next IDENTIFY gets the guilds, and everything since the new session began."""
+    await apart.plane()
+    door = await apart.door()
+    await door.says("Façade for bots")
+    bot = await apart.bot()
+    await more_events(bot)
+    await apart.sim.invalidate()
+    await bot.gets(9)
+    bot.frames.clear()
+    await bot.identify()
+    await more_events(bot)
+    await nothing_is_missing(apart, bot)
+    assert apart.sim.identifies == 2
+
+
+async def test_events_that_the_control_plane_no_longer_holds_are_told(apart: Apart) -> None:
+    """The façade hangs while more comes than the journal holds: op 9, and the next session begins with the guilds of now."""
+    await apart.sim.set_rate(0)
+    await apart.plane("--set", "facade.ring_bytes=1048576")
+    door = await apart.door()
+    await door.says("is fed by the control plane")
+    bot = await apart.bot()
+    door.process.send_signal(signal.SIGSTOP)
+    guild = str(apart.sim.guild_ids[0])
+    for number in range(60):
+        await apart.sim.dispatch(
+            "CHANNEL_CREATE", {"id": str(number), "guild_id": guild, "type": 0, "topic": "x" * 60_000}
+        )
+    while (apart.journal / "segment.00000001").exists():  # noqa: ASYNC110  # the files give no sign
+        await asyncio.sleep(0.05)
+    door.process.send_signal(signal.SIGCONT)
+    await door.says("does not hold the next events of a shard any more")
+    await bot.gets(9)
+    bot.frames.clear()
+    await bot.identify()
+    await bot.until(lambda: sum(frame["t"] == "GUILD_CREATE" for frame in bot.frames) == 3)
+    (known,) = [frame["d"] for frame in bot.frames if frame["t"] == "GUILD_CREATE" and frame["d"]["id"] == guild]
+    there = {channel["id"] for channel in known["channels"]}
+    await bot.until(lambda: {str(one) for one in range(60)} <= there | {d["id"] for _, d in bot.events()})
+    await apart.sim.set_rate(RATE)
+    await more_events(bot)
+    await nothing_is_missing(apart, bot)
+    assert apart.sim.identifies == 1
+
+
+async def test_a_full_disk_of_the_facade_is_a_pause(apart: Apart) -> None:
+    """It reads nothing while it cannot write, says so once, and misses nothing."""
+    await apart.plane()
+    door = await apart.door()
+    await door.says("Façade for bots")
+    bot = await apart.bot()
+    await more_events(bot)
+    full = max(one.stat().st_size for one in apart.copy.glob("segment.*"))
+    limit = (full, resource.RLIM_INFINITY)
+    resource.prlimit(door.process.pid, resource.RLIMIT_FSIZE, limit)
+    await door.says("The façade cannot write its journal")
+    before = len(apart.sim.sent)
+    await apart.sim.wait_for(lambda: len(apart.sim.sent) > before + 2 * RATE, timeout=60)
+    resource.prlimit(door.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await more_events(bot)
+    await nothing_is_missing(apart, bot)
+    assert door.log.count("cannot write its journal") == 1
+
+
+async def test_another_number_of_shards_is_told(apart: Apart) -> None:
+    """Op 9, and 4010 with the number for a bot that goes on with the old one."""
+    plane, door = await apart.plane(), await apart.door()
+    await door.says("Façade for bots")
+    bot = await apart.bot()
+    await more_events(bot)
+    plane.process.kill()
+    await plane.ends()
+    await apart.plane("--set", "gateway.shards=2")
+    await bot.gets(9)
+    await bot.identify()
+    await bot.ended()
+    await door.says("the control plane has 2 shards, not 1")
+
+
+async def test_what_another_facade_uses_is_named(apart: Apart) -> None:
+    """The port, and the journal: exit code 73."""
+    await (await apart.door()).says("Façade for bots")
+    second = await apart.door()
+    assert await second.ends() == 73
+    assert "Only one process opens it: `discorder serve` with facade.bind, or `discorder facade`" in second.log
+    third = await apart.door("--bind", "127.0.0.1:0")
+    assert await third.ends() == 73
+    assert "another process keeps its journal in" in third.log
+    inside = await apart.plane("--set", f'facade.bind="{apart.url.removeprefix("http://")}"')
+    assert await inside.ends() == 73
+    assert "`discorder facade`" in inside.log
+
+
+async def test_a_port_that_the_service_manager_holds_outlives_a_kill(apart: Apart) -> None:
+    """The bot waits at the port, and resumes."""
+    await apart.plane()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        apart.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        door = await apart.door_of_manager(listener)
+        await door.says("Façade for bots")
+        bot = await apart.bot()
+        await more_events(bot)
+        door.process.kill()
+        await bot.ended()
+        await door.ends()
+        await apart.door_of_manager(listener)
+        await bot.resume()
+        await nothing_is_missing(apart, bot)
