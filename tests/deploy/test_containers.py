@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 import typer.main
 import yaml
 
 from discorder.cli.app import app
+from discorder.cli.facade import DEFAULT_BIND
 from discorder.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +83,7 @@ def test_compose_builds_this_tree() -> None:
     assert (ROOT / build["dockerfile"]).is_file()
 
 
-@pytest.mark.parametrize("name", ["discorder", "bot"])
+@pytest.mark.parametrize("name", ["discorder", "bot", "facade"])
 def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
     service = compose()["services"][name]
     assert service["read_only"] is True
@@ -100,6 +102,18 @@ def test_the_bot_reads_the_socket_that_the_control_plane_binds() -> None:
     assert "bus:/run/discorder" in services["discorder"]["volumes"]
     assert services["bot"]["user"].endswith(f":{USER}"), "the group of the sockets"
     assert services["bot"]["user"] != f"{USER}:{USER}"
+
+
+def test_the_facade_reads_the_bus_and_keeps_its_journal_in_the_volume_of_the_sessions() -> None:
+    """The commented table of the configuration is valid, and makes the control plane keep the journal that feeds it."""
+    services, text = compose()["services"], (DOCKER / "discorder.toml").read_text(encoding="utf-8")
+    command = services["facade"]["command"]
+    assert command[command.index("--bus") + 1] == load_config(DOCKER / "discorder.toml").publishers["zmq"]["bind"]
+    assert services["facade"]["volumes"] == services["discorder"]["volumes"]
+    assert services["facade"]["secrets"] == services["discorder"]["secrets"]
+    table = tomli.loads(re.sub(r"^# (?=\[facade|token_file)", "", text, flags=re.MULTILINE))["facade"]["clients"]
+    assert mounted(table["main"]["token_file"], [volume.split(":")[1] for volume in services["facade"]["volumes"]])
+    assert f"127.0.0.1:{DEFAULT_BIND.rpartition(':')[2]}/api/gateway" in str(services["facade"]["healthcheck"])
 
 
 def mounted(path: str, mounts: list[str]) -> bool:

@@ -15,11 +15,15 @@ from pathlib import Path
 import pytest
 
 from discorder.exits import HOPELESS
+from discorder.facade.clients import make_token
 from discorder.simulator import Simulator
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 NAMES = ("discorder.service", "discorder@.service")
+FACADE, SOCKET = "discorder-facade.service", "discorder-facade.socket"
 INSTALLED = "/opt/discorder/bin/discorder"
+BOT_ID = 1345187989315256333
+TOKEN = "MTM0NTE4Nzk4OTMxNTI1NjMzMw.simulated.not-a-secret"
 MOST_EXPOSED = 20  # tenths
 ANALYZE = shutil.which("systemd-analyze")
 
@@ -34,12 +38,13 @@ def settings(name: str) -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[*NAMES, FACADE])
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The unit as an instance, with the command of this environment in the place of the installed one."""
     text = (UNITS / request.param).read_text(encoding="utf-8")
     copy = tmp_path / str(request.param).replace("@", "@demo")
     copy.write_text(text.replace(INSTALLED, str(Path(sys.executable).parent / "discorder")), encoding="utf-8")
+    shutil.copy(UNITS / SOCKET, tmp_path)
     return copy
 
 
@@ -80,6 +85,59 @@ def test_the_two_units_differ_in_names_and_paths_only() -> None:
         "Environment",
         "User",
     }
+
+
+def test_the_facade_is_confined_as_the_control_plane_whose_state_it_shares() -> None:
+    """Both processes are one user with one directory, where the journals and the tokens of the bots are."""
+    plane, facade = settings("discorder.service"), settings(FACADE)
+    different = {key for key in plane.keys() | facade.keys() if plane.get(key) != facade.get(key)}
+    assert different == {"Description", "After", "ExecStart", "ExecReload", "TimeoutStopSec", "Also"}
+    assert facade["Also"] == [SOCKET]
+    assert {int(code) for code in facade["RestartPreventExitStatus"][0].split()} == HOPELESS
+
+
+@pytest.mark.system
+async def test_the_facade_starts_as_its_units_make_it(tmp_path: Path, environment: dict[str, str]) -> None:
+    """With the socket and the credential of systemd, before the control plane; the service manager is told when it listens."""
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "token").write_text(TOKEN)
+    state = tmp_path / "lib" / "discorder"
+    state.mkdir(parents=True)
+    (state / "main.token").write_text(make_token(BOT_ID))
+    (state / "main.token").chmod(0o600)
+    config = tmp_path / "discorder.toml"
+    config.write_text('[facade.clients.main]\ntoken_file = "main.token"\n')
+    values = settings(FACADE)
+    command = values["ExecStart"][0].replace(INSTALLED, f"{sys.executable} -m discorder")
+    command = command.replace("${CREDENTIALS_DIRECTORY}", str(tmp_path / "credentials"))
+    command = command.replace("/etc/discorder/discorder.toml", str(config))
+    host, _, _ = settings(SOCKET)["ListenStream"][0].partition(":")
+    name, _, value = values["Environment"][0].partition("=")
+    with (
+        socket.create_server((host, 0)) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        held = f"exec 3<&{listener.fileno()}; export LISTEN_PID=$$ LISTEN_FDS=1; exec {command}"
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", held),
+            env=environment
+            | {name: value.replace("%S", str(tmp_path / "lib")), "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            cwd=state,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(listener.fileno(),),
+        )
+        async with asyncio.timeout(60):
+            while "READY=1" not in (await asyncio.get_running_loop().sock_recv(manager, 4096)).decode():
+                pass
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET /api/gateway HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200" in await reader.readline()
+            writer.close()
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert len(list(state.rglob("*.journal.facade"))) == 1
 
 
 @pytest.mark.parametrize(("name", "instance"), [(NAMES[0], ()), (NAMES[1], ("@demo",))])
