@@ -69,12 +69,12 @@ async def test_discordpy(behind: Behind) -> None:
 
 
 async def test_discordjs(behind: Behind, tmp_path: Path) -> None:
-    """examples/discordjs/bot.js."""
+    """examples/node/discordjs_bot.js."""
     needs(shutil.which("npm") is not None and shutil.which("node") is not None, "Node.js with npm")
-    shutil.copytree(EXAMPLES / "discordjs", tmp_path / "js")
+    shutil.copytree(EXAMPLES / "node", tmp_path / "js")
     install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
     done = await asyncio.to_thread(
         lambda: subprocess.run(install, cwd=tmp_path / "js", capture_output=True, check=False)
     )
     needs(done.returncode == 0, f"the npm package discord.js ({done.stderr.decode().strip()})")
-    await judge(behind, ["node", str(tmp_path / "js" / "bot.js")])
+    await judge(behind, ["node", str(tmp_path / "js" / "discordjs_bot.js")])

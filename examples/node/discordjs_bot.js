@@ -1,5 +1,5 @@
 // A discord.js bot behind the façade (docs/facade.md): start it, kill it, start it again, and it has missed no message.
-// Usage: FACADE_TOKEN=$(cat main.token) node bot.js http://127.0.0.1:7000
+// Usage: FACADE_TOKEN=$(cat main.token) node discordjs_bot.js http://127.0.0.1:7000
 import { Client, Events, GatewayIntentBits } from "discord.js";
 
 const { Guilds, GuildMessages, MessageContent } = GatewayIntentBits;
