@@ -202,7 +202,8 @@ def _draw(client: PlaneClient) -> None:
                 watched.take(*event)
             if watched.view is not None:
                 stale = NOT_KNOWN if event is None else ""
-                rows = max(1, terminal.height - LINES_BESIDE_SHARDS)
+                bots = 0 if watched.view.facade is None else len(watched.view.facade.bots) + 2
+                rows = max(1, terminal.height - LINES_BESIDE_SHARDS - bots)
                 live.update(render(watched.view, now=watched.now, stale=stale, rows=rows), refresh=True)
 
 

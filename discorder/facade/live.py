@@ -26,6 +26,7 @@ class LiveSession(Protocol):
 
     def status(self, now: float, url: str) -> FacadeSessionStatus:
         """Return what is shown of it. ``now``: seconds since the epoch; ``url``: of the façade."""
+        ...
 
     def sample_lag(self, now: float) -> None:
         """Look up the age of the oldest event that the bot has yet to get. Called once a second."""

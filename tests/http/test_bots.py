@@ -16,6 +16,7 @@ from tests.commandline import Command
 from tests.facade.fronted import Fronted, facade_settings
 from tests.http.conftest import Serve, Served
 from tests.http.test_group import Group
+from tests.http.test_operate import appears, drawing
 from tests.status.conftest import checked
 
 
@@ -179,6 +180,16 @@ async def test_the_command_shows_bots_and_sessions(show: Show, discorder: Comman
     assert part == (await shown.facade())
     assert "0 of 2 bots" not in (await discorder("status", url)).out
     assert re.search(r"\nmain +raw +0 +for ", (await discorder("status", url)).out)
+
+
+@pytest.mark.system
+async def test_a_bot_that_connects_is_drawn(show: Show, environment: dict[str, str]) -> None:
+    """By `discorder status --watch`, in a terminal."""
+    shown = await show()
+    async with drawing(environment, shown.served.url) as (_, screen):
+        await appears(screen, "not yet")
+        await shown.bot("main", properties={"browser": "hand-made"})
+        await appears(screen, "hand-made")
 
 
 async def test_the_command_without_a_facade_or_a_control_plane(served: Served, discorder: Command) -> None:

@@ -286,6 +286,34 @@ async def watching(
         await process.communicate()
 
 
+@contextlib.asynccontextmanager
+async def drawing(environment: dict[str, str], url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, bytearray]]:
+    """Follow the status in a terminal; what is written to it is collected."""
+    ours, theirs = pty.openpty()
+    screen = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            screen.extend(os.read(ours, 65_536))
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(ours, read)
+    try:
+        async with watching(environment | {"TERM": "xterm", "LINES": "40"}, "--url", url, stdout=theirs) as process:
+            yield process, screen
+    finally:
+        loop.remove_reader(ours)
+        os.close(ours)
+        os.close(theirs)
+
+
+async def appears(screen: bytearray, text: str) -> None:
+    """Wait until a text was written."""
+    async with asyncio.timeout(60):
+        while text.encode() not in screen:  # noqa: ASYNC110  # a terminal gives no sign of it
+            await asyncio.sleep(0.02)
+
+
 async def lines_until(stream: asyncio.StreamReader | None, wanted: str) -> str:
     assert stream is not None
     read = ""
@@ -353,33 +381,15 @@ async def test_a_plane_that_goes_away_is_said_and_looked_for(environment: dict[s
 async def test_in_a_terminal_the_view_is_drawn_anew(
     environment: dict[str, str], served: Served, sim: Simulator
 ) -> None:
-    ours, theirs = pty.openpty()
-    screen = bytearray()
-
-    def read() -> None:
-        with contextlib.suppress(OSError):
-            screen.extend(os.read(ours, 65_536))
-
-    loop = asyncio.get_running_loop()
-    loop.add_reader(ours, read)
-    terminal = environment | {"TERM": "xterm", "LINES": "40"}
-    try:
-        async with watching(terminal, "--url", served.url, stdout=theirs) as process:
-            async with asyncio.timeout(60):
-                while WELL.encode() not in screen:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
-                await sim.refuse_upgrades()
-                await sim.drop()
-                while b"Restarting" not in screen:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
-            process.terminate()
-            async with asyncio.timeout(60):
-                assert await process.wait() == 0
-            await asyncio.sleep(0.05)
-    finally:
-        loop.remove_reader(ours)
-        os.close(ours)
-        os.close(theirs)
+    async with drawing(environment, served.url) as (process, screen):
+        await appears(screen, WELL)
+        await sim.refuse_upgrades()
+        await sim.drop()
+        await appears(screen, "Restarting")
+        process.terminate()
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
+        await asyncio.sleep(0.05)
     assert screen.rstrip().endswith(b"\x1b[?25h\x1b[?1049l")  # the cursor, and the screen from before
 
 
