@@ -67,7 +67,7 @@ async def test_demo_tells_how_a_bot_is_killed_and_misses_nothing(discorder: Comm
 
 def test_demo_with_a_bot_needs_discordpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "discord", None)
-    with pytest.raises(typer.BadParameter, match="pip install discord.py"):
+    with pytest.raises(typer.BadParameter, match=r"pip install discord\.py"):
         run_bot_demo(1.0, 25.0, ())
 
 
