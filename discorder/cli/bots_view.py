@@ -30,6 +30,7 @@ class BotView(msgspec.Struct):
     lag_s: float
     resumes: int
     invalid_sessions: int
+    refused: str
 
 
 class BotSessionView(msgspec.Struct):
@@ -63,6 +64,7 @@ def render_facade(facade: FacadeView | None, now: datetime) -> RenderableType:
     ]
     if facade.bots:
         parts += ["", bots_table(facade.bots, now)]
+    parts += [escape(f"{bot.name} was refused with {bot.refused}") for bot in facade.bots if bot.refused]
     if facade.sessions:
         head = ("bot", "shard", "seq", "connected", "behind", "RESUMEs", "op 9s")
         parts += ["", plain_table(head, [_session(one, now) for one in facade.sessions])]

@@ -273,6 +273,8 @@ class Connection:
     def _refuse(self, refused: Refused) -> None:
         self._refused = refused
         self._woken.set()
+        if isinstance(self._opening, Identify):
+            self._services.counts.refused[self._opening.client.name] = f"{refused.code}: {refused.reason}"
         logger.warning(
             "The façade refused a bot",
             code=refused.code,
@@ -291,9 +293,9 @@ class Connection:
         self.abort()
 
     def _about(self) -> dict[str, object]:
-        if self.session is None:
-            return {}
-        return {"client": self.session.client_name, "shard": self.session.shard_id}
+        if self.session is not None:
+            return {"client": self.session.client_name, "shard": self.session.shard_id}
+        return {"client": self._opening.client.name} if isinstance(self._opening, Identify | Resume) else {}
 
 
 def _parse(frame: bytes) -> tuple[int, Any]:

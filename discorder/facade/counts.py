@@ -16,10 +16,21 @@ class SessionCounts:
 
 
 class CountsByShard:
-    """The counts of every bot on every shard. A shard that is None: an op 9 for a session id without a shard."""
+    """The counts of every bot on every shard. A shard that is None: an op 9 for a session id without a shard.
+
+    ``refused``: why the last IDENTIFY of a bot was refused; a bot that has had a session since then is not in it.
+    """
 
     def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
         self._counts: dict[tuple[str, int | None], SessionCounts] = {}
+
+    def identified(self, client: str, shard: int, library: str) -> None:
+        """Count a session that begins."""
+        counts = self.of(client, shard)
+        counts.library = library
+        counts.identifies += 1
+        self.refused.pop(client, None)
 
     def of(self, client: str, shard: int | None) -> SessionCounts:
         """Return the counts of one bot on one shard, which may be changed."""

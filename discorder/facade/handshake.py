@@ -84,7 +84,7 @@ def check_layout(identify: Identify, feed: Feed) -> None:
     if shard[1] != count:
         raise Refused(
             4010,
-            f"the control plane has {count} shards, not {shard[1]}",
+            f"the control plane has {count} {'shard' if count == 1 else 'shards'}, not {shard[1]}",
             f"set the bot's shard count to {count}, or let it ask GET /gateway/bot",
         )
     if shard[0] not in ids:

@@ -11,6 +11,8 @@ from discorder.facade.clients import REAL, Client
 from discorder.facade.live import FacadeServices
 from discorder.tracking.facade_status import FacadeClientStatus, FacadeSessionStatus, FacadeStatus
 
+LONGEST_REASON = 200  # characters of a refusal, which may list intents
+
 
 def describe_bots(services: FacadeServices, url: str, opened_at: float) -> FacadeStatus:
     """Return the sessions that have a connection, and the bots that may connect.
@@ -50,4 +52,5 @@ def _client(
         identifies=total.identifies,
         resumes=total.resumes,
         invalid_sessions=total.invalid_sessions,
+        refused=services.counts.refused.get(client.name, "")[:LONGEST_REASON],
     )

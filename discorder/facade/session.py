@@ -162,9 +162,7 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
         fresh_from=services.now(),
         nonces=services.desk.nonces,
     )
-    counts = services.counts.of(client.name, shard)
-    counts.library = identify.library
-    counts.identifies += 1
+    services.counts.identified(client.name, shard, identify.library)
     return _session(services, woken, client.name, session, stream, client.catch_up_from), snapshot
 
 

@@ -39,4 +39,5 @@ def _bot(parts: Sequence[BotPart]) -> BotPart:
         identifies=sum(one.identifies for one in parts),
         resumes=sum(one.resumes for one in parts),
         invalid_sessions=sum(one.invalid_sessions for one in parts),
+        refused=next((one.refused for one in parts if one.refused), ""),
     )

@@ -352,7 +352,8 @@ class BotPart(DocumentPart):
     ``since``: the begin of its oldest session, or of the last RESUME of that; ``seen_at``: when a bot that is away had its last
     session, null if that is not known. ``catch_up_s``: how long after that it gets what it missed. ``lag_events`` and ``lag_s``
     (the age of the oldest event that it has yet to get): of the sessions that are furthest behind. The counts are those since
-    the façade was opened; ``invalid_sessions``: op 9s.
+    the façade was opened; ``invalid_sessions``: op 9s. ``refused``: code and reason of its last IDENTIFY if that was refused; ""
+    if it was not, or if the bot has had a session since.
     """
 
     name: str
@@ -367,6 +368,7 @@ class BotPart(DocumentPart):
     identifies: Count
     resumes: Count
     invalid_sessions: Count
+    refused: str
 
 
 class BotSessionPart(DocumentPart):

@@ -54,6 +54,7 @@ def _bot(client: FacadeClientStatus, sessions: Sequence[FacadeSessionStatus]) ->
         identifies=client.identifies,
         resumes=client.resumes,
         invalid_sessions=client.invalid_sessions,
+        refused=client.refused,
     )
 
 

@@ -38,7 +38,7 @@ class FacadeClientStatus:
     ``seen_at``: when it last had a session on any shard (aware); None if that is not known. ``away_s``: for how many seconds it
     has had none, at most since the façade was opened; 0.0 while it has one. ``catch_up``: for how many seconds after ``seen_at``
     it gets the events that it missed. ``identifies``, ``resumes``, ``invalid_sessions`` (op 9): how often on all shards since
-    the façade was opened.
+    the façade was opened. ``refused``: why its last IDENTIFY was refused; empty if it was not, or if it has had a session since.
     """
 
     name: str
@@ -51,6 +51,7 @@ class FacadeClientStatus:
     identifies: int
     resumes: int
     invalid_sessions: int
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,10 @@ def bots_away(facade: FacadeStatus, configured: Collection[str]) -> Iterator[Not
                 f"was last connected at {client.seen_at.isoformat(timespec='seconds')}; what it has missed since then it gets "
                 f"within {client.catch_up:g} s only (facade.clients.{client.name}.catch_up)"
             )
-        text = f"bot {client.name} {away}: start it, or remove [facade.clients.{client.name}] if there is no such bot"
+        remedy = f"start it, or remove [facade.clients.{client.name}] if there is no such bot"
+        if client.refused:
+            remedy = f"the façade refused it with {client.refused}"
+        text = f"bot {client.name} {away}: {remedy}"
         yield Note(NoteKind.BOT, f"Bot {client.name} is not connected", text)
 
 

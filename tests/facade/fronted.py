@@ -47,10 +47,15 @@ class Fronted:
 
     async def bot(self, name: str, *, guilds: int = 1, **changes: object) -> Bot:
         """Connect a bot; it has its guilds."""
+        bot = await self.dialled(name)
+        await bot.identify(guilds=guilds, intents=INTENTS, **changes)
+        return bot
+
+    async def dialled(self, name: str) -> Bot:
+        """Connect a bot that has read HELLO."""
         bot = Bot(self, (self._folder / f"{name}.token").read_text())
         self.bots.append(bot)
         await bot.dial()
-        await bot.identify(guilds=guilds, intents=INTENTS, **changes)
         return bot
 
     async def close(self) -> None:

@@ -111,7 +111,7 @@ async def test_events_are_filtered_by_intents(facade: Stage) -> None:
     [
         ({"token": "Bot wrong"}, 4004, "token"),
         ({"token": None}, 4004, "token"),
-        ({"shard": [0, 2]}, 4010, "1 shards, not 2"),
+        ({"shard": [0, 2]}, 4010, "1 shard, not 2"),
         ({"shard": [3, 1]}, 4010, "shard 3"),
         ({"shard": "0"}, 4010, "[id, count]"),
         ({"intents": "all"}, 4013, "number"),

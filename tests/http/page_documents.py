@@ -174,6 +174,7 @@ def bot(name: str, *shards: int, **changes: Any) -> Document:
         "identifies": len(shards),
         "resumes": 0,
         "invalid_sessions": 0,
+        "refused": "",
     } | changes
 
 
@@ -194,6 +195,7 @@ def with_bots() -> Document:
             bot("near", 2, lag_events=1, lag_s=0.004),
             bot("away", seen_at=ago(95.5), identifies=2_000, resumes=14),
             bot("new"),
+            bot("wrong", refused="4014: the control plane has not the intents GUILD_MEMBERS, GUILD_PRESENCES"),
         ),
     )
 

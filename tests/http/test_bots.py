@@ -128,6 +128,21 @@ async def test_the_events_say_when_a_bot_comes(show: Show) -> None:
     assert len(parts) <= 2
 
 
+async def test_a_refusal_is_shown_until_the_bot_has_a_session(show: Show, discorder: Command) -> None:
+    """With its code and reason, in the document and by the command."""
+    shown = await show()
+    bot = await shown.dialled("main")
+    await bot.send(2, {"token": bot.token, "intents": 513, "shard": [0, 7]})
+    assert (await bot.close_code())[0] == 4010
+    reason = "4010: the control plane has 1 shard, not 7"
+    assert [one["refused"] for one in (await shown.facade())["bots"]] == [reason, ""]
+    assert (
+        f"\nmain was refused with {reason}\n" in (await discorder("facade", "status", f"--url={shown.served.url}")).out
+    )
+    await shown.bot("main")
+    assert [one["refused"] for one in (await shown.facade())["bots"]] == ["", ""]
+
+
 # ---------------------------------------------------------------- metrics
 
 

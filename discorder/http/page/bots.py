@@ -34,7 +34,10 @@ def _bot(bot: Document, at: str) -> Row:
         behind = [millis(bot["lag_s"]), small(some(bot["lag_events"], "event"))] if bot["lag_events"] else "nothing"
     return [
         ([strong(bot["name"]), small(", ".join(bot["libraries"]))], None),
-        (_state(bot, late=late), "tight"),
+        (
+            [_state(bot, late=late), small(bot["refused"]) if bot["refused"] else None],
+            None if bot["refused"] else "tight",
+        ),
         (_shards(bot), None),
         (_connected(bot, at), "tight"),
         (behind, "num bad" if late else "num"),
@@ -46,8 +49,8 @@ def _bot(bot: Document, at: str) -> Row:
 
 def _state(bot: Document, *, late: bool) -> Html:
     word, shape, tone = ("connected", "check", "good") if bot["sessions"] else ("not connected", "ring", "wait")
-    if late:
-        word, shape, tone = "behind", "alert", "bad"
+    if late or bot["refused"]:
+        word, shape, tone = "behind" if late else "refused", "alert", "bad"
     return span(f"with {tone}", icon(shape), strong(word))
 
 

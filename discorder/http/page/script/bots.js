@@ -15,7 +15,7 @@ function shardRanges(shards) {
 }
 
 function botState(bot) {
-  const [word, shape, tone] = isLate(bot) ? ["behind", "alert", "bad"] : bot.sessions ? ["connected", "check", "good"] : ["not connected", "ring", "wait"];
+  const [word, shape, tone] = isLate(bot) ? ["behind", "alert", "bad"] : bot.refused ? ["refused", "alert", "bad"] : bot.sessions ? ["connected", "check", "good"] : ["not connected", "ring", "wait"];
   return el("span", {class: `with ${tone}`}, icon(shape), strong(word));
 }
 
@@ -37,7 +37,7 @@ function bots() {
   byId("bots-cap").textContent = `${count(connected)} of ${count(it.bots.length)} connected at ${it.url.replaceAll("http://", "")}`;
   rows("bot-rows", it.bots.map((bot) => [
     [[strong(bot.name), small(bot.libraries.join(", "))]],
-    [botState(bot), "tight"],
+    [[botState(bot), bot.refused ? small(bot.refused) : null], bot.refused ? null : "tight"],
     [botShards(bot)],
     [bot.since || !bot.seen_at ? since(bot.since) : since(bot.seen_at, "not for "), "tight"],
     [botBehind(bot), isLate(bot) ? "num bad" : "num"],
