@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from discorder.config.intents import intent_names
-from discorder.event_intents import GUILDS
+from discorder.event_intents import ALL, GUILDS
 from discorder.facade.clients import Client, Clients
 from discorder.facade.places import Place
 from discorder.facade.session_id import FacadeSession, decode_session, new_tag
@@ -72,7 +72,8 @@ def check_identify(d: Any, clients: Clients) -> Identify:
     library = ""
     if isinstance(properties, Mapping):
         library = str(properties.get("browser") or properties.get("$browser") or "")[:LONGEST_LIBRARY]
-    return Identify(client, (shard[0], shard[1]), intents, library, presence if isinstance(presence, Mapping) else None)
+    known = intents & ALL  # bits without a name bring no events; interactions.py asks for one
+    return Identify(client, (shard[0], shard[1]), known, library, presence if isinstance(presence, Mapping) else None)
 
 
 def check_layout(identify: Identify, feed: Feed) -> None:

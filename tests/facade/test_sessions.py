@@ -130,6 +130,13 @@ async def test_a_wrong_identify_is_closed_with_a_reason(
     assert words in reason
 
 
+async def test_intents_without_a_name_are_ignored(facade: Stage) -> None:
+    """interactions.py asks for bit 17, which Discord does not document, with all the others."""
+    facade.feed.intents = ALL_INTENTS & ~(1 << 8)
+    bot = await facade.bot()
+    await bot.identify(guilds=2, intents=facade.feed.intents | 1 << 17)
+
+
 @pytest.mark.parametrize(("op", "code"), [(2, 4005), (6, 4005), (99, 4001), (0, 4001), (11, 4001)], ids=str)
 async def test_an_opcode_out_of_place_is_closed(facade: Stage, op: int, code: int) -> None:
     """IDENTIFY and RESUME come once; opcodes that are not a client's are unknown."""
