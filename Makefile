@@ -48,7 +48,7 @@ faults: $(VENV)/.dev              ## the fault cases and what each of them measu
 test-all:                         ## unit and contract tests on every Python >= 3.11 that is installed
 	@tools/test-all $(ARGS)
 
-kills: $(VENV)/.dev               ## kill -9 at N moments (300) with crash points by name; SEED=, STORY= to repeat one
+kills: $(VENV)/.dev               ## kill -9 at N moments (300) with crash points by name, of a façade with two bots too; SEED=, STORY= to repeat one
 	$(BIN)/python -m tests.kills -n $(or $(N),300) $(if $(SEED),--seed $(SEED)) $(if $(STORY),--story $(STORY))
 
 scale: $(VENV)/.dev               ## 64 shards in one process, 20 sockets reset per second for a minute; ARGS="--seconds 10"

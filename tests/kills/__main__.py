@@ -33,7 +33,8 @@ def main() -> int:
     stories = asyncio.run(_tell_all(seed, list(numbers), options.workers))
     print(table(list(stories.values())))
     events = sum(story.events for story in stories.values())
-    print(f"{events} events in {time.monotonic() - started:.0f} s, seed {seed}")
+    facades = sum(story.facade_kills for story in stories.values())
+    print(f"{events} events in {time.monotonic() - started:.0f} s, {facades} kills of façades besides, seed {seed}")
     failed = [number for number, story in stories.items() if story.faults]
     for number in failed:
         print(f"\nstory {number}; again: make kills SEED={seed} STORY={number}")
@@ -66,6 +67,7 @@ async def _tell(seed: int, number: int) -> Story:
         zlib_split=rng.choice((1, 3)),
         rotate_bytes=rng.choice((50_000, 100_000, 400_000)),
         slow_disk=number % 5 == 4,
+        apart=number % 2 == 1,
         seed=f"{seed} {number}",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +14,18 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from discorder.config import load_config
 from discorder.facade.clients import make_token
 from discorder.simulator import Simulator
 from discorder.wire import Op
+from tests.endurance.process import ChildProcess
 
 BOT_ID = 1345187989315256333
 LONGEST_CONNECTION = 1.5  # seconds until a bot cuts its connection
 HEARTBEAT_SECONDS = 0.1  # so that what is acknowledged is little behind
 AGAIN_SECONDS = 0.1  # until the next dial, while nobody listens or a connection was cut
+SHORTEST_LIFE, LONGEST_LIFE = 1.0, 8.0  # seconds, of a façade of its own
+ALL_LINES = 1_000_000
 AWAY_TOO_LONG = "away for longer than its events are kept"  # in the log
 NO_SESSION = "op 9"  # among the events of a bot
 NEW_SESSION = "READY"
@@ -81,9 +86,7 @@ class Bot:
         async with aiohttp.ClientSession() as http:
             while True:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    async with http.ws_connect(
-                        self._url, max_msg_size=0, autoping=False, timeout=_AT_ONCE
-                    ) as websocket:
+                    async with http.ws_connect(self._url, max_msg_size=0, autoping=False) as websocket:
                         async with asyncio.timeout(self._rng.uniform(0.05, LONGEST_CONNECTION)):
                             await self._talk(websocket)
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -132,18 +135,24 @@ class Bot:
             self.got.append(msgspec.json.decode(frame.d, type=_Message).id)
 
 
-_AT_ONCE = aiohttp.ClientWSTimeout(ws_close=0.0)  # a bot that is cut says nothing, and waits for nothing
-
-
 async def _send(websocket: aiohttp.ClientWebSocketResponse, op: int, d: object) -> None:
     await websocket.send_bytes(msgspec.json.encode({"op": op, "d": d}))
 
 
 class Bots:
-    """Two bots of one façade: one that resumes, and one that forgets its sessions."""
+    """Two bots of one façade: one that resumes, and one that forgets its sessions.
 
-    def __init__(self, folder: Path) -> None:
+    ``apart``: the façade is a process of its own, which is killed from time to time.
+    """
+
+    def __init__(self, folder: Path, sim: Simulator, *, apart: bool) -> None:
         self.all: list[Bot] = []
+        self.kills = 0  # of a façade of its own
+        self.bus = f"ipc://{folder}/bus" if apart else None
+        self._door: ChildProcess | None = None
+        self._killing: asyncio.Task[None] | None = None
+        if apart:
+            self._door = ChildProcess(folder / "door.log", {"DISCORD_BOT_TOKEN": sim.token, "NO_COLOR": "1"})
         self._tokens = {name: make_token(BOT_ID) for name in ("resumes", "forgets")}
         for name, token in self._tokens.items():
             (folder / f"{name}.token").write_text(token)
@@ -154,10 +163,14 @@ class Bots:
             f'[facade.clients.{name}]\ntoken_file = "{folder}/{name}.token"\ncatch_up = 3600\ncatch_up_from = "{source}"\n'
             for name, source in (("resumes", "written"), ("forgets", "heartbeat"))
         )
-        self.config = f'bind = "{self._address}"\n{clients}'  # of the section [facade]
+        bind = "" if apart else f'bind = "{self._address}"\n'
+        self.config = f"{bind}{clients}"  # of the section [facade]
 
-    def start(self, intents: int, rng: random.Random) -> None:
-        """Let them connect."""
+    def start(self, config: Path, rng: random.Random) -> None:
+        """Let them connect. ``config``: the file of the control plane."""
+        if self._door is not None:
+            self._killing = asyncio.create_task(self._kill_again_and_again(self._door, config, rng), name="door")
+        intents = load_config(config, publishers=False).gateway.intents_value
         for name, token in self._tokens.items():
             self.all.append(Bot(f"ws://{self._address}", token, intents, forgets=name == "forgets", rng=rng))
 
@@ -165,9 +178,22 @@ class Bots:
         """Let none of them run on."""
         for bot in self.all:
             await bot.stop()
+        if self._killing is not None:
+            self._killing.cancel()
+            await asyncio.wait([self._killing])
+        if self._door is not None:
+            await self._door.clean_up()
 
-    def faults(self, sim: Simulator, log: str) -> list[str]:
-        """Return what is wrong with what they got. ``log``: what the control plane has said."""
+    async def _kill_again_and_again(self, door: ChildProcess, config: Path, rng: random.Random) -> None:
+        while True:
+            command = ("-m", "discorder", "facade", "-c", str(config), "--bus", f"{self.bus}", "--bind", self._address)
+            await door.begin(command)
+            await asyncio.sleep(rng.uniform(SHORTEST_LIFE, LONGEST_LIFE))
+            self.kills += await door.kill() == -signal.SIGKILL
+
+    def faults(self, sim: Simulator, plane_log: str) -> list[str]:
+        """Return what is wrong with what they got. ``plane_log``: what the control plane has said."""
+        log = plane_log if self._door is None else self._door.said(ALL_LINES)
         sent, faults = _messages(sim), list[str]()
         for bot in self.all:
             judged = _judge(bot, sent)

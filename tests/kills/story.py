@@ -13,14 +13,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from discorder.config import load_config
 from discorder.guilds.feed import Entry, NotHeld
 from discorder.publishers.journal import Journal
 from discorder.simulator import Simulator
 from tests.endurance.evidence import Account, count_lines
 from tests.endurance.process import PlaneProcess
 from tests.endurance.waiting import caught_up, until
-from tests.kills.bots import Bots
+from tests.kills.bots import ALL_LINES, Bots
 from tests.kills.points import POINTS, Life, Point
 
 RATE = 200.0  # events per second
@@ -62,10 +61,14 @@ class Kill:
 
 @dataclass(slots=True)
 class Story:
-    """The result of `tell`. ``faults``: sentences; ``log``: the end of the output of the processes, for a story with faults."""
+    """The result of `tell`. ``faults``: sentences; ``log``: the end of the output of the processes, for a story with faults.
+
+    ``facade_kills``: how often a façade in a process of its own was killed.
+    """
 
     kills: list[Kill] = field(default_factory=list)
     events: int = 0
+    facade_kills: int = 0
     faults: list[str] = field(default_factory=list)
     log: str = ""
 
@@ -81,12 +84,14 @@ async def tell(
     zlib_split: int = 1,
     rotate_bytes: int = 0,
     slow_disk: bool = False,
+    apart: bool = False,
     seed: object = 0,
 ) -> Story:
     """Live and be killed ``count`` times, and live once more to a graceful end.
 
     Two bots are connected to its façade meanwhile, which cut their connections at moments that ``seed`` draws.
     ``slow_disk``: the file cannot keep up and its queue is tiny, so that connections are closed for congestion all the time.
+    ``apart``: the façade is a process of its own, which is killed too.
     """
     story = Story()
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
@@ -94,14 +99,12 @@ async def tell(
         async with Simulator(
             guilds=1, rate=RATE, zlib_split=zlib_split, keep_documents=True, heartbeat_interval_ms=10_000
         ) as sim:
-            bots = Bots(folder)
+            bots = Bots(folder, sim, apart=apart)
             more = (TINY_QUEUE if slow_disk else "") + FACADE.format(folder=folder) + bots.config
-            plane = PlaneProcess(folder, sim, compress=compress, rotate_bytes=rotate_bytes, more=more)
+            plane = PlaneProcess(folder, sim, compress=compress, rotate_bytes=rotate_bytes, bus=bots.bus, more=more)
             serve = (*SERVE, "--slow-disk") if slow_disk else SERVE
             try:
-                bots.start(
-                    load_config(plane.config, publishers=False).gateway.intents_value, random.Random(f"bots {seed}")
-                )
+                bots.start(plane.config, random.Random(f"bots {seed}"))
                 await _live(story, count, choose, plane, bots, sim, serve)
                 story.faults += [fault async for fault in _faults_of_journal(folder / "journal", sim)]
             except TimeoutError:
@@ -109,6 +112,7 @@ async def tell(
             finally:
                 await plane.clean_up()
                 await bots.stop()
+                story.facade_kills = bots.kills
             if story.faults:
                 story.log = plane.said()
     return story
@@ -137,7 +141,7 @@ async def _live(
     story.kills[-1].identifies = sim.identifies - identifies
     with contextlib.suppress(TimeoutError):  # said below
         await until(lambda: bots.up_to_date(sim), CAUGHT_UP_WITHIN)
-    story.faults += bots.faults(sim, plane.said(100_000))
+    story.faults += bots.faults(sim, plane.said(ALL_LINES))
     if (code := await plane.stop()) != 0:
         story.faults.append(f"the graceful end had exit code {code}")
     _judge(story, account, sim)

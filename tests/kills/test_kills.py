@@ -10,7 +10,7 @@ import pytest
 
 from tests.endurance.process import ROOT
 from tests.kills.points import POINTS
-from tests.kills.story import Moment, Story, in_turn, tell
+from tests.kills.story import OUTSIDE, Moment, Story, in_turn, tell
 from tests.kills.table import table
 
 MS = 0.001
@@ -87,6 +87,15 @@ async def test_kills_at_the_steps_of_the_journal_cost_nothing_either() -> None:
     story = await tell(len(moments), in_turn(moments), compress="zlib-stream")
     assert not story.faults, report([story])
     assert sum(kill.identifies for kill in story.kills) == 0, report([story])
+
+
+@pytest.mark.system
+async def test_kills_of_a_facade_in_a_process_of_its_own_cost_nothing_either() -> None:
+    """It and the control plane are killed at their own moments; its bots get everything, or are told by op 9."""
+    moments = [Moment("READY stored"), Moment("journal: half a batch in the file", 30), Moment(OUTSIDE, delay=2.0)]
+    story = await tell(len(moments), in_turn(moments), compress="zlib-stream", apart=True)
+    assert not story.faults, report([story])
+    assert story.facade_kills > 0
 
 
 def report(stories: list[Story]) -> str:
