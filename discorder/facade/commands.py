@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from discorder.clock import Clock
 from discorder.errors import CommandRateLimited, CommandRefused, ShardNotReady
+from discorder.facade.member_requests import AllMembers
 from discorder.facade.nonces import Nonces
+from discorder.facade.session_id import FacadeSession
 from discorder.logs import logger
 from discorder.outbound.checks import STATUSES, as_snowflake
 from discorder.wire import Op, default_members_limit
@@ -25,6 +27,9 @@ COMMANDS = frozenset(
         Op.REQUEST_CHANNEL_INFO,
     }
 )
+
+
+SendAgain = Callable[[Sequence[int], str | None], None]  # sequences of chunks of members, and the nonce of the bot
 
 
 class Commands(Protocol):
@@ -45,6 +50,10 @@ class CommandDesk:
         self._tasks: set[asyncio.Task[None]] = set()
         self._presences: dict[int, tuple[dict[str, Any], asyncio.Task[None]]] = {}
         self._joined: dict[int, str] = {}  # guild -> the bot that joined a voice channel last
+
+    def monotonic(self) -> float:
+        """Return seconds of a clock that is never set."""
+        return self._clock.monotonic()
 
     def send(self, client: str, shard: int, op: int, d: Any) -> asyncio.Task[None]:
         """Begin to send a command; return the task that ends when Discord has it."""
@@ -120,11 +129,12 @@ class CommandDesk:
 class SessionCommands:
     """The commands of one session, at most `MOST_WAITING` of which wait."""
 
-    def __init__(self, desk: CommandDesk, client: str, shard: int, tag: str) -> None:
+    def __init__(self, desk: CommandDesk, client: str, session: FacadeSession, send_again: SendAgain) -> None:
         self._desk = desk
         self._client = client
-        self._shard = shard
-        self._tag = tag
+        self._session = session
+        self._shard = session.shard[0]
+        self._send_again = send_again
         self._waiting: set[asyncio.Task[None]] = set()
 
     @property
@@ -143,12 +153,28 @@ class SessionCommands:
             self._desk.show_presence(self._client, self._shard, d)
             return
         if op == Op.REQUEST_GUILD_MEMBERS and isinstance(d, Mapping):
-            d = self._desk.nonces.mark(self._tag, _usual(d))
+            usual = _usual(d)
+            question = _all_members(usual, self._session)
+            if question is not None and self._join(question, usual):
+                return
+            d = self._desk.nonces.mark(self._session.tag, usual)
+            if question is not None:
+                self._desk.nonces.members.begin(question, d["nonce"], self._desk.monotonic())
         elif op == Op.VOICE_STATE_UPDATE:
             self._desk.note_voice(self._client, d)
         task = self._desk.send(self._client, self._shard, op, d)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
+
+    def _join(self, question: AllMembers, d: Mapping[str, Any]) -> bool:
+        """Answer from the chunks of an earlier request; return False if there is none."""
+        nonce = d.get("nonce") if isinstance(d.get("nonce"), str) else None
+        members = self._desk.nonces.members
+        chunks = members.join(question, self._session.tag, nonce, self._desk.monotonic())
+        if chunks is None:
+            return False
+        self._send_again(chunks, nonce)
+        return True
 
     def close(self, clock: Clock) -> None:
         """Give the commands that wait `LINGER_SECONDS` after the end of the connection."""
@@ -157,6 +183,13 @@ class SessionCommands:
             clock.call_later(
                 LINGER_SECONDS, lambda: [task.cancel() for task in left]
             )  # no effect on a task that is done
+
+
+def _all_members(d: Mapping[str, Any], session: FacadeSession) -> AllMembers | None:
+    """Return what op 8's ``d`` asks for if it is all members of a guild."""
+    if d.get("query") != "" or d.get("limit") or "user_ids" in d:
+        return None
+    return AllMembers(session.shard[0], session.label, str(d.get("guild_id")), bool(d.get("presences")))
 
 
 def _usual(d: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
+from discorder.facade.member_requests import MemberRequests
 from discorder.outbound.checks import NONCE_BYTES
 
-ANSWERS = frozenset({"GUILD_MEMBERS_CHUNK", "RATE_LIMITED"})
+CHUNK = "GUILD_MEMBERS_CHUNK"
+ANSWERS = frozenset({CHUNK, "RATE_LIMITED"})
 KEPT = 10_000  # nonces that are too long to be sent behind a tag, and requests without one
 
 _NONCE = re.compile(rb'"nonce"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -22,6 +24,7 @@ class Nonces:
     """The nonces of all sessions. A tag is followed by ``|`` and the bot's nonce, or by ``~`` and a number in the table."""
 
     def __init__(self) -> None:
+        self.members = MemberRequests()
         self._replaced: OrderedDict[str, str | None] = OrderedDict()
         self._number = 0
 
@@ -37,14 +40,19 @@ class Nonces:
                 self._replaced.popitem(last=False)
         return {**d, "nonce": marked}
 
-    def restore(self, tag: str, kind: str, data: bytes) -> bytes | None:
-        """Return the answer with the bot's own nonce; None if it is not for the session ``tag``."""
+    def restore(self, tag: str, kind: str, data: bytes, seq: int) -> bytes | None:
+        """Return the answer ``seq`` with the bot's own nonce; None if it is not for the session ``tag``."""
         found = _NONCE.search(data)
         if found is None:
-            return data if kind == "RATE_LIMITED" else None
+            return None if kind == CHUNK else data
         marked: str = msgspec.json.decode(found[1])
+        if kind == CHUNK:
+            self.members.note_chunk(marked, seq)
+        else:
+            self.members.note_refusal(marked)
         if marked[: len(tag)] != tag:
-            return None
+            asker = self.members.asker(marked, tag, seq)
+            return None if asker is None else with_nonce(data, asker.nonce)
         kind_of_mark, rest = marked[len(tag) : len(tag) + 1], marked[len(tag) + 1 :]
         if kind_of_mark == "|":
             nonce: str | None = rest
@@ -52,7 +60,13 @@ class Nonces:
             nonce = self._replaced[marked]
         else:  # asked before a restart of the façade
             return None
-        if nonce is None:
-            return _WITHOUT.sub(b"", data, count=1)
-        start, end = found.span(1)
-        return data[:start] + msgspec.json.encode(nonce) + data[end:]
+        return with_nonce(data, nonce)
+
+
+def with_nonce(data: bytes, nonce: str | None) -> bytes:
+    """Return an answer with another nonce, or without one."""
+    found = _NONCE.search(data)
+    if found is None or nonce is None:
+        return _WITHOUT.sub(b"", data, count=1)
+    start, end = found.span(1)
+    return data[:start] + msgspec.json.encode(nonce) + data[end:]

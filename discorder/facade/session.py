@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 
 from discorder.facade import frames
 from discorder.facade.commands import SessionCommands
@@ -41,7 +42,8 @@ class Session:
         self.stream = stream
         self._since = services.clock.now()
         self._counts = services.counts.of(client_name, session.shard[0])
-        self.commands = SessionCommands(services.desk, client_name, session.shard[0], session.tag)
+        self._chunks: deque[tuple[int, str | None]] = deque()  # of members that came before: sequence, nonce
+        self.commands = SessionCommands(services.desk, client_name, session, self._send_again)
         self._from_heartbeat = from_heartbeat
         self._acknowledged = stream.seq
         self._in_burst = False
@@ -115,6 +117,15 @@ class Session:
         """Send the events that there are. Raises `SessionLost`."""
         for frame in self.stream.frames(self._services.now()):
             await send(frame)
+        while self._chunks:
+            chunk = self.stream.chunk_again(*self._chunks.popleft())
+            if chunk is not None:
+                await send(chunk)
+
+    def _send_again(self, seqs: Sequence[int], nonce: str | None) -> None:
+        """Send these chunks of members, which came before the bot asked."""
+        self._chunks += [(seq, nonce) for seq in seqs]
+        self.wake()
 
     async def send_replay(self, send: Send) -> None:
         """Send the events that the bot missed, and RESUMED. Raises `SessionLost`."""

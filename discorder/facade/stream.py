@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from discorder.facade.event_filter import EventFilter
 from discorder.facade.frames import dispatch
-from discorder.facade.nonces import ANSWERS, Nonces
+from discorder.facade.nonces import ANSWERS, Nonces, with_nonce
 from discorder.facade.session_id import FacadeSession
 from discorder.guilds import folds
 from discorder.guilds.feed import Entry, Feed, NotHeld
@@ -108,20 +108,28 @@ class EventStream:
             return
         if entry.seq <= self.seq:
             return
-        data = self._wanted(entry, now)
+        data = self._wanted(entry, entry.seq, now)
         if data is not None:
             yield dispatch(entry.seq + self._session.shift, entry.type, data)
         self.seq = entry.seq
 
-    def _wanted(self, entry: Entry, now: float) -> bytes | None:
+    def chunk_again(self, seq: int, nonce: str | None) -> bytes | None:
+        """Return the frame of a chunk of members that came before, with the nonce of this session; None if it is not held."""
+        try:
+            (entry, *_) = self._feed.entries(self._session.shard[0], StreamPosition(self._session.label, seq - 1), 1)
+        except NotHeld:
+            return None
+        return dispatch(self.seq + self._session.shift, entry.type, with_nonce(entry.data, nonce))
+
+    def _wanted(self, entry: Entry, seq: int, now: float) -> bytes | None:
         kind, data = entry.type, entry.data
         if kind in OWN:
             return None
-        if entry.seq is not None and entry.seq <= self._session.folded and self._is_past(entry, now):
+        if seq <= self._session.folded and self._is_past(entry, now):
             return None
         if not self._filter.passes(kind, data):
             return None
-        return self._nonces.restore(self._session.tag, kind, data) if kind in ANSWERS else data
+        return self._nonces.restore(self._session.tag, kind, data, seq) if kind in ANSWERS else data
 
     def _is_past(self, entry: Entry, now: float) -> bool:
         """Return whether a bot that catches up needs no such event: it is in the guilds, or nothing can be done about it."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from discorder.facade import member_requests
 from discorder.facade.commands import MOST_WAITING
 from tests.facade.conftest import Stage
 from tests.facade.memory_feed import guild
@@ -47,7 +50,7 @@ async def test_chunks_go_to_the_session_that_asked(facade: Stage) -> None:
     for bot in (one, two):
         await bot.identify(guilds=2)
     for number, nonce in enumerate(("same", "x" * 32, None)):
-        asked: dict[str, Any] = {"guild_id": "10", "query": "", "limit": 0}
+        asked: dict[str, Any] = {"guild_id": "10", "query": "a", "limit": 5}
         await one.send(8, asked if nonce is None else asked | {"nonce": nonce})
         await facade.commands.until(2 * number + 1)
         await two.send(8, asked if nonce is None else asked | {"nonce": nonce})
@@ -61,6 +64,64 @@ async def test_chunks_go_to_the_session_that_asked(facade: Stage) -> None:
             chunk = (await bot.event("GUILD_MEMBERS_CHUNK"))["d"]
             expected = {"members": [], "for": name, "chunk_index": 0}
             assert chunk == (expected if nonce is None else expected | {"nonce": nonce})
+
+
+ALL_MEMBERS = {"guild_id": "10", "query": "", "limit": 0}
+
+
+async def test_all_members_of_a_guild_are_asked_for_once(facade: Stage) -> None:
+    """Discord answers once in 30 s. A second bot, and one that was started again, get the chunks of the first request."""
+    one, two = await facade.bot("one"), await facade.bot("two")
+    for bot in (one, two):
+        await bot.identify(guilds=2)
+    await one.send(8, ALL_MEMBERS | {"nonce": "of one"})
+    ((_, _, d),) = await facade.commands.until(1)
+    chunk = {"guild_id": "10", "members": [], "chunk_count": 2, "nonce": d["nonce"]}
+    facade.feed.happen("GUILD_MEMBERS_CHUNK", chunk | {"chunk_index": 0})
+    await one.event("GUILD_MEMBERS_CHUNK")
+    await two.send(8, ALL_MEMBERS)
+    got = [(await two.event("GUILD_MEMBERS_CHUNK"))["d"]]
+    facade.feed.happen("GUILD_MEMBERS_CHUNK", chunk | {"chunk_index": 1})
+    got.append((await two.event("GUILD_MEMBERS_CHUNK"))["d"])
+    assert [(part["chunk_index"], "nonce" in part) for part in got] == [(0, False), (1, False)]
+    assert (await one.event("GUILD_MEMBERS_CHUNK"))["d"]["nonce"] == "of one"
+    await one.gone()
+    again = await facade.bot("one")
+    await again.identify(guilds=2)
+    await again.send(8, ALL_MEMBERS | {"nonce": "again"})
+    got = [(await again.event("GUILD_MEMBERS_CHUNK"))["d"] for _ in range(2)]
+    assert [(part["chunk_index"], part["nonce"]) for part in got] == [(0, "again"), (1, "again")]
+    facade.feed.happen("MESSAGE_CREATE", {"id": "1", "guild_id": "10"})
+    await again.event("MESSAGE_CREATE")
+    assert len(facade.commands.sent) == 1
+
+
+async def test_another_question_or_an_answer_that_does_not_come_is_not_shared(facade: Stage) -> None:
+    """With presences it is another question; after RATE_LIMITED, which everybody who waits gets, Discord is asked again."""
+    one, two = await facade.bot("one"), await facade.bot("two")
+    for bot in (one, two):
+        await bot.identify(guilds=2)
+    await one.send(8, ALL_MEMBERS | {"nonce": "of one"})
+    ((_, _, d),) = await facade.commands.until(1)
+    await two.send(8, ALL_MEMBERS | {"presences": True})
+    await facade.commands.until(2)
+    await two.send(8, ALL_MEMBERS | {"nonce": "of two"})
+    await two.send(1, None)
+    assert (await two.frame())["op"] == 11
+    facade.feed.happen("RATE_LIMITED", {"opcode": 8, "retry_after": 1, "meta": {"nonce": d["nonce"]}})
+    for bot, nonce in ((one, "of one"), (two, "of two")):
+        assert (await bot.event("RATE_LIMITED"))["d"]["meta"]["nonce"] == nonce
+    await two.send(8, ALL_MEMBERS | {"nonce": "of two"})
+    assert len(await facade.commands.until(3)) == 3
+
+
+async def test_an_old_answer_is_not_shared(facade: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member_requests, "SHARED_SECONDS", 0.0)
+    one, two = await facade.bot("one"), await facade.bot("two")
+    for number, bot in enumerate((one, two), 1):
+        await bot.identify(guilds=2)
+        await bot.send(8, ALL_MEMBERS)
+        await facade.commands.until(number)
 
 
 async def test_answers_of_others_and_rate_limits(facade: Stage) -> None:
