@@ -23,7 +23,7 @@ from discorder.tracking.tracker_ref import TrackerRef
 
 BOTS = Path(__file__).parent / "bots"
 BOT_ID = 1345187989315256333
-SECONDS = 15.0  # for a bot to do what is waited for, on a busy machine
+SECONDS = 60.0  # for a bot to do what is waited for, on a busy machine
 
 
 class Behind:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from discorder.tracking.facade_status import FacadeClientStatus, FacadeSessionStatus, FacadeStatus
-from tests.facade.conftest import Bot, Stage
+from tests.facade.conftest import SECONDS, Bot, Stage
 from tests.facade.memory_feed import MemoryFeed
 
 
@@ -99,7 +99,7 @@ async def lagging(stage: Stage) -> Bot:
 
 
 async def until_resumed(stage: Stage) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         while not status(stage).sessions:  # noqa: ASYNC110  # the façade gives no sign of it
             await asyncio.sleep(0.005)
 
@@ -124,7 +124,7 @@ async def test_the_lag_follows_the_oldest_event(stage: Stage) -> None:
     await until_resumed(stage)
     before = session(stage).lag_s
     stage.feed.happen("MESSAGE_CREATE", {"id": "400", "guild_id": "10"})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while session(stage).lag_s < before + 2:  # noqa: ASYNC110  # the façade gives no sign of it
             await asyncio.sleep(0.05)
 
@@ -138,6 +138,6 @@ async def test_the_lag_of_events_that_came_after_the_session_began(stage: Stage)
     await (await stage.bot()).identify(guilds=1)
     for number in range(400):
         stage.feed.happen("MESSAGE_CREATE", {"id": str(number), "guild_id": "10", "content": "x" * 50_000})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while session(stage).lag_s < 100:  # noqa: ASYNC110  # the façade gives no sign of it
             await asyncio.sleep(0.05)
