@@ -74,8 +74,9 @@ def test_every_error_is_there() -> None:
         ),
         ("at most 4,096 of each, of 16 façades", (reports.MOST_ROWS, reports.MOST_DOORS) == (4096, 16)),
         ("64 readers of the journal", following.MOST_FOLLOWERS == 64),
-        ("at most about 256 KiB", following.BYTES_PER_ANSWER == 256 * 1024),
+        ("at most about 256 KiB", following.BYTES_PER_PART == 256 * 1024),
         ("`wait_s`: 0 to 60", protocol.MAX_FOLLOW_SECONDS == 60),
+        ("`parts`: 1 (default) to 16", protocol.MAX_FOLLOW_PARTS == 16),
         ("0 (default) to 600", protocol.MAX_WAIT_SECONDS == 600),
         ("At most 32 messages wait for one client", router.CLIENT_HWM == 32),
         (

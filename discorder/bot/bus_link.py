@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import zmq
 
-from discorder.bot.dealer import Dealer, ForeignAnswer
+from discorder.bot.dealer import Dealer, ForeignAnswer, Part
 from discorder.bot.sockets import LoadedKeys, Waiter
 
 PARTS_AT_ONCE = 64  # between two turns of the loop
@@ -46,11 +46,6 @@ class _Head(msgspec.Struct):
     retry_after: float | None = None
 
 
-class _Open(NamedTuple):
-    parts: list[bytes]
-    last: asyncio.Future[bytes]
-
-
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
@@ -61,7 +56,7 @@ class BusLink:
         self._context = zmq.Context()
         self._waiter = Waiter()
         self._dealer = Dealer(self._context, address, keys, self._waiter, watched=True)
-        self._open: dict[bytes, _Open] = {}
+        self._open: dict[bytes, asyncio.Queue[Part | Exception]] = {}  # what came of each answer
         self._reader: asyncio.Task[None] | None = None
 
     @property
@@ -70,7 +65,12 @@ class BusLink:
         return self._dealer.address
 
     async def ask(self, op: str, *, timeout: float, **fields: Any) -> Answer:  # between two parts
-        """Send a request and return its answer. ``timeout``: seconds without a part.
+        """Send a request and return its answer. Else as `stream`."""
+        parts = [part.document async for part in self.stream(op, timeout=timeout, **fields)]
+        return Answer(parts[:-1], parts[-1])
+
+    async def stream(self, op: str, *, timeout: float, **fields: Any) -> AsyncGenerator[Part]:  # as above
+        """Send a request and yield the parts of its answer as they come. ``timeout``: seconds without a part.
 
         Raises `BusRefused`, `BusSilent` and `BusRenewed`.
         """
@@ -78,17 +78,28 @@ class BusLink:
             self._reader = asyncio.create_task(self._read(), name="bus-link")
         number = self._dealer.request(op, **fields)
         self._waiter.wake()  # sending may have consumed the signal of an answer
-        answer = self._open[number] = _Open([], asyncio.get_running_loop().create_future())
+        queue = self._open[number] = asyncio.Queue()
         try:
-            while not answer.last.done():
-                seen = len(answer.parts)
-                await asyncio.wait([answer.last], timeout=timeout)
-                if not answer.last.done() and len(answer.parts) == seen:
-                    msg = f"no answer from {self._dealer.address} within {timeout:g} s"
-                    raise BusSilent(msg)
-            return self._checked(answer)
+            while True:
+                part = await self._next(queue, timeout)
+                if not part.topic:
+                    self._check(part.document)
+                yield part
+                if not part.topic:
+                    return
         finally:
             self._open.pop(number, None)
+
+    async def _next(self, queue: asyncio.Queue[Part | Exception], seconds: float) -> Part:
+        try:
+            async with asyncio.timeout(seconds):
+                found = await queue.get()
+        except TimeoutError:
+            msg = f"no answer from {self._dealer.address} within {seconds:g} s"
+            raise BusSilent(msg) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def renew(self) -> None:
         """Drop the connection. The open requests raise `BusRenewed`, in their order."""
@@ -104,15 +115,13 @@ class BusLink:
         self._dealer.close()
         self._context.term()
 
-    def _checked(self, answer: _Open) -> Answer:
-        last = answer.last.result()
+    def _check(self, last: bytes) -> None:
         try:
             head = _decode_head(last)
         except (ValueError, RecursionError) as error:
             raise BusSilent(self._foreign(error)) from None
         if not head.ok:
             raise BusRefused(head.error, head.message, head.retry_after)
-        return Answer(answer.parts, last)
 
     async def _read(self) -> None:
         read = 0
@@ -131,18 +140,13 @@ class BusLink:
             read += 1
             if read % PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            answer = self._open.get(part.id)
-            if answer is None:
-                continue
-            if part.topic:
-                answer.parts.append(part.document)
-            elif not answer.last.done():
-                answer.last.set_result(part.document)
+            queue = self._open.get(part.id)
+            if queue is not None:
+                queue.put_nowait(part)
 
     def _foreign(self, error: Exception) -> str:
         return f"something else than Discorder's bus answers at {self._dealer.address}: {error}"
 
     def _fail(self, error: Exception) -> None:
-        for answer in self._open.values():
-            if not answer.last.done():
-                answer.last.set_exception(error)
+        for queue in self._open.values():
+            queue.put_nowait(error)

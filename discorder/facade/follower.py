@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -16,7 +17,8 @@ from discorder.publishers.journal import Journal
 from discorder.publishers.journal.takeover import PackedGuilds
 from discorder.wire import Event, StreamPosition
 
-WAIT_SECONDS = 1.0  # that the control plane waits for an event before it answers without one
+WAIT_SECONDS = 1.0  # that an answer lasts
+PARTS = 16  # of one answer
 ANSWER_SECONDS = 2.0  # beyond that for an answer; doubled after each failure
 MOST_ANSWER_SECONDS = 10.0
 GUILDS_SECONDS = 10.0  # for each part of an answer with guilds
@@ -57,6 +59,7 @@ class _GuildsEnd(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Followed).decode
+_decode_events = msgspec.json.Decoder(list[_Event]).decode
 _decode_guilds = msgspec.json.Decoder(_GuildsEnd).decode
 
 
@@ -97,20 +100,28 @@ class Follower:
 
     async def _advance(self) -> None:
         count = 0 if self._journal.layout is None else self._journal.layout[1]
-        answer = await self._link.ask(
+        parts = self._link.stream(
             "follow",
             timeout=WAIT_SECONDS + min(ANSWER_SECONDS * 2 ** min(self._failures, 8), MOST_ANSWER_SECONDS),
             places=[self._place(shard) for shard in self._order],
             count=count,
             wait_s=WAIT_SECONDS,
+            parts=PARTS,
         )
-        followed = _decode(answer.last)
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                if part.topic:
+                    await self._take_events(_decode_events(part.document), count)
+                else:
+                    await self._take_last(_decode(part.document))
+
+    async def _take_last(self, followed: _Followed) -> None:
         self._note_answer(followed)
         if not followed.count:
             await self._clock.sleep(RETRY_SECONDS)
             return
         self._use_layout(followed)
-        await self._take_events(followed)
+        await self._take_events(followed.events, followed.count)
         if followed.lost:
             await self._take_guilds(followed.lost, followed.count)
 
@@ -135,8 +146,7 @@ class Follower:
 
     # ---------------------------------------------------------------- what comes
 
-    async def _take_events(self, followed: _Followed) -> None:
-        count = followed.count
+    async def _take_events(self, found: Sequence[_Event], count: int) -> None:
         events = [
             Event(
                 one.type,
@@ -147,7 +157,7 @@ class Follower:
                 datetime.fromtimestamp(one.received_at, UTC),
                 bytes(one.data),
             )
-            for one in followed.events
+            for one in found
         ]
         if events:
             await self._write(lambda: self._journal.publish(events))

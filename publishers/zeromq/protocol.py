@@ -18,6 +18,7 @@ from discorder.wire import MAX_SEQ, format_timestamp
 PROTOCOL_VERSION = 1
 MAX_WAIT_SECONDS = 600.0  # of a command
 MAX_FOLLOW_SECONDS = 60.0
+MAX_FOLLOW_PARTS = 16  # below the number of messages that may wait for one client
 MAX_REPORT_PARTS = 256
 MAX_PLACES = 1_024  # shards of one `follow`
 MAX_REQUEST_BYTES = 65_536  # of one frame; a gateway command itself may have 4,096
@@ -86,14 +87,15 @@ class FollowedPlace(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FollowRequest(_Base, frozen=True, kw_only=True, tag="follow"):
-    """Request the next events of the journal after the places of all shards, as soon as there is one, within ``wait_s``.
+    """Request the next events of the journal after the places of all shards, as they come, for ``wait_s`` seconds.
 
-    ``count``: the number of shards that the reader knows of, 0 = it knows none.
+    ``count``: the number of shards that the reader knows of, 0 = it knows none. The answer has at most ``parts`` parts.
     """
 
     places: Annotated[tuple[FollowedPlace, ...], Meta(max_length=MAX_PLACES)] = ()
     count: ShardId = 0
     wait_s: Annotated[float, Meta(ge=0, le=MAX_FOLLOW_SECONDS)] = 0.0
+    parts: Annotated[int, Meta(ge=1, le=MAX_FOLLOW_PARTS)] = 1
 
 
 class CommandRequest(_Base, frozen=True, kw_only=True, tag="command"):

@@ -81,7 +81,8 @@ class Router:
         self._commands: set[asyncio.Task[None]] = set()  # that do not wait
         self._waiting: set[asyncio.Task[None]] = set()  # commands that may wait
         self._waiting_of: Counter[bytes] = Counter()
-        self._followers = FollowServer(self._send, clock, self._wake, secrets.token_hex(8))
+        self._followers = FollowServer(self._send, clock, self._pump_followers_soon, secrets.token_hex(8))
+        self._followers_wait = False  # for their turn
         self._unwatch: Callable[[], None] | None = None
         self._woken = asyncio.Event()
         self._pause = BUSY_PAUSE
@@ -131,8 +132,6 @@ class Router:
             try:
                 more = self._read()
                 progress = self._replays.pump()
-                if (feed := self._feed) is not None:
-                    self._followers.pump(feed)
                 more = more or bool(
                     int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN
                 )  # sending may have cleared the signal
@@ -208,8 +207,22 @@ class Router:
     def _feed(self) -> Feed | None:
         return None if self._bus_api is None else self._bus_api.feed
 
-    def _wake(self) -> None:
-        self._woken.set()
+    def _pump_followers_soon(self) -> None:
+        """Serve the readers of the journal in the loop's next turn, which costs less than a turn of the router."""
+        if not self._followers_wait:
+            self._followers_wait = True
+            asyncio.get_running_loop().call_soon(self._pump_followers)
+
+    def _pump_followers(self) -> None:
+        self._followers_wait = False
+        feed = self._feed
+        if feed is None or self._task is None:
+            return
+        try:
+            self._followers.pump(feed)
+        except Exception:  # the journal and the events must not be affected
+            self._followers.clear()
+            logger.exception("The readers of the journal are not answered")
 
     def _begin_follow(self, client: bytes, request: FollowRequest) -> None:
         if self._feed is None:
@@ -312,12 +325,16 @@ class Router:
             frames = answer(request.id_frame, fields)
         self._send(client, frames)
 
-    def _send(self, client: bytes, frames: Frames) -> None:
-        """Send ``frames`` if the client is still connected and has room."""
+    def _send(self, client: bytes, frames: Frames) -> bool:
+        """Send ``frames`` if the client is still connected and has room; return whether they were sent."""
         try:
             self._socket.send_multipart((client, *frames), zmq.DONTWAIT)
         except zmq.ZMQError as error:
             if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
                 raise
             self._unsent += 1
-        self._woken.set()  # sending may have cleared the signal of a request
+            return False
+        finally:
+            if int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:  # sending may have cleared the signal of a request
+                self._woken.set()
+        return True

@@ -81,8 +81,8 @@ class Apart:
         bot = Listener(Bot(self, self.token))
         self._listeners.append(bot)
         await bot.bot.dial()
-        await bot.bot.identify()
         bot.listen()
+        await bot.identify()
         return bot
 
     @property
@@ -173,9 +173,15 @@ class Listener:
         await self.until(lambda: any(frame["op"] == op for frame in self.frames))
 
     async def identify(self) -> None:
-        """Begin a new session on the same socket."""
-        d = {"token": self.bot.token, "intents": ALL_INTENTS, "properties": {"browser": "raw"}}
-        await self.bot.send(2, d)
+        """Begin a session, as soon as the façade can."""
+        self.frames.clear()
+        await self.ask_for_session()
+        await self.until(lambda: any(frame["t"] == "READY" for frame in self.frames))
+        (self.bot.session_id,) = [frame["d"]["session_id"] for frame in self.frames if frame["t"] == "READY"]
+
+    async def ask_for_session(self) -> None:
+        """Send IDENTIFY."""
+        await self.bot.send(2, {"token": self.bot.token, "intents": ALL_INTENTS, "properties": {"browser": "raw"}})
 
     async def resume(self) -> None:
         """Connect again as soon as somebody listens, and resume."""

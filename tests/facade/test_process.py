@@ -21,7 +21,6 @@ from discorder.simulator import Simulator
 from discorder.tracking.tracker_ref import TrackerRef
 from tests.facade.apart import Apart, Listener, without_variables
 from tests.facade.behind import BOTS, BotProcess
-from tests.facade.conftest import Bot
 
 pytestmark = pytest.mark.heavy
 Start = Callable[..., Awaitable[Simulator]]
@@ -51,13 +50,6 @@ async def more_events(bot: Listener) -> None:
     """Wait until the bot has got a second's worth of events more."""
     before = len(bot.events())
     await bot.until(lambda: len(bot.events()) > before + RATE)
-
-
-async def dialled(apart: Apart) -> Bot:
-    """Return a bot that has read HELLO."""
-    bot = Bot(apart, apart.token)
-    await bot.dial()
-    return bot
 
 
 async def test_the_control_plane_is_killed_and_the_bot_notices_nothing(apart: Apart) -> None:
@@ -117,13 +109,11 @@ async def test_the_facade_may_start_before_the_control_plane(apart: Apart) -> No
     """It says that it waits; a bot that connects meanwhile gets READY once there is one."""
     door = await apart.door()
     await door.says("No control plane feeds the façade")
-    listener = Listener(bot=await dialled(apart))
+    getting_ready = asyncio.create_task(apart.bot())
     await apart.plane()
-    await listener.bot.identify()
-    listener.listen()
-    await listener.until(lambda: len(listener.events()) > RATE)
-    await nothing_is_missing(apart, listener)
-    await listener.close()
+    bot = await getting_ready
+    await more_events(bot)
+    await nothing_is_missing(apart, bot)
     assert apart.sim.identifies == 1
 
 
@@ -214,7 +204,6 @@ async def test_a_new_session_of_discords_is_told(apart: Apart) -> None:
     await more_events(bot)
     await apart.sim.invalidate()
     await bot.gets(9)
-    bot.frames.clear()
     await bot.identify()
     await more_events(bot)
     await nothing_is_missing(apart, bot)
@@ -230,21 +219,20 @@ async def test_events_that_the_control_plane_no_longer_holds_are_told(apart: Apa
     bot = await apart.bot()
     door.process.send_signal(signal.SIGSTOP)
     guild = str(apart.sim.guild_ids[0])
-    for number in range(60):
+    for number in range(200):
         await apart.sim.dispatch(
             "CHANNEL_CREATE", {"id": str(number), "guild_id": guild, "type": 0, "topic": "x" * 60_000}
         )
-    while (apart.journal / "segment.00000001").exists():  # noqa: ASYNC110  # the files give no sign
-        await asyncio.sleep(0.05)
+    while not (apart.journal / "segment.00000060").exists():  # noqa: ASYNC110  # the files give no sign
+        await asyncio.sleep(0.05)  # what is on its way to the façade is less than a third of that
     door.process.send_signal(signal.SIGCONT)
     await door.says("does not hold the next events of a shard any more")
     await bot.gets(9)
-    bot.frames.clear()
     await bot.identify()
     await bot.until(lambda: sum(frame["t"] == "GUILD_CREATE" for frame in bot.frames) == 3)
     (known,) = [frame["d"] for frame in bot.frames if frame["t"] == "GUILD_CREATE" and frame["d"]["id"] == guild]
     there = {channel["id"] for channel in known["channels"]}
-    await bot.until(lambda: {str(one) for one in range(60)} <= there | {d["id"] for _, d in bot.events()})
+    await bot.until(lambda: {str(one) for one in range(200)} <= there | {d["id"] for _, d in bot.events()})
     await apart.sim.set_rate(RATE)
     await more_events(bot)
     await nothing_is_missing(apart, bot)
@@ -280,7 +268,7 @@ async def test_another_number_of_shards_is_told(apart: Apart) -> None:
     await plane.ends()
     await apart.plane("--set", "gateway.shards=2")
     await bot.gets(9)
-    await bot.identify()
+    await bot.ask_for_session()
     await bot.ended()
     await door.says("the control plane has 2 shards, not 1")
 

@@ -10,7 +10,10 @@ import msgspec
 import pytest
 import zmq
 
+from discorder.clock import SystemClock
 from discorder.guilds import unpack
+from discorder.publishers.zeromq.following import FollowServer
+from discorder.publishers.zeromq.protocol import FollowedPlace, FollowRequest
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.wire import Event
 from tests.facade.memory_feed import MemoryFeed, guild
@@ -210,6 +213,53 @@ async def test_many_events_come_in_parts(api: Api, sock: zmq.Socket[bytes]) -> N
         assert [event[2] for event in events] == list(range(seq + 1, seq + 1 + len(events)))
         seq, answers = seq + len(events), answers + 1
     assert answers == 3
+
+
+async def test_an_answer_may_have_several_parts(api: Api, sock: zmq.Socket[bytes]) -> None:
+    """Each has the next events, and the last one what every answer has."""
+    feed = api.feed
+    assert feed is not None
+    feed.begin("one", [10])
+    request = {"v": 1, "id": "mine", "op": "follow", "places": [[0, "one", 2], [1, "", 0]], "count": 2}
+    sock.send(msgspec.json.encode({**request, "wait_s": 30, "parts": 3}))
+    seen = []
+    for _ in range(3):
+        await asyncio.sleep(0.02)
+        feed.happen("TYPING_START", {})
+        _, topic, document = await part(sock)
+        answer = msgspec.json.decode(document)
+        seen.append((topic, [event[2] for event in (answer if topic else answer["events"])]))
+    assert seen == [(b"events", [3]), (b"events", [4]), (b"", [5])]
+    feed.happen("TYPING_START", {})
+    assert [event[2] for event in (await follow(sock, (0, "one", 5), (1, "", 0)))["events"]] == [6]
+
+
+async def test_an_answer_ends_with_a_part_that_has_no_room(api: Api) -> None:
+    """Later parts would leave a hole. From outside no queue is full for certain, so this calls the server itself."""
+    feed = api.feed
+    assert feed is not None
+    feed.begin("one", [10])
+    feed.begin("two", [20], shard=1)
+    has_room, sent = False, list[bytes]()
+
+    def send(_: bytes, frames: tuple[bytes, bytes, bytes]) -> bool:
+        sent.append(frames[2])
+        return has_room
+
+    server = FollowServer(send, SystemClock(), lambda: None, "instance")
+    places = (FollowedPlace(0, "one", 2), FollowedPlace(1, "two", 2))
+    request = FollowRequest(v=1, id="mine", places=places, count=2, wait_s=30.0, parts=4)
+    server.begin(b"client", request)
+    for _ in range(2):
+        feed.happen("TYPING_START", {})
+        server.note()
+        server.pump(feed)
+    assert len(sent) == 1
+    has_room = True
+    server.begin(b"client", request)
+    server.pump(feed)
+    assert [event[2] for event in msgspec.json.decode(sent[-1])] == [3, 4]
+    server.clear()
 
 
 @pytest.mark.parametrize("places", [[[0, "one"]], [["0", "one", 1]], [[0, "one", -2]], [[0, "x" * 65, 0]]])
