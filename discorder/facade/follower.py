@@ -26,6 +26,7 @@ RETRY_SECONDS = 0.5
 RENEWED_SECONDS = 0.1  # after a connection that broke
 WRITE_RETRY_SECONDS = 1.0
 NOT_FED = "No control plane feeds the façade; its bots wait"
+REMEDY = "start discorder serve with this configuration; --bus names its bus, whose replay must not be off"
 OLDER_BUS = "this control plane is of an older version, which feeds no façade in a process of its own; upgrade it"
 
 NewInstance = Callable[[], None]
@@ -213,5 +214,5 @@ class Follower:
 
     def _log_trouble(self, text: str, error: str) -> None:
         if self._trouble != text:
-            logger.warning(text, error=error)
+            logger.warning(text, error=error, **({"remedy": REMEDY} if text == NOT_FED else {}))
         self._trouble = text
