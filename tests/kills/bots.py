@@ -149,6 +149,7 @@ class Bots:
         self.all: list[Bot] = []
         self.kills = 0  # of a façade of its own
         self.bus = f"ipc://{folder}/bus" if apart else None
+        self._spared = asyncio.Event()
         self._door: ChildProcess | None = None
         self._killing: asyncio.Task[None] | None = None
         if apart:
@@ -184,12 +185,20 @@ class Bots:
         if self._door is not None:
             await self._door.clean_up()
 
+    def spare_facade(self) -> None:
+        """Let a façade of its own live from now on."""
+        self._spared.set()
+
     async def _kill_again_and_again(self, door: ChildProcess, config: Path, rng: random.Random) -> None:
-        while True:
+        spared = False
+        while not spared:
             command = ("-m", "discorder", "facade", "-c", str(config), "--bus", f"{self.bus}", "--bind", self._address)
             await door.begin(command)
-            await asyncio.sleep(rng.uniform(SHORTEST_LIFE, LONGEST_LIFE))
-            self.kills += await door.kill() == -signal.SIGKILL
+            try:
+                async with asyncio.timeout(rng.uniform(SHORTEST_LIFE, LONGEST_LIFE)):
+                    spared = await self._spared.wait()
+            except TimeoutError:
+                self.kills += await door.kill() == -signal.SIGKILL
 
     def faults(self, sim: Simulator, plane_log: str) -> list[str]:
         """Return what is wrong with what they got. ``plane_log``: what the control plane has said."""
