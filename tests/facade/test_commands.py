@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,6 +159,20 @@ async def test_voice_is_left_at_identify_not_at_resume(facade: Stage) -> None:
     await other.identify(guilds=2)
     await bot.send(31, {"guild_ids": ["10"]})
     assert [op for op, _, _ in await facade.commands.until(3)] == [4, 4, 31]
+
+
+async def test_voice_may_be_kept(stage: Stage) -> None:
+    """With voice = "keep" an IDENTIFY leaves no channel."""
+    stage.clients = [replace(client, voice="keep") for client in stage.clients]
+    stage.feed.begin("label", [10])
+    stage.feed.happen(
+        "GUILD_CREATE", guild(10, voice_states=[{"user_id": "42", "channel_id": "7", "session_id": "s"}])
+    )
+    await stage.open()
+    bot = await stage.bot()
+    await bot.identify(guilds=1)
+    await bot.send(31, {"guild_ids": ["10"]})
+    assert [op for op, _, _ in await stage.commands.until(1)] == [31]
 
 
 async def test_commands_sent_just_before_the_end_are_sent(facade: Stage) -> None:
