@@ -35,13 +35,15 @@ def make_journal(config: Config, token: Token, layout: Layout | None, clock: Clo
     facade = config.facade
     if not facade.keeps_journal:
         return None
+    directory = _directory(config, token, layout) if facade.journal == AUTO else resolve_path(facade.journal)
     return Journal(
-        _directory(config, token, layout) if facade.journal == AUTO else resolve_path(facade.journal),
+        directory,
         ring_bytes=facade.ring_bytes,
         ring_seconds=facade.ring_seconds,
         presences=facade.presences,
         intents=config.gateway.intents_value,
         clock=clock,
+        other=_copy_of(directory),
     )
 
 
@@ -53,12 +55,18 @@ def make_copy(config: Config, token: Token, clock: Clock) -> Journal:
     facade = config.facade
     kept = _directory(config, token, None) if facade.journal == AUTO else resolve_path(facade.journal)
     return Journal(
-        kept.with_name(f"{kept.name}{COPY}"),
+        _copy_of(kept),
         ring_bytes=facade.ring_bytes,
         ring_seconds=facade.ring_seconds,
         presences=facade.presences,
         clock=clock,
+        other=kept,
+        begin_as_copy=True,
     )
+
+
+def _copy_of(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}{COPY}")
 
 
 def _directory(config: Config, token: Token, layout: Layout | None) -> Path:

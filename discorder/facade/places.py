@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -23,8 +23,8 @@ class Place(NamedTuple):
 class PlaceStore(Protocol):
     """Keeps one small text for the façade across restarts. Both methods are called on the loop and return soon."""
 
-    def load_places(self) -> bytes:
-        """Return what was saved last; empty if there is nothing."""
+    def load_places(self) -> Sequence[bytes]:
+        """Return what was saved last: several texts if façades in several places have served the bots."""
         ...
 
     def save_places(self, text: bytes) -> None:
@@ -51,14 +51,19 @@ class Places:
         self._now = now
         self._places: dict[tuple[str, int], Place] = {}
         self._changed = False
-        text = store.load_places()
-        try:
-            for one in _decode(text) if text else ():
-                self._places[one.client, one.shard] = Place(StreamPosition(one.session, one.seq), one.seen_at)
-        except msgspec.DecodeError as error:
-            logger.warning(
-                "The saved places of the façade's bots are unreadable, so no bot catches up", error=str(error)
-            )
+        for text in store.load_places():
+            try:
+                self._take(_decode(text))
+            except msgspec.DecodeError as error:
+                logger.warning(
+                    "Saved places of the façade's bots are unreadable, so some do not catch up", error=str(error)
+                )
+
+    def _take(self, stored: Iterable[_Stored]) -> None:
+        for one in stored:
+            place, known = Place(StreamPosition(one.session, one.seq), one.seen_at), self.get(one.client, one.shard)
+            if known is None or known.seen_at < place.seen_at:
+                self._places[one.client, one.shard] = place
 
     def get(self, client: str, shard: int) -> Place | None:
         """Return the place of a bot; None if it was never connected."""

@@ -59,13 +59,6 @@ class Directory:
             if not self._holders:
                 os.close(self._descriptor)
 
-    def read_places(self) -> bytes:
-        """Return the places of the clients as they were saved last; empty if they never were. Raises OSError."""
-        try:
-            return (self.path / PLACES).read_bytes()
-        except FileNotFoundError:
-            return b""
-
     def write_places(self, text: bytes) -> None:
         """Replace the places of the clients. Raises OSError."""
         new = self.path / f"{PLACES}.new"
@@ -73,6 +66,14 @@ class Directory:
         with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
             file.write(text)
         new.replace(self.path / PLACES)
+
+
+def read_places(directory: Path) -> bytes:
+    """Return the places of the clients as they were saved last; empty if they never were. Raises OSError."""
+    try:
+        return (directory / PLACES).read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _locks(descriptor: int) -> bool:

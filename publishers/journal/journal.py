@@ -14,7 +14,8 @@ from discorder.daemon_thread import in_daemon_thread
 from discorder.errors import PublisherError
 from discorder.guilds import ShardGuilds
 from discorder.guilds.feed import Entry, NotHeld, Snapshot
-from discorder.publishers.journal.directory import Directory
+from discorder.publishers.journal.copying import copy_into_empty
+from discorder.publishers.journal.directory import Directory, read_places
 from discorder.publishers.journal.loading import Loaded, Loader
 from discorder.publishers.journal.records import Damaged, Encoder
 from discorder.publishers.journal.ring import ShardRing
@@ -41,6 +42,9 @@ class Journal:
     Events are kept while all files together have at most ``ring_bytes`` and the events are younger than ``ring_seconds``, about;
     they are written with one write per batch, on the loop, and not synced: after a power cut the journal may end earlier than
     the last event that it has accepted. ``presences``: whether the guilds contain them.
+
+    ``other``: the directory of the journal that may have served the same bots before: that of the control plane, or that of a
+    façade in a process of its own. ``begin_as_copy``: an empty journal begins with what the other one holds.
     """
 
     name = NAME
@@ -55,10 +59,14 @@ class Journal:
         presences: bool = True,
         intents: int = 0,
         clock: Clock | None = None,
+        other: Path | None = None,
+        begin_as_copy: bool = False,
     ) -> None:
         self.intents = intents
         self.layout: tuple[Sequence[int], int] | None = None
         self._directory = Directory(directory)
+        self._other = other
+        self._original = other if begin_as_copy else None
         self._presences = presences
         self._clock = clock or SystemClock()
         self._segment_bytes = min(MOST_SEGMENT_BYTES, max(ring_bytes // SEGMENTS, 1))
@@ -85,6 +93,8 @@ class Journal:
         def load() -> Loaded:
             self._directory.hold()
             try:
+                if self._original is not None:
+                    copy_into_empty(self._original, self._directory.path)
                 return Loader(self._directory.path, lambda: ShardGuilds(presences=self._presences)).load()
             except BaseException:
                 self._directory.release()
@@ -209,13 +219,15 @@ class Journal:
 
     # ---------------------------------------------------------------- places of the clients
 
-    def load_places(self) -> bytes:
-        """Return the text that was saved last about the places of the façade's clients; empty without one."""
-        try:
-            return self._directory.read_places()
-        except OSError as error:
-            logger.warning("The places of the façade's clients cannot be read, so no client catches up: %s", error)
-            return b""
+    def load_places(self) -> list[bytes]:
+        """Return the texts that were saved last about the places of the façade's clients, here and in the other journal."""
+        texts = []
+        for directory in (self._directory.path, *([] if self._other is None else [self._other])):
+            try:
+                texts.append(read_places(directory))
+            except OSError as error:
+                logger.warning("The places of the façade's clients cannot be read, so some do not catch up: %s", error)
+        return [text for text in texts if text]
 
     def save_places(self, text: bytes) -> None:
         """Save a small text about the places of the façade's clients."""

@@ -48,6 +48,11 @@ class Segment:
             os.close(descriptor)
 
 
+def segment_paths(directory: Path) -> list[Path]:
+    """Return the segments in ``directory``, oldest first; none if there is no such directory."""
+    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name)) if directory.is_dir() else []
+
+
 class Segments:
     """The segments in ``directory``, oldest first. The last one is written to. Not thread-safe."""
 
@@ -78,7 +83,9 @@ class Segments:
         unless the snapshot is newer than the hole: then those before it are, and ``forget`` is called. Raises `UnusableFile`.
         """
         stop, decoder = False, Decoder()
-        for segment in [segment for path in self._paths() if (segment := self._open(path)) is not None]:
+        for segment in [
+            segment for path in segment_paths(self._directory) if (segment := self._open(path)) is not None
+        ]:
             if self.all and segment.first != self.newest.end:
                 if state_at is not None and segment.first <= state_at:
                     self._remove_all(forget)
@@ -105,9 +112,6 @@ class Segments:
             segment.close()
             self._drop(segment.path, "records after it are missing, so its events cannot be replayed")
         self.all.clear()
-
-    def _paths(self) -> list[Path]:
-        return sorted(path for path in self._directory.iterdir() if _NAME.fullmatch(path.name))
 
     def _open(self, path: Path) -> Segment | None:
         """Open one file; remove it if a crash has left it without a header."""
@@ -142,7 +146,7 @@ class Segments:
 
     def begin(self, first: int) -> Segment:
         """Begin a segment whose first record has the number ``first``. Raises OSError and then leaves nothing behind."""
-        numbers = [int(match[1]) for path in self._paths() if (match := _NAME.fullmatch(path.name))]
+        numbers = [int(match[1]) for path in segment_paths(self._directory) if (match := _NAME.fullmatch(path.name))]
         path = self._directory / f"segment.{max(numbers, default=0) + 1:08d}"
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         try:

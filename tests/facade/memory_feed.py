@@ -110,8 +110,8 @@ class MemoryPlaces:
     def __init__(self) -> None:
         self.text = b""
 
-    def load_places(self) -> bytes:
-        return self.text
+    def load_places(self) -> list[bytes]:
+        return [self.text] if self.text else []
 
     def save_places(self, text: bytes) -> None:
         self.text = text

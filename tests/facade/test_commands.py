@@ -165,9 +165,7 @@ async def test_voice_may_be_kept(stage: Stage) -> None:
     """With voice = "keep" an IDENTIFY leaves no channel."""
     stage.clients = [replace(client, voice="keep") for client in stage.clients]
     stage.feed.begin("label", [10])
-    stage.feed.happen(
-        "GUILD_CREATE", guild(10, voice_states=[{"user_id": "42", "channel_id": "7", "session_id": "s"}])
-    )
+    stage.feed.happen("GUILD_CREATE", guild(10, voice_states=[{"user_id": "42", "channel_id": "7", "session_id": "s"}]))
     await stage.open()
     bot = await stage.bot()
     await bot.identify(guilds=1)

@@ -69,6 +69,41 @@ async def test_the_control_plane_is_killed_and_the_bot_notices_nothing(apart: Ap
     assert apart.sim.identifies == 1
 
 
+def messages(*bots: Listener) -> list[str]:
+    """Return the ids of the messages that the bots got, in their order."""
+    return [d["id"] for bot in bots for kind, d in bot.events() if kind == "MESSAGE_CREATE"]
+
+
+async def test_bots_follow_the_facade_out_of_the_control_plane_and_back(apart: Apart) -> None:
+    """One resumes, then it is started anew and catches up: each message comes once, and Discord sees one IDENTIFY."""
+    inside = ("--set", f"facade.bind={apart.url.removeprefix('http://')}")
+    plane = await apart.plane(*inside)
+    await plane.says("Façade for bots")
+    bot = await apart.bot()
+    await more_events(bot)
+    plane.process.terminate()
+    await plane.ends()
+    await bot.ended()
+    plane, door = await apart.plane(), await apart.door()
+    await bot.resume()
+    await more_events(bot)
+    door.process.terminate()
+    await door.ends()
+    await bot.ended()
+    plane.process.terminate()
+    await plane.ends()
+    plane = await apart.plane(*inside)
+    await plane.says("Façade for bots")
+    again = await apart.bot()
+    await more_events(again)
+    await apart.sim.set_rate(0)
+    sent = [d["id"] for kind, d in apart.sent() if kind == "MESSAGE_CREATE"]
+    await again.until(lambda: messages(again)[-1:] == sent[-1:])
+    got = messages(bot, again)
+    assert got == sent[sent.index(got[0]) :]
+    assert apart.sim.identifies == 1
+
+
 async def test_the_facade_is_killed_and_the_bot_resumes(apart: Apart) -> None:
     """kill -9, and another process: RESUME, and every event once."""
     await apart.plane()

@@ -207,8 +207,34 @@ async def test_a_path_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> N
 
 async def test_the_places_of_the_clients_are_kept(tmp_path: Path) -> None:
     async with opened(tmp_path / "j") as journal:
-        assert journal.load_places() == b""
+        assert journal.load_places() == []
         journal.save_places(b"[1]")
         journal.save_places(b"[2]")
     async with opened(tmp_path / "j") as journal:
-        assert journal.load_places() == b"[2]"
+        assert journal.load_places() == [b"[2]"]
+
+
+async def test_an_empty_journal_may_begin_as_a_copy_of_one_in_use(tmp_path: Path) -> None:
+    """Snapshot, events and places; one that holds something is left as it is."""
+    async with opened(tmp_path / "j") as original:
+        await original.publish([*opening(), *messages(4, 3)])
+    async with opened(tmp_path / "j") as original:  # with a snapshot
+        await original.publish(messages(7, 2))
+        original.save_places(b"[1]")
+        options = {"other": tmp_path / "j", "begin_as_copy": True}
+        async with opened(tmp_path / "copy", **options) as copy:
+            assert names(copy) == names(original)
+            assert read_all(copy, 3) == [4, 5, 6, 7, 8]
+            assert copy.load_places() == [b"[1]"]
+            copy.save_places(b"[2]")
+        await original.publish(messages(9, 1))
+        async with opened(tmp_path / "copy", **options) as copy:
+            assert read_all(copy, 3) == [4, 5, 6, 7, 8]
+            assert copy.load_places() == [b"[2]", b"[1]"]
+    paths = (tmp_path / "copy").iterdir()
+    assert [path.name for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+
+
+async def test_a_copy_of_nothing_is_empty(tmp_path: Path) -> None:
+    async with opened(tmp_path / "copy", other=tmp_path / "j", begin_as_copy=True) as copy:
+        assert copy.end(0) is None
