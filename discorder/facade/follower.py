@@ -128,7 +128,7 @@ class Follower:
 
     def _place(self, shard: int) -> tuple[int, str, int]:
         end = self._journal.end(shard)
-        return (shard, "", 0) if end is None else (shard, *end)
+        return (shard, "", 0) if end is None else (shard, end.session, end.seq)
 
     def _note_answer(self, followed: _Followed) -> None:
         if self._trouble or self._instance is None:

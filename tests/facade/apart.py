@@ -76,9 +76,9 @@ class Apart:
         self._started.append(Serving(process))
         return self._started[-1]
 
-    async def bot(self) -> Listener:
+    async def bot(self, shard: tuple[int, int] = (0, 1)) -> Listener:
         """Connect a bot that identifies and then collects its events."""
-        bot = Listener(Bot(self, self.token))
+        bot = Listener(Bot(self, self.token), shard)
         self._listeners.append(bot)
         await bot.bot.dial()
         bot.listen()
@@ -119,8 +119,9 @@ class Apart:
 class Listener:
     """Collects what a bot gets until its socket is closed."""
 
-    def __init__(self, bot: Bot) -> None:
+    def __init__(self, bot: Bot, shard: tuple[int, int]) -> None:
         self.bot = bot
+        self._shard = shard
         self.frames: list[dict[str, Any]] = []
         self._grown = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -181,7 +182,8 @@ class Listener:
 
     async def ask_for_session(self) -> None:
         """Send IDENTIFY."""
-        await self.bot.send(2, {"token": self.bot.token, "intents": ALL_INTENTS, "properties": {"browser": "raw"}})
+        d = {"token": self.bot.token, "intents": ALL_INTENTS, "properties": {"browser": "raw"}, "shard": self._shard}
+        await self.bot.send(2, d)
 
     async def resume(self) -> None:
         """Connect again as soon as somebody listens, and resume."""

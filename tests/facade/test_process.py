@@ -294,18 +294,17 @@ async def test_a_full_disk_of_the_facade_is_a_pause(apart: Apart) -> None:
 
 
 async def test_another_number_of_shards_is_told(apart: Apart) -> None:
-    """Op 9, and 4010 with the number for a bot that goes on with the old one."""
-    plane, door = await apart.plane(), await apart.door()
+    """Op 9 for a shard that is gone, and 4010 with the number for a bot that goes on with the old one."""
+    plane, door = await apart.plane("--set", "gateway.shards=2"), await apart.door()
     await door.says("Façade for bots")
-    bot = await apart.bot()
-    await more_events(bot)
+    bot = await apart.bot((1, 2))
     plane.process.kill()
     await plane.ends()
-    await apart.plane("--set", "gateway.shards=2")
+    await apart.plane("--set", "gateway.shards=1")
     await bot.gets(9)
     await bot.ask_for_session()
     await bot.ended()
-    await door.says("the control plane has 2 shards, not 1")
+    await door.says("the control plane has 1 shard, not 2")
 
 
 async def test_what_another_facade_uses_is_named(apart: Apart) -> None:

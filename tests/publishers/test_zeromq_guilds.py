@@ -191,6 +191,7 @@ async def test_a_reader_learns_of_a_new_session_and_of_what_is_not_held(api: Api
 
 async def test_a_reader_learns_of_another_layout_at_once(api: Api, sock: zmq.Socket[bytes]) -> None:
     assert (await follow(sock, count=0))["ids"] == [0, 1]
+    assert (await follow(sock, (0, "", 0)))["ids"] == [0, 1]
     feed = api.feed
     assert feed is not None
     feed.layout = range(1), 1
