@@ -19,6 +19,7 @@ from discorder.paths import DEFAULT_ADDRESS
 from discorder.wire import default_members_limit, replay_address
 
 TIMEOUT = 10.0  # seconds for an answer
+LONGEST_WAIT = 600.0  # seconds that a command may wait in the control plane
 MAX_WAIT = 86_400.0  # seconds; the control plane sends no longer retry_after
 
 
@@ -31,11 +32,12 @@ class Commands:
             await commands.presence(status="idle")
 
     ``router``: where its ROUTER is (None: the port after that of ``address``, or its path + ``.replay``). ``keys`` are for a bus
-    with CURVE. ``timeout``: seconds for an answer, including the time until the control plane listens.
+    with CURVE. ``timeout``: seconds for an answer, including the time until the control plane listens. ``wait``: seconds, at most
+    600, that a command may wait in the control plane for Discord's limits and for a session; the commands after it wait, too.
 
-    No command waits for a limit or a session: it raises `CommandRefused` with ``reason`` (rate_limited, not_ready, too_large,
+    A command that would have to wait longer raises `CommandRefused` with ``reason`` (rate_limited, not_ready, too_large,
     no_such_shard, invalid, busy, commands_off, no_answer) and, where waiting helps, ``retry_after`` in seconds. A command that
-    got no_answer may have been sent.
+    got no_answer may have been sent. Raises ValueError for an address, keys or a ``wait`` that cannot be used.
     """
 
     def __init__(
@@ -45,12 +47,17 @@ class Commands:
         router: str | None = None,
         keys: CurveKeys | None = None,
         timeout: float = TIMEOUT,
+        wait: float = 0.0,
     ) -> None:
         check_address(address)
+        if not 0 <= wait <= LONGEST_WAIT:
+            msg = f"wait is {wait:g} s, and must be 0 to {LONGEST_WAIT:g}"
+            raise ValueError(msg)
         where = router or replay_address(address)
         check_address(where)
         loaded = None if keys is None else keys.load()
         self._timeout = timeout
+        self._wait = wait
         self._has_keys = keys is not None
         self._context = zmq.Context()
         self._waiter = Waiter()
@@ -115,16 +122,20 @@ class Commands:
     ) -> dict[str, Any]:
         """Send any command by its name, with the body ``d``; return the fields of the answer."""
         target = {"shard": shard} if guild_id is None else {"guild_id": str(guild_id)}
-        return await self.ask("command", command=command, d=d, **target)
+        waiting = {"wait_s": self._wait} if self._wait else {}
+        return await self._ask("command", self._timeout + self._wait, {"command": command, "d": d, **target, **waiting})
 
     async def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """Send any request that is answered in one part; return its fields. One request runs at a time."""
+        return await self._ask(op, self._timeout, fields)
+
+    async def _ask(self, op: str, seconds: float, fields: Mapping[str, Any]) -> dict[str, Any]:
         async with self._turn:
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(seconds):
                     answer = await self._answer(op, fields)
             except TimeoutError:
-                where = f"{self._dealer.address} within {self._timeout:g} s"
+                where = f"{self._dealer.address} within {seconds:g} s"
                 key = ", and is this client's key in its curve_clients" if self._has_keys else ""
                 msg = f"no answer from {where}; does the control plane run, with replay on{key}?"
                 raise CommandRefused("no_answer", msg) from None
@@ -133,10 +144,10 @@ class Commands:
         if not answer.get("ok"):
             reason = str(answer.get("error"))
             retry_after = answer.get("retry_after")
-            seconds = (
+            after = (
                 float(retry_after) if isinstance(retry_after, int | float) and 0 <= retry_after <= MAX_WAIT else None
             )
-            raise CommandRefused(reason, str(answer.get("message") or reason), seconds)
+            raise CommandRefused(reason, str(answer.get("message") or reason), after)
         return answer
 
     async def aclose(self) -> None:

@@ -106,6 +106,33 @@ async def test_a_refusal_says_why_and_when(address: str) -> None:
         assert refused.value.reason == "invalid"
 
 
+async def test_a_command_may_wait_for_a_session(sim: Simulator, stage: Stage, address: str) -> None:
+    """Without ``wait`` it is refused while the shard is paused; with it, it is sent once the shard is Ready."""
+    stage.tracker.pause_shard(0)
+    async with discorder.Commands(address) as commands, discorder.Commands(address, wait=60.0) as patient:
+        reason = ""
+        async with asyncio.timeout(SECONDS):
+            while reason != "not_ready":
+                try:
+                    await commands.voice_state(sim.guild_ids[0], None)
+                except CommandRefused as refused:
+                    reason = refused.reason
+        before = len(received(sim, Op.VOICE_STATE_UPDATE))
+        waiting = asyncio.create_task(patient.voice_state(sim.guild_ids[0], 99))
+        with pytest.raises(CommandRefused):
+            await commands.voice_state(sim.guild_ids[0], None)
+        stage.tracker.unpause_shard(0)
+        await sim.wait_for(lambda: len(received(sim, Op.VOICE_STATE_UPDATE)) > before, timeout=SECONDS)
+        await waiting
+    assert received(sim, Op.VOICE_STATE_UPDATE)[-1]["channel_id"] == "99"
+
+
+@pytest.mark.parametrize("wait", [-1.0, 600.5, float("nan")])
+def test_a_wait_that_the_control_plane_refuses_is_refused_at_once(wait: float) -> None:
+    with pytest.raises(ValueError, match="must be 0 to 600"):
+        discorder.Commands(wait=wait)
+
+
 async def test_whole_guilds_are_limited_and_the_refusal_says_when(sim: Simulator, start_stage: StartStage) -> None:
     intents = 'gateway.intents=["guilds", "guild_members"]'
     stage = start_stage(sim, "publishers.zmq.bind=tcp://127.0.0.1:0", intents, clock=SystemClock())
