@@ -58,6 +58,7 @@ def make_token(
 
     The token is written to the token_file of [facade.clients.NAME], or to NAME.token while the configuration has no such
     table. The file is readable by you alone and must not exist. The id of the bot is read out of the real token.
+    Then restart `discorder serve`, and `discorder facade` if it runs: both read the bots at their start.
     """
     import json
 
@@ -79,8 +80,12 @@ def make_token(
     path = resolve_path(f"{name}.token" if known is None else known.token_file)
     clients.write_token(path, clients.make_token(bot_id))
     typer.echo(f"token  {path} (give its content to the bot {name} instead of the real token)")
+    restart = "restart `discorder serve` (and `discorder facade` if it runs), which reads its bots at its start"
     if known is None:
-        typer.echo(f"Add to the configuration:\n\n[facade.clients.{name}]\ntoken_file = {json.dumps(str(path))}")
+        table = f"[facade.clients.{name}]\ntoken_file = {json.dumps(str(path))}"
+        typer.echo(f"Add to the configuration, and {restart}:\n\n{table}")
+    else:
+        typer.echo(f"Then {restart}.")
 
 
 def _run(bus: str, bind: str | None, config: Path | None, overrides: list[str], keys: CurveKeys | None) -> None:

@@ -8,7 +8,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,26 +68,56 @@ class Clients:
 
 def load_client(name: str, settings: FacadeClient) -> Client:
     """Return the bot ``name`` with the token in its file. Raises `ConfigError` for a file without a façade token."""
+    token, is_open = read_client_token(name, settings)
+    if is_open:
+        logger.warning("The token file of a bot can be read by others; chmod 600 it", path=settings.token_file)
+    return Client(name, token, settings.catch_up, settings.catch_up_from, settings.voice)
+
+
+def read_client_token(name: str, settings: FacadeClient) -> tuple[str, bool]:
+    """Return the token of the bot ``name``, and whether other users may read its file.
+
+    Raises `ConfigError` for a file without a façade token.
+    """
     key = f"facade.clients.{name}.token_file"
     remedy = f"run `discorder facade token {name}`, which makes it"
     try:
         path = resolve_path(settings.token_file)
         token = read_small_file(path, MAX_TOKEN_BYTES).decode("ascii").strip()
-        open_to_others = is_open_to_others(path.stat())
+        is_open = is_open_to_others(path.stat())
     except FileNotFoundError:
         msg = f"{key}: there is no file {settings.token_file}; {remedy}"
         raise ConfigError(msg) from None
     except UnicodeDecodeError:
-        token, open_to_others = "", False
+        token, is_open = "", False
     except OSError as error:
         msg = f"{key}: {settings.token_file} cannot be read: {error.strerror or error}"
         raise ConfigError(msg) from None
     if not _FORM.fullmatch(token):
         msg = f"{key}: {settings.token_file} holds no token of the façade; remove the file and {remedy}"
         raise ConfigError(msg)
-    if open_to_others:
-        logger.warning("The token file of a bot can be read by others; chmod 600 it", path=settings.token_file)
-    return Client(name, token, settings.catch_up, settings.catch_up_from, settings.voice)
+    return token, is_open
+
+
+def check_clients(clients: Mapping[str, FacadeClient], real: str) -> None:
+    """Raise `ConfigError` unless each bot has a token of its own, made for the bot whose token is ``real``."""
+    names: dict[str, str] = {}
+    bot = bot_id_of(real)
+    for name, settings in clients.items():
+        token, _ = read_client_token(name, settings)
+        made_for = bot_id_of(token)
+        key, file = f"facade.clients.{name}.token_file", settings.token_file
+        remedy = f"remove the file and run `discorder facade token {name}`"
+        if bot is not None and made_for != bot:
+            msg = (
+                f"{key}: {file} was made for the bot {made_for}, and the bot token is that of the bot {bot}; "
+                f"use the bot token of {made_for}, or {remedy}"
+            )
+            raise ConfigError(msg)
+        other = names.setdefault(token, name)
+        if other != name:
+            msg = f"{key}: {file} holds the token of facade.clients.{other}, too, but tokens tell bots apart; {remedy}"
+            raise ConfigError(msg)
 
 
 def make_token(bot_id: int) -> str:

@@ -51,6 +51,7 @@ class Connection:
         self._opening: Identify | Resume | Unresumable | None = None  # what the bot asked for and has not got yet
         self._refused: Refused | None = None
         self._stopping = False
+        self._why = ""  # the connection ends, for the log
         self._last_beat = services.clock.monotonic()
         self._late = False
         self._timer: Timer | None = None
@@ -67,19 +68,25 @@ class Connection:
             if self._timer is not None:
                 self._timer.cancel()
             writer.cancel()
-            self._end_session()
+            if self.session is not None:
+                self.session.end(self._why or "its socket broke")
+                self.session = None
             self._transport.abort()  # a close by the HTTP server would have the code 1000
             self.ended.set_result(None)
             await asyncio.gather(writer, return_exceptions=True)
 
     def stop(self) -> None:
         """Send what there is, then op 7; the bot is to connect again."""
-        self._stopping = True
+        self._stopping, self._why = True, "the façade stops"
         self._woken.set()
 
     def abort(self) -> None:
         """Cut the socket, without a close frame: the bot resumes."""
         self._transport.abort()
+
+    def _cut(self, why: str) -> None:
+        self._why = why
+        self.abort()
 
     # ---------------------------------------------------------------- reading
 
@@ -92,6 +99,7 @@ class Connection:
                 await self._websocket.pong(message.data)
             elif message.type is WSMsgType.CLOSE:
                 if self._refused is None:
+                    self._why = self._why or f"closed by the bot with {message.data or 1000}"
                     await self._websocket.close(code=message.data or 1000, drain=False)  # the bot's own code
                 return
             elif message.type is not WSMsgType.PONG:
@@ -158,8 +166,7 @@ class Connection:
             self._late = True
             self._timer = clock.call_later(LATE_SECONDS, self._watch)
         else:
-            logger.info("A bot sent no heartbeat; its socket was cut", **self._about())
-            self.abort()
+            self._cut("it sent no heartbeats, so its socket was cut")
 
     # ---------------------------------------------------------------- writing
 
@@ -188,10 +195,10 @@ class Connection:
             return
         except TimeoutError:
             logger.warning("A bot did not read its guilds; its socket was cut", **self._about())
-            self.abort()
+            self._cut("it did not read its guilds, so its socket was cut")
         except Exception as error:  # noqa: BLE001  # a failure of one bot's connection stays there
             logger.opt(exception=error).error("A connection of the façade failed", **self._about())
-            self.abort()
+            self._cut("a failure of the façade")
         if self._refused is not None:
             await self._close(self._refused)
 
@@ -233,7 +240,8 @@ class Connection:
     async def _invalidate(self, reason: str) -> None:
         assert self.session is not None  # noqa: S101  # it has lost its events
         client, shard = self.session.client_name, self.session.shard_id
-        self._end_session()
+        self.session.close()
+        self.session = None
         await self._send_invalid(reason, client, shard)
 
     async def _refuse_resume(self, error: Unresumable) -> None:
@@ -245,11 +253,6 @@ class Connection:
         logger.info("A bot has to begin a new session of the façade (op 9)", reason=reason, **about)
         self._services.counts.of(client, shard).invalid_sessions += 1
         await self._put(frames.INVALID_SESSION)
-
-    def _end_session(self) -> None:
-        if self.session is not None:
-            self.session.close()
-            self.session = None
 
     async def _put_in_burst(self, frame: bytes) -> None:
         async with asyncio.timeout(BURST_SECONDS):
@@ -271,7 +274,7 @@ class Connection:
         await self._websocket.send_frame(payload, WSMsgType.BINARY if binary else WSMsgType.TEXT)
 
     def _refuse(self, refused: Refused) -> None:
-        self._refused = refused
+        self._refused, self._why = refused, f"refused with {refused.code}: {refused.reason}"
         self._woken.set()
         if isinstance(self._opening, Identify):
             self._services.counts.refused[self._opening.client.name] = f"{refused.code}: {refused.reason}"

@@ -148,22 +148,22 @@ def _why_not_held(resume: Resume, feed: Feed) -> str | None:
 
 def begin_session(identify: Identify, feed: Feed, snapshot: Snapshot, place: Place | None) -> FacadeSession:
     """Return the new session. ``place``: where the bot was cut off, None for one that is not to catch up."""
-    label, end = snapshot.place
+    end = snapshot.place.seq
     start = end
     if place is not None:
-        wanted = min(place.position.seq, end) if place.position.session == label else 0
-        start = _held_from(feed, identify.shard[0], StreamPosition(label, wanted), end)
+        wanted = cut_off_at(place, snapshot.place)
+        start = _held_from(feed, identify.shard[0], StreamPosition(snapshot.place.session, wanted), end)
         if start > wanted:
             logger.warning(
                 "A bot was away for longer than its events are kept; raise facade.ring_bytes or ring_seconds",
                 client=identify.client.name,
                 shard=identify.shard[0],
-                missing=start - wanted,
+                not_sent=start - wanted,
             )
     guilds = len(snapshot.guilds.states) if identify.intents & GUILDS else 0
     return FacadeSession(
         shard=identify.shard,
-        label=label,
+        label=snapshot.place.session,
         shift=guilds + 1 - start,
         start=start,
         folded=end,
@@ -172,13 +172,19 @@ def begin_session(identify: Identify, feed: Feed, snapshot: Snapshot, place: Pla
     )
 
 
+def cut_off_at(place: Place, end: StreamPosition) -> int:
+    """Return the sequence up to which a bot has the events of the session that is at ``end``; 0 if it has none of them."""
+    return min(place.position.seq, end.seq) if place.position.session == end.session else 0
+
+
 def _client(fields: Mapping[str, Any], clients: Clients) -> Client:
     client = clients.find(fields.get("token"))
     if client is None:
         raise Refused(
             4004,
             "this is no token of the façade",
-            "make one with `discorder facade token NAME`, and add [facade.clients.NAME] to the configuration",
+            "make one with `discorder facade token NAME`, and add [facade.clients.NAME] to the configuration; if the client is "
+            "new, restart `discorder serve` (and `discorder facade` if it runs), which reads its bots at its start",
         )
     return client
 

@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from discorder.facade import frames
+from discorder.facade.clients import Client
 from discorder.facade.commands import SessionCommands
-from discorder.facade.handshake import Identify, Resume, begin_session, check_held, check_layout
+from discorder.facade.handshake import Identify, Resume, begin_session, check_held, check_layout, cut_off_at
 from discorder.facade.live import FacadeServices
+from discorder.facade.places import Place
 from discorder.facade.session_id import FacadeSession
 from discorder.facade.stream import EventStream
 from discorder.guilds.feed import Snapshot
@@ -92,8 +94,21 @@ class Session:
         seq = self._acknowledged if self._from_heartbeat else self.stream.seq
         self._services.places.put(self.client_name, self.shard_id, StreamPosition(self.session.label, seq))
 
+    def end(self, why: str) -> None:
+        """End it, because its connection has ended, and log ``why``."""
+        lasted = (self._services.clock.now() - self._since).total_seconds()
+        logger.info(
+            "A session of a bot ended",
+            client=self.client_name,
+            shard=self.shard_id,
+            why=why,
+            connected_s=round(lasted, 1),
+            behind=self.stream.lag(),
+        )
+        self.close()
+
     def close(self) -> None:
-        """End it, because its connection has ended, or because the bot has to begin another session."""
+        """End it, because the bot has to begin another session."""
         self.note_place()
         self._services.live.remove(self)
         self.commands.close(self._services.clock)
@@ -148,7 +163,7 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
     assert snapshot is not None  # noqa: S101  # its READY has been waited for
     live = services.live
     place, together = services.places.get(client.name, shard), live.has_bot(client.name, shard)
-    if place is not None and (together or services.now() - place.seen_at > client.catch_up or not client.catch_up):
+    if together or (place is not None and _is_too_old(services, client, shard, place, snapshot.place)):
         place = None
     session = begin_session(identify, services.feed, snapshot, place)
     if client.voice == "leave" and not together:
@@ -163,7 +178,7 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
         shard=shard,
         library=identify.library,
         guilds=len(snapshot.guilds.states),
-        missed=session.folded - session.start,
+        caught_up=session.folded - session.start,
     )
     stream = EventStream(
         services.feed,
@@ -175,6 +190,24 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
     )
     services.counts.identified(client.name, shard, identify.library)
     return _session(services, woken, client.name, session, stream, client.catch_up_from), snapshot
+
+
+def _is_too_old(services: FacadeServices, client: Client, shard: int, place: Place, end: StreamPosition) -> bool:
+    """Return whether a bot that comes back is not to catch up; log how many events it does not get for that."""
+    away_s = services.now() - place.seen_at
+    if client.catch_up and away_s <= client.catch_up:
+        return False
+    not_sent = end.seq - cut_off_at(place, end)
+    if client.catch_up and not_sent:
+        logger.warning(
+            "A bot was away for longer than its catch_up, so it does not get what it missed; raise catch_up of its client",
+            client=client.name,
+            shard=shard,
+            away_s=round(away_s, 1),
+            catch_up=client.catch_up,
+            not_sent=not_sent,
+        )
+    return True
 
 
 def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> Session:

@@ -357,7 +357,7 @@ async def test_a_bot_that_was_away_too_long_gets_what_is_still_kept(facade: Stag
     assert (await again.event("MESSAGE_CREATE"))["d"]["id"] == "4"
     assert len(said) == 1
     assert "away for longer than its events are kept" in said[0]
-    assert "'missing': 3" in said[0]
+    assert "'not_sent': 3" in said[0]
 
 
 async def test_the_place_of_a_new_bot_is_saved_at_once(facade: Stage) -> None:
