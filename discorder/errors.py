@@ -30,6 +30,7 @@
     ├── VerbRefused                           1   restart, pause or unpause of a shard has no effect now
     ├── NotSharded                            1   a per-shard field was read from a tracker with several shards
     ├── PublisherError                        1   a publisher could not be opened or refused a batch
+    │   └── PublisherUnreachable              1   its server cannot be reached now; the control plane starts without it
     ├── CommandRefused                        1   an outbound gateway command was not carried out; carries reason, retry_after
     │   ├── CommandRateLimited                    rate_limited: it would have to wait longer than it may
     │   ├── CommandTooLarge                       too_large: Discord takes 4,096 bytes
@@ -252,6 +253,10 @@ class NotSharded(DiscorderError):
 
 class PublisherError(DiscorderError):
     """A publisher could not be opened, or refused a batch."""
+
+
+class PublisherUnreachable(PublisherError):
+    """The server of a publisher cannot be reached now. The control plane starts without the publisher and retries."""
 
 
 class CommandRefused(DiscorderError):

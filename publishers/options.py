@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -48,6 +49,11 @@ class DeliveryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     block_timeout: PositiveSeconds = 10.0
     hold_off: PositiveSeconds = 45.0
     give_up_after: PositiveSeconds = 30.0
+
+    @classmethod
+    def completed(cls, table: Mapping[str, object]) -> Mapping[str, object]:
+        """Return ``table``, as written, with the defaults that depend on other keys. A kind with such defaults overrides it."""
+        return table
 
     @property
     def policy(self) -> Overflow:

@@ -29,7 +29,10 @@ class Publisher(Protocol):
     durable: bool  # accepted = survives this process
 
     async def open(self) -> None:
-        """Bind, connect or open the file. Raises a `DiscorderError` that names the remedy, and leaves nothing open then."""
+        """Bind, connect or open the file. Raises a `DiscorderError` that names the remedy, and leaves nothing open then.
+
+        It ends the start of the control plane, except `PublisherUnreachable`: then opening is retried in the background.
+        """
         ...
 
     async def publish(self, events: Sequence[Event]) -> None:
@@ -67,6 +70,15 @@ class BufferingPublisher(Protocol):
     @property
     def gaps(self) -> int:
         """Return the number of runs of dropped events; the reader gets a gap record for each."""
+        ...
+
+
+@runtime_checkable
+class BotAwarePublisher(Protocol):
+    """Publish under a name that depends on the bot."""
+
+    def belongs_to(self, bot_id: int | None) -> None:
+        """Store the id of the bot, None if its token does not contain one; called once, before `Publisher.open`."""
         ...
 
 

@@ -25,7 +25,7 @@ from discorder.publishers.protocol import Publisher
 
 ENTRY_POINT_GROUP = "discorder.publishers"
 
-# By name, so that ZeroMQ is imported only if it is used.
+# By name, so that a library is imported only if it is used. A library that is not installed comes with the extra of that name.
 BUILT_IN = {
     "zmq": EntryPoint("zmq", "discorder.publishers.zeromq.publisher:ZmqPublisher", ENTRY_POINT_GROUP),
     "channel": EntryPoint("channel", "discorder.publishers.channel:ChannelEventPublisher", ENTRY_POINT_GROUP),
@@ -33,6 +33,7 @@ BUILT_IN = {
         "delimited_file", "discorder.publishers.delimited_file:DelimitedFileEventPublisher", ENTRY_POINT_GROUP
     ),
     "log": EntryPoint("log", "discorder.publishers.log:LogPublisher", ENTRY_POINT_GROUP),
+    "nats": EntryPoint("nats", "discorder.publishers.nats.publisher:NatsPublisher", ENTRY_POINT_GROUP),
 }
 
 
@@ -83,7 +84,7 @@ def _publisher_class(name: str, kind: object) -> Any:
         msg = f"publishers.{name}.kind: {kind!r} is not a string; allowed: {_listed(BUILT_IN)}"
         raise ConfigError(msg)
     if kind in BUILT_IN:
-        return BUILT_IN[kind].load()
+        return _load_built_in(name, kind)
     others = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     if kind not in others:
         msg = f"publishers.{name}.kind: there is no publisher {kind!r}; allowed: {_listed([*BUILT_IN, *others])}"
@@ -94,6 +95,14 @@ def _publisher_class(name: str, kind: object) -> Any:
         raise
     except BaseException as error:  # the module of another package may raise any error, and may call sys.exit
         msg = f"publishers.{name}.kind: {kind!r} ({others[kind].value}) cannot be imported: {describe(error)}"
+        raise ConfigError(msg) from error
+
+
+def _load_built_in(name: str, kind: str) -> Any:
+    try:
+        return BUILT_IN[kind].load()
+    except ModuleNotFoundError as error:
+        msg = f"publishers.{name}.kind: {kind!r} needs the package {error.name}; install it with: pip install 'discorder[{kind}]'"
         raise ConfigError(msg) from error
 
 
@@ -108,7 +117,7 @@ def _options(name: str, cls: type[DeliveryOptions], table: Mapping[str, object])
             msg = f"{prefix}.{field.name} is missing; it must be {_allowed(cls, field.name)}"
             raise ConfigError(msg)
     try:
-        return msgspec.convert(table, cls)
+        return msgspec.convert(cls.completed(table), cls)
     except msgspec.ValidationError as error:
         where = re.search(r" - at `\$\.(.+)`$", str(error))
         path = where[1] if where else "kind"

@@ -33,7 +33,12 @@ CARD = {
     "prometheus_client": ("prometheus-client", {"metrics"}),
     "platformdirs": ("platformdirs", {"sessions"}),
 }
-EXTRAS = {"diagrams": {"graphviz-pure"}, "speed": {"zlib-ng"}, "zstd": {"backports.zstd"}}  # apart from dev
+EXTRAS = {
+    "diagrams": {"graphviz-pure"},
+    "nats": {"nats-py"},
+    "speed": {"zlib-ng"},
+    "zstd": {"backports.zstd"},
+}  # apart from dev
 
 
 @functools.cache
@@ -58,6 +63,10 @@ def importers() -> dict[str, set[str]]:
 @pytest.mark.parametrize("name", CARD)
 def test_a_package_is_used_only_where_the_card_says(name: str) -> None:
     assert importers()[name] == CARD[name][1]
+
+
+def test_the_library_of_an_extra_is_used_only_by_its_publisher() -> None:
+    assert importers()["nats"] == {"publishers"}
 
 
 def test_the_declared_dependencies_are_those_of_the_card() -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from discorder.config import Config, Log
 from discorder.errors import NO_JOURNAL, ConfigError, GuildsNotKept, NotRunning
-from discorder.facade.clients import check_clients
+from discorder.facade.clients import bot_id_of, check_clients
 from discorder.facade.journal_setup import JOURNAL_OPTIONS, make_journal
 from discorder.facade.opening import Facade
 from discorder.facade.reports import FacadeReports
@@ -79,7 +79,9 @@ class ControlPlane:
         self.journal = make_journal(config, client.token, self._layout, self._around.clock)
         self._reports = FacadeReports(self._around.clock)
         self._fan_out = FanOut(
-            self._around.clock, PlaneBusApi(self.outbound, self._shards, self.journal, self._reports)
+            self._around.clock,
+            PlaneBusApi(self.outbound, self._shards, self.journal, self._reports),
+            bot_id_of(client.token.reveal()),
         )
         for publisher, options in config.build_publishers():
             self._fan_out.add(publisher, options)

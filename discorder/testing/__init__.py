@@ -11,6 +11,6 @@ except ImportError as error:
 
 pytest.register_assert_rewrite("discorder.testing.publisher_contract")
 
-from discorder.testing.publisher_contract import PublisherContract, PublisherRig, Received  # noqa: E402  # after the line above
+from discorder.testing.publisher_contract import PublisherContract, PublisherRig, Received, ServerRig  # noqa: E402  # after the line above
 
-__all__ = ["PublisherContract", "PublisherRig", "Received"]
+__all__ = ["PublisherContract", "PublisherRig", "Received", "ServerRig"]

@@ -17,11 +17,11 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pytest
 
-from discorder.errors import PublisherError
+from discorder.errors import DiscorderError, PublisherError
 from discorder.publishers.protocol import NonBlockingPublisher, Publisher
 from discorder.records import LossKind, LostEvents, gap_record
 from discorder.wire import Event
@@ -56,6 +56,19 @@ class PublisherRig(Protocol):
 
     async def close(self) -> None:
         """Release the resources of the rig. The publisher is closed before."""
+        ...
+
+
+@runtime_checkable
+class ServerRig(PublisherRig, Protocol):
+    """The rig of a publisher that sends to a server, which it can take away."""
+
+    async def interrupt(self) -> None:
+        """End the server as a crash does: connections are lost, and none can be made."""
+        ...
+
+    async def restart(self) -> None:
+        """Start the server again, with what it had stored."""
         ...
 
 
@@ -210,6 +223,50 @@ class PublisherContract:
             await asyncio.wait_for(rig.publisher.close(), TIMEOUT / 2)
             await rig.publisher.open()
             await rig.publisher.publish([event(2)])
+
+        play(body)
+
+    # ---------------------------------------------------------------- a server that goes away
+
+    def test_a_batch_is_refused_without_the_server_and_accepted_when_it_is_back(
+        self, play: Callable[[_TestBody], None]
+    ) -> None:
+        """`publish` itself restores the connection. A publisher without a server passes."""
+
+        async def body(rig: PublisherRig) -> None:
+            if not isinstance(rig, ServerRig):
+                return
+            await _open(rig)
+            await rig.publisher.publish([event(1)])
+            await _expect(rig, [event(1)])
+            await rig.interrupt()
+            for _ in range(2):
+                with pytest.raises(Exception):  # noqa: B017, PT011  # whatever the client library raises
+                    await rig.publisher.publish([event(2), event(3)])
+            await rig.restart()
+            await rig.ready()
+            await rig.publisher.publish([event(2), event(3)])
+            await _expect(rig, [event(2), event(3)])
+
+        play(body)
+
+    def test_it_can_be_closed_and_opened_around_an_absence_of_the_server(
+        self, play: Callable[[_TestBody], None]
+    ) -> None:
+        """`open` raises without the server. A publisher without a server passes."""
+
+        async def body(rig: PublisherRig) -> None:
+            if not isinstance(rig, ServerRig):
+                return
+            await _open(rig)
+            await rig.interrupt()
+            await rig.publisher.close()
+            with pytest.raises(DiscorderError):
+                await rig.publisher.open()
+            await rig.restart()
+            await _open(rig)
+            await rig.publisher.publish([event(1)])
+            await _expect(rig, [event(1)])
 
         play(body)
 

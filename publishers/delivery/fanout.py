@@ -21,7 +21,7 @@ from discorder.publishers.delivery.lossless import LosslessQueue
 from discorder.publishers.delivery.queue import DeliveryQueue
 from discorder.publishers.delivery.shard_progress import ShardDelivery
 from discorder.publishers.options import DeliveryOptions, Overflow
-from discorder.publishers.protocol import AnsweringPublisher, BusApi, Publisher
+from discorder.publishers.protocol import AnsweringPublisher, BotAwarePublisher, BusApi, Publisher
 from discorder.publishers.registry import check_delivery
 
 __all__ = ["DeliveryOptions", "FanOut", "PublisherHealth", "PublisherState"]
@@ -35,9 +35,10 @@ logger = logging.getLogger(__name__)
 class FanOut:
     """Manage the publishers of one control plane, which stay open through every reconnect."""
 
-    def __init__(self, clock: Clock, bus_api: BusApi | None = None) -> None:
-        """Create a fan-out; ``bus_api`` answers the requests that readers send through a publisher."""
+    def __init__(self, clock: Clock, bus_api: BusApi | None = None, bot_id: int | None = None) -> None:
+        """Create a fan-out for the bot ``bot_id``; ``bus_api`` answers the requests that readers send through a publisher."""
         self._clock = clock
+        self._bot_id = bot_id
         self._bus_api = bus_api
         self._queues: dict[str, DeliveryQueue] = {}
         self._offers: tuple[DeliveryQueue, ...] = ()  # a snapshot for the shards, in order
@@ -104,6 +105,8 @@ class FanOut:
         check_delivery(publisher, options, f"publishers.{name}")
         if self._bus_api is not None and isinstance(publisher, AnsweringPublisher):
             publisher.answer_from(self._bus_api)
+        if isinstance(publisher, BotAwarePublisher):
+            publisher.belongs_to(self._bot_id)
         with self._lock:
             self._refuse_taken(publisher, name)
             queue = self._queues[name] = self._new_queue(publisher, name, options)

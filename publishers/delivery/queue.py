@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from discorder.clock import Clock, Timer
-from discorder.errors import DiscorderError, PublisherError
+from discorder.errors import DiscorderError, PublisherError, PublisherUnreachable
 from discorder.publishers.delivery.bounded_queue import BoundedQueue
 from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.publishers.delivery.isolation import IsolatedPublisher, as_failure, describe, isolated, stop
@@ -60,9 +60,16 @@ class DeliveryQueue(ABC):
         self._last_error = ""
 
     async def open(self) -> None:
-        """Open the publisher now. Raises a `DiscorderError`, also if that takes longer than ``give_up_after``."""
+        """Open the publisher now, or in the background if its server cannot be reached.
+
+        Raises a `DiscorderError`, also if opening takes longer than ``give_up_after``.
+        """
         try:
             await self._open_once()
+        except PublisherUnreachable as error:
+            self._note_failure(error)
+            self._start()
+            return
         except DiscorderError:
             raise
         except Exception as error:

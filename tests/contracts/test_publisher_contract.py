@@ -8,19 +8,25 @@ import logging
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import zmq
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from discorder.publishers.channel import ChannelEventPublisher
 from discorder.publishers.delimited_file import DelimitedFileEventPublisher
 from discorder.publishers.journal import Journal
 from discorder.publishers.journal.records import Decoder
 from discorder.publishers.log import LogPublisher
+from discorder.publishers.nats.publisher import NatsPublisher
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.testing import PublisherContract, PublisherRig, Received
 from discorder.wire import decode_document
+from tests.publishers.nats_server import NatsServer, in_thread, read_stream
 
 
 class ZmqRig:
@@ -128,6 +134,71 @@ class LogRig:
     async def close(self) -> None: ...
 
 
+class StreamRig:
+    """The publisher ``nats`` in JetStream mode."""
+
+    must_be_open = True
+
+    def __init__(self, server: NatsServer, prefix: str) -> None:
+        self.publisher = NatsPublisher(server.url, prefix=prefix, stream_bytes=20_000_000)
+        self.server = server
+        self.stream = prefix.replace(".", "_")
+        self.read = 0
+
+    async def ready(self) -> None: ...
+
+    async def received(self, count: int) -> list[Received]:
+        """Read the stream as it is now: what is accepted must be in it."""
+        stored = (await read_stream(self.server, self.stream))[self.read :]
+        assert len(stored) == count
+        self.read += count
+        return [(one.document.type, one.document.seq, one.document.data) for one in stored]
+
+    async def interrupt(self) -> None:
+        self.server.kill()
+
+    async def restart(self) -> None:
+        await in_thread(self.server.start)
+
+    async def close(self) -> None: ...
+
+
+class CoreRig:
+    """The publisher ``nats`` in core mode."""
+
+    must_be_open = True
+
+    def __init__(self, server: NatsServer, prefix: str) -> None:
+        self.publisher = NatsPublisher(server.url, prefix=prefix, mode="core")
+        self.server = server
+        self.prefix = prefix
+        self.client: Client | None = None
+        self.messages: asyncio.Queue[Msg] = asyncio.Queue()
+
+    async def ready(self) -> None:
+        await self.close()
+        self.client = Client()
+        await self.client.connect(self.server.url, allow_reconnect=False)
+        await self.client.subscribe(f"{self.prefix}.>", cb=self.messages.put)
+        await self.client.publish(f"{self.prefix}.probe")
+        await self.messages.get()
+
+    async def received(self, count: int) -> list[Received]:
+        documents = [decode_document((await self.messages.get()).data) for _ in range(count)]
+        assert self.messages.empty()
+        return [(document.type, document.seq, document.data) for document in documents]
+
+    async def interrupt(self) -> None:
+        self.server.kill()
+
+    async def restart(self) -> None:
+        await in_thread(self.server.start)
+
+    async def close(self) -> None:
+        if self.client is not None:
+            await self.client.close()
+
+
 def _parsed(line: str) -> Received:
     head, _, data = line.partition(" data=")
     seq = head.partition("seq=")[2].split()[0]
@@ -158,10 +229,25 @@ class TestJournal(PublisherContract):
         return JournalRig(tmp_path)
 
 
+class TestNats(PublisherContract):
+    @pytest.fixture(params=[StreamRig, CoreRig])
+    def rig(self, request: pytest.FixtureRequest, nats_server: NatsServer) -> PublisherRig:
+        rig: PublisherRig = request.param(nats_server, f"discord.{uuid4().hex}")
+        return rig
+
+
 class TestLog(PublisherContract):
     @pytest.fixture
     def rig(self, caplog: pytest.LogCaptureFixture) -> PublisherRig:
         return LogRig(caplog)
+
+
+@pytest.fixture(scope="module")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.kill()
 
 
 def test_only_what_a_file_accepts_survives_the_process() -> None:

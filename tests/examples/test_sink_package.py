@@ -68,7 +68,7 @@ def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
         timeout=120,
     )
     assert run.returncode == 0, run.stdout
-    assert "12 passed" in run.stdout
+    assert "14 passed" in run.stdout
 
 
 async def test_a_control_plane_finds_it_and_it_has_each_event_once_through_restarts(

@@ -22,11 +22,11 @@ from msgspec import Meta
 from discorder.publishers.log import LogPublisher
 from discorder.publishers.options import DeliveryOptions
 
-class NatsOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class KafkaOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: Annotated[str, Meta(description="a URL")]
 
-class NatsPublisher(LogPublisher):
-    Options = NatsOptions
+class KafkaPublisher(LogPublisher):
+    Options = KafkaOptions
     def __init__(self, name, server):
         super().__init__(name)
         self.server = server
@@ -79,7 +79,7 @@ def test_a_channel_is_as_large_as_its_table_says() -> None:
         (
             "pigeon",
             {},
-            r"publishers\.pigeon\.kind: there is no publisher 'pigeon'; allowed: channel, delimited_file, log, zmq",
+            r"publishers\.pigeon\.kind: there is no publisher 'pigeon'; allowed: channel, delimited_file, log, nats, zmq",
         ),
         ("x", {"kind": 3}, r"publishers\.x\.kind: 3 is not a string"),
         ("zmq", {"binds": "x"}, r"publishers\.zmq\.binds is not a key; did you mean bind\? allowed: .*insecure"),
@@ -129,22 +129,22 @@ def test_who_must_not_lose_blocks(table: dict[str, object]) -> None:
 
 
 def test_other_packages_bring_kinds_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "third_party_nats.py").write_text(THIRD_PARTY)
-    metadata = tmp_path / "third_party_nats-1.0.dist-info"
+    (tmp_path / "third_party_kafka.py").write_text(THIRD_PARTY)
+    metadata = tmp_path / "third_party_kafka-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Name: third-party-nats\nVersion: 1.0\n")
+    (metadata / "METADATA").write_text("Name: third-party-kafka\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
-        "[discorder.publishers]\nnats = third_party_nats:NatsPublisher\nbroken = third_party_nats:Nobody\n"
+        "[discorder.publishers]\nkafka = third_party_kafka:KafkaPublisher\nbroken = third_party_kafka:Nobody\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "third_party_nats", raising=False)
-    publisher, options = build("events", {"kind": "nats", "server": "nats://127.0.0.1", "max_events": 5})
-    assert (publisher.name, vars(publisher)["server"], options.max_events) == ("events", "nats://127.0.0.1", 5)
-    with pytest.raises(ConfigError, match=r"publishers\.nats\.server is missing; it must be a URL"):
-        build("nats", {})
+    monkeypatch.delitem(sys.modules, "third_party_kafka", raising=False)
+    publisher, options = build("events", {"kind": "kafka", "server": "kafka://127.0.0.1", "max_events": 5})
+    assert (publisher.name, vars(publisher)["server"], options.max_events) == ("events", "kafka://127.0.0.1", 5)
+    with pytest.raises(ConfigError, match=r"publishers\.kafka\.server is missing; it must be a URL"):
+        build("kafka", {})
     with pytest.raises(ConfigError, match=r"publishers\.broken\.kind: 'broken' .*cannot be imported"):
         build("broken", {})
-    with pytest.raises(ConfigError, match="allowed: broken, channel, delimited_file, log, nats, zmq"):
+    with pytest.raises(ConfigError, match="allowed: broken, channel, delimited_file, kafka, log, nats, zmq"):
         build("pigeon", {})
 
 

@@ -1,0 +1,89 @@
+"""Turn events and records into NATS messages: subject, id and payload."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+
+import msgspec
+
+from discorder.records import LossKind, LostEvents, gap_record
+from discorder.wire import Event, StreamPosition
+
+ID_HEADER = "Nats-Msg-Id"
+NAMELESS = "NAMELESS"  # the last word of the subject of an event without a name
+REMEMBERED_NAMES = 1_024  # Discord has about 80; the bound is for a peer that invents names
+MAX_NAME = 128  # characters of a name in a subject; NATS bounds the length of a protocol line
+HEADER_BYTES = len("NATS/1.0\r\n: \r\n\r\n") + len(ID_HEADER)  # of a message with an id, besides the id
+
+
+class Message(msgspec.Struct, gc=False):
+    """Hold one message. ``id``: NATS stores a message with a known id only once. ``replaces``: it tells that an event is missing.
+
+    ``event`` is what is published, or the gap record of an event that is too large.
+    """
+
+    subject: str
+    id: str
+    event: Event
+    replaces: bool = False
+
+    @property
+    def position(self) -> StreamPosition | None:
+        """Return session and sequence of an event, None for a record."""
+        event = self.event
+        return None if event.seq is None else StreamPosition(event.session or "", event.seq)
+
+
+def message_of(event: Event, prefix: str) -> Message:
+    """Return the message of an event or a record."""
+    if event.seq is None:
+        return Message(_record_subject(event, prefix), hashlib.sha256(event.document).hexdigest()[:32], event)
+    shard_id, shard_count = event.shard
+    return Message(f"{prefix}.{shard_count}.{shard_id}.{_word(event.type)}", f"{event.session}:{event.seq}", event)
+
+
+def gap_instead(message: Message, prefix: str, publisher: str, limit: int) -> Message:
+    """Return the message that replaces ``message``, of an event that is larger than ``limit`` (bytes)."""
+    event = message.event
+    assert event.seq is not None  # noqa: S101  # a record is never too large
+    at = event.received_at
+    cause = (
+        f"{event.type} with {len(event.document):,} bytes is larger than the NATS server takes ({limit:,}); raise max_payload "
+        "in the server's configuration"
+    )
+    lost = LostEvents(LossKind.PUBLISHER, publisher, event.seq, event.seq, cause, at, at)
+    record = gap_record(event.shard, event.session or "", at, lost)
+    return Message(_record_subject(record, prefix), message.id, record, replaces=True)
+
+
+def size_of(message: Message) -> int:
+    """Return the bytes of a message that the server's limit applies to: header and payload."""
+    return HEADER_BYTES + len(message.id) + len(message.event.document)
+
+
+def event_subjects(prefix: str, shard: tuple[int, int] | None = None) -> str:
+    """Return the pattern that matches the subjects of all events of ``shard`` (id, count), None for all shards."""
+    return f"{prefix}.*.*.*" if shard is None else f"{prefix}.{shard[1]}.{shard[0]}.*"
+
+
+def record_subjects(prefix: str) -> str:
+    """Return the pattern that matches the subjects of all records of the control plane."""
+    return f"{prefix}.record.*.*.*"
+
+
+def position_in(message_id: str) -> StreamPosition | None:
+    """Return session and sequence of the event with this id; None for an id of another form."""
+    session, _, seq = message_id.rpartition(":")
+    return StreamPosition(session, int(seq)) if session and seq.isascii() and seq.isdecimal() else None
+
+
+def _record_subject(record: Event, prefix: str) -> str:
+    return f"{prefix}.record.{record.shard[1]}.{record.shard[0]}.{_word(record.type)}"
+
+
+@lru_cache(REMEMBERED_NAMES)
+def _word(name: str) -> str:
+    """Return ``name`` as one word of a subject: a dot, a space, ``*`` or ``>`` has a meaning there."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name[:MAX_NAME]) or NAMELESS

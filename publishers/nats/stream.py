@@ -1,0 +1,158 @@
+"""Make the JetStream stream of the events, or check that an existing one keeps them as configured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext, JetStreamManager
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+
+from discorder.errors import ConfigError, PublisherUnreachable
+from discorder.publishers.nats.messages import ID_HEADER, event_subjects, position_in, record_subjects
+from discorder.wire import StreamPosition
+
+OVERLAP = 10_065  # JetStream's error codes: another stream has one of the subjects
+NO_ROOM = 10_047  # max_bytes is more than the server may keep
+NOT_CLUSTERED = 10_074  # more than one replica on a server without a cluster
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """Describe the stream. ``key``: of the publisher's table, for messages. ``max_age`` and ``duplicate_window`` in seconds."""
+
+    key: str
+    name: str
+    prefix: str
+    max_bytes: int
+    max_age: float
+    duplicate_window: float
+    replicas: int
+
+    @property
+    def config(self) -> StreamConfig:
+        """Return the configuration of a new stream. It lists its subjects: a stream of everything would keep requests, too."""
+        return StreamConfig(
+            name=self.name,
+            subjects=[event_subjects(self.prefix), record_subjects(self.prefix)],
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.OLD,
+            storage=StorageType.FILE,
+            max_bytes=self.max_bytes,
+            max_age=self.max_age,
+            duplicate_window=self.duplicate_window,
+            num_replicas=self.replicas,
+        )
+
+
+async def make_or_check(client: Client, settings: StreamSettings, *, first: bool) -> None:
+    """Make the stream if there is none, otherwise check its settings.
+
+    Raises ConfigError, which names key and remedy, or PublisherUnreachable if JetStream does not answer. Unless ``first``, a
+    limit that was changed while the control plane runs is only logged: events matter more.
+    """
+    manager = client.jsm()
+    try:
+        info = await _found_or_made(manager, settings, first=first)
+    except (ServiceUnavailableError, NatsTimeoutError) as error:
+        msg = (
+            f"{settings.key}: JetStream does not answer ({error}); start nats-server with JetStream (-js), or set "
+            f'{settings.key}.mode = "core"'
+        )
+        raise PublisherUnreachable(msg) from error
+    if info is None:
+        return
+    unfit = list(_unfit(info, settings))
+    limits = list(_other_limits(info, settings))
+    if unfit or (limits and first):
+        raise ConfigError((unfit or limits)[0])
+    for complaint in limits:
+        logger.warning("%s", complaint)
+
+
+async def last_position(
+    stream: JetStreamContext, name: str, prefix: str, shard: tuple[int, int]
+) -> StreamPosition | None:
+    """Return the last event of ``shard`` (id, count) in the stream; None if it has none."""
+    try:
+        message = await stream.get_last_msg(name, event_subjects(prefix, shard))
+    except NotFoundError:
+        return None
+    return position_in((message.headers or {}).get(ID_HEADER, ""))
+
+
+async def _found_or_made(manager: JetStreamManager, settings: StreamSettings, *, first: bool) -> StreamConfig | None:
+    """Return the configuration of the existing stream; None if it was made now."""
+    try:
+        return (await manager.stream_info(settings.name)).config
+    except NotFoundError:
+        pass
+    try:
+        await manager.add_stream(settings.config)
+    except (ServiceUnavailableError, NotFoundError):
+        raise
+    except APIError as error:
+        raise _not_made(error, settings) from error
+    if first:
+        logger.info("NATS: made the stream %s", settings.name)
+    else:
+        logger.warning("NATS: the stream %s was gone and is made again; the events that it had are lost", settings.name)
+    return None
+
+
+def _not_made(error: APIError, settings: StreamSettings) -> ConfigError:
+    key, remedy = {
+        OVERLAP: ("prefix", "another stream has these subjects; set another prefix, or name that stream in stream"),
+        NO_ROOM: (
+            "stream_bytes",
+            f"the server has no room for {settings.max_bytes:,} bytes; set less, or raise its max_file_store",
+        ),
+        NOT_CLUSTERED: ("replicas", "more than one needs a cluster of NATS servers; set replicas = 1"),
+    }.get(
+        error.err_code or 0,
+        ("stream", "correct the keys stream, stream_bytes, stream_seconds, duplicate_window and replicas"),
+    )
+    return ConfigError(
+        f"{settings.key}.{key}: NATS refused to make the stream {settings.name} ({error.description}): {remedy}"
+    )
+
+
+def _unfit(found: StreamConfig, settings: StreamSettings) -> Iterator[str]:
+    """Yield what keeps the stream ``found`` from keeping every event."""
+    wanted = settings.config
+    missing = [subject for subject in wanted.subjects or () if subject not in (found.subjects or ())]
+    for one, is_wrong, needed in (
+        ("subjects", bool(missing), f"must contain {' and '.join(missing)}"),
+        ("retention", found.retention != wanted.retention, 'must be "limits", or events vanish when they are read'),
+        ("storage", found.storage != wanted.storage, 'must be "file", or events vanish with the server'),
+        ("discard", found.discard != wanted.discard, 'must be "old", or a full stream holds up the gateway connection'),
+        ("max_msg_size", (found.max_msg_size or -1) > 0, "must be -1, or large events are refused"),
+        ("max_msgs_per_subject", found.max_msgs_per_subject > 0, "must be -1, or events vanish early"),
+        ("no_ack", found.no_ack, "must be false, or nothing tells which events are stored"),
+        ("sealed", found.sealed, "must be false, or nothing can be stored"),
+    ):
+        if is_wrong:
+            yield (
+                f"{settings.key}.stream: {one} of the stream {settings.name} {needed}; change it (nats stream edit "
+                f"{settings.name}), or name another stream in {settings.key}.stream"
+            )
+
+
+def _other_limits(found: StreamConfig, settings: StreamSettings) -> Iterator[str]:
+    for key, name, is_now, wanted in (
+        ("stream_bytes", "max_bytes", found.max_bytes, settings.max_bytes),
+        ("stream_seconds", "max_age", found.max_age, settings.max_age),
+        ("duplicate_window", "duplicate_window", found.duplicate_window, settings.duplicate_window),
+        ("replicas", "num_replicas", found.num_replicas, settings.replicas),
+    ):
+        if is_now != wanted:
+            yield (
+                f"{settings.key}.{key}: {name} of the stream {settings.name} is {is_now or 0:g}, and the configuration says "
+                f"{wanted:g}; set {settings.key}.{key} to the first, or change the stream (nats stream edit {settings.name})"
+            )
