@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
+from discorder.cli.journal import is_empty, journal_directory
 from discorder.cli.wording import counted, moment, span
 from discorder.clock import SystemClock
 from discorder.config import Config, Gateway
@@ -44,6 +45,7 @@ class Survey:
 
     ``path`` is None for a store in memory, ``discord`` without an answer. ``known`` is the budget by the store alone, None
     before its first look-up; ``budget`` takes Discord's answer in. ``to_identify``: shards without a session to resume.
+    ``lacks_guilds``: the journal of the façade is empty, so that each shard that is resumed identifies as well.
     """
 
     at: datetime
@@ -55,7 +57,13 @@ class Survey:
     layout: Layout
     cold: ColdStart
     to_identify: tuple[int, ...]
+    lacks_guilds: bool
     notes: tuple[str, ...]
+
+    @property
+    def identifies(self) -> int:
+        """How many IDENTIFYs a start now costs."""
+        return len(self.layout[0] if self.lacks_guilds else self.to_identify)
 
     def sentences(self) -> Iterator[str]:
         """Yield the conclusions as sentences."""
@@ -70,8 +78,9 @@ class Survey:
             yield f"The ledger would pay for {cold.paid} of them and park the rest until {until}: {cold.answer.reason}."
         resumable = cold.identifies - len(self.to_identify)
         if resumable:
-            left = counted(len(self.to_identify), "IDENTIFY")
-            yield f"With the stored sessions {counted(resumable, 'shard')} would be resumed: {left} then."
+            left = counted(self.identifies, "IDENTIFY")
+            why = ", since the journal of the façade has no guilds of them yet" if self.lacks_guilds else ""
+            yield f"With the stored sessions {counted(resumable, 'shard')} would be resumed: {left} then{why}."
         if self.budget.foreign:
             spent = counted(self.budget.foreign, "IDENTIFY")
             yield f"Another process uses this token: {spent} since the last look-up were not paid for from this store."
@@ -96,6 +105,7 @@ async def survey(config: Config, token: str) -> Survey:
         msg = "there is no identify budget to show: " + " ".join(notes)
         raise GatewayUnreachable(msg)
     ids, count = _layout(config, info, reading.sessions, notes)
+    journal = journal_directory(config, token)
     resumable = fitting(reading.sessions, count, config.gateway.intents_value, token_key(token))
     return Survey(
         at=at,
@@ -107,6 +117,7 @@ async def survey(config: Config, token: str) -> Survey:
         layout=(ids, count),
         cold=ledger.cold_start(ids, now, count),
         to_identify=tuple(shard for shard in ids if shard not in resumable),
+        lacks_guilds=journal is not None and await in_daemon_thread(lambda: is_empty(journal), "look-at-journal"),
         notes=tuple(notes),
     )
 
@@ -201,7 +212,7 @@ def as_document(found: Survey) -> dict[str, Any]:
             "shards": len(ids),
             "shard_count": count,
             "resumable": len(ids) - len(found.to_identify),
-            "identifies": len(found.to_identify),
+            "identifies": found.identifies,
         },
         "cold_start": {
             "identifies": cold.identifies,

@@ -28,6 +28,7 @@ from aiohttp import web
 from discorder import event_intents as portal
 from discorder.cli.outcome import run
 from discorder.clock import SystemClock
+from discorder.facade.clients import make_token
 from discorder.sessions import SqliteSessionStore, StoredSession, bot_key
 from discorder.simulator import Simulator
 from tests.commandline import Command
@@ -49,7 +50,7 @@ NAMES = [
         "http",
         "store",
     ),
-    *("publishers", "log", "files"),
+    *("facade", "publishers", "log", "files"),
 ]
 LIMIT = "--timeout=20"  # seconds; only what hangs takes so long
 Rows = dict[str, list[dict[str, str]]]
@@ -192,6 +193,10 @@ async def test_config(sim: Simulator, doctor: Examine, tmp_path: Path) -> None:
     assert status == "fail"
     assert "broken.toml: not valid TOML" in text
     assert len(broken.rows) == 1
+    (tmp_path / "broken.toml").write_text("[gateway]\nshards = -1\n[facade]\nheartbeat = 0\n")
+    twice = await doctor(sim, options=(LIMIT, "--json", "--config", "broken.toml"))
+    assert [status for status, _ in twice.of("config")] == ["fail", "fail"]
+    assert "\\n" not in twice.text
     insecure = await doctor("http://discord.example/api", token=sim.token)
     assert "gateway.insecure_api = true" in insecure.only("config")[1]
 
@@ -536,6 +541,78 @@ async def test_beside_a_running_control_plane(doctor: Examine, sim: Simulator, s
     assert sim.identifies == 1
     running.process.terminate()
     assert await running.ends() == 0
+
+
+MAIN = 'facade.clients={main={token_file="main.token"}}'
+FACADE = ("facade.bind=127.0.0.1:0", MAIN)
+
+
+async def test_facade(doctor: Examine, sim: Simulator, tmp_path: Path) -> None:
+    """The token of each bot, as a start reads it; off without a bot."""
+    assert (await doctor(sim)).only("facade")[1].startswith("off")
+    file = tmp_path / "main.token"
+    missing = await doctor(sim, *FACADE)
+    assert (missing.code, missing.of("facade")[0][0]) == (1, "fail")
+    assert "there is no file main.token → run `discorder facade token main`" in missing.of("facade")[0][1]
+    for content, said in (
+        ("", "holds no token of the façade"),
+        (sim.token, "holds no token of the façade"),
+        (make_token(42), "was made for the bot 42, and the bot token is that of the bot 1345187989315256333"),
+    ):
+        file.write_text(content)
+        file.chmod(0o600)
+        assert said in (await doctor(sim, *FACADE)).worst("facade")[1]
+    file.write_text(make_token(1345187989315256333))
+    good = await doctor(sim, *FACADE)
+    assert good.code == 0
+    assert good.of("facade")[0][1] == "1 bot may connect, at 127.0.0.1:0 → "
+    assert "which the first start fills" in good.of("facade")[1][1]
+    file.chmod(0o644)
+    status, text = (await doctor(sim, *FACADE)).worst("facade")
+    assert (status, text.endswith("→ chmod 600 main.token")) == ("warn", True)
+    file.unlink()
+    file.mkdir()
+    assert "cannot be read: Is a directory" in (await doctor(sim, *FACADE)).worst("facade")[1]
+
+
+async def test_the_port_and_the_journal_of_the_facade(doctor: Examine, sim: Simulator, tmp_path: Path) -> None:
+    """The address is among the ports; a directory that cannot be made fails."""
+    (tmp_path / "main.token").write_text(make_token(1345187989315256333))
+    (tmp_path / "main.token").chmod(0o600)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        busy = await doctor(sim, f"facade.bind=127.0.0.1:{port}", MAIN)
+    assert f"facade.bind: http://127.0.0.1:{port} cannot be used: it is in use" in busy.worst("ports")[1]
+    (tmp_path / "file").touch()
+    for path, reason in (("file", "it is no directory"), ("none/journal", "does not exist")):
+        found = await doctor(sim, *FACADE, f"facade.journal={tmp_path}/{path}")
+        assert found.code == 1
+        assert reason in found.worst("facade")[1]
+    assert not (tmp_path / "none").exists()
+
+
+async def test_stored_sessions_from_before_the_facade_cost_identifies(
+    doctor: Examine, sim: Simulator, tmp_path: Path
+) -> None:
+    """Discord sends guilds once per session: the journal gets them by a new one."""
+    store = tmp_path / "sessions.sqlite3"
+    await fill(store, sim.token)
+    settings = (f"session.store={store}", "gateway.intents=1")
+    assert "1 shard would be resumed: 0 IDENTIFYs then." in (await doctor(sim, *settings)).only("budget")[1]
+    (tmp_path / "main.token").write_text(make_token(1345187989315256333))
+    (tmp_path / "main.token").chmod(0o600)
+    found = await doctor(sim, *settings, *FACADE)
+    assert (
+        "1 shard would be resumed: 1 IDENTIFY then, since the journal of the façade has no guilds"
+        in found.only("budget")[1]
+    )
+    assert "a start resumes 1 shard, and then identifies to get the guilds" in found.worst("facade")[1]
+    journal = tmp_path / "sessions.sqlite3.journal"
+    journal.mkdir()
+    (journal / "segment.00000001").touch()
+    kept = await doctor(sim, *settings, *FACADE)
+    assert "0 IDENTIFYs then." in kept.only("budget")[1]
+    assert {status for status, _ in kept.of("facade")} == {"ok"}
 
 
 async def test_publishers(doctor: Examine, sim: Simulator, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from discorder.cli.doctor import account, local, network, store
+from discorder.cli.doctor import account, facade, local, network, store
 from discorder.cli.doctor.facts import Facts
 from discorder.cli.doctor.finding import Finding, fail, failed, ok, warn
 from discorder.config import Config, load_config, read_token
@@ -43,6 +43,7 @@ CHECKS = (
     Check("ports", local.check_ports, _DISK),
     Check("http", local.check_http, _DISK),
     Check("store", store.check_store, _DISK),
+    Check("facade", facade.check_facade, _DISK),
     Check("publishers", local.check_publishers, _DISK),
     Check("log", local.check_log, _DISK),
     Check("files", local.check_open_files, _NETWORK),
@@ -64,8 +65,11 @@ def read_start(path: Path | None, overrides: Sequence[str]) -> Start:
         config = load_config(path, overrides)
     except ConfigError as error:
         rest = "the other checks were not made: they need a valid configuration"
-        broken = fail("config", str(error), f"repair it, and run this again; {rest}")
-        return Start((broken,), None, None)
+        remedy = f"repair it, and run this again; {rest}"
+        head, *below = str(error).splitlines()  # several problems stand below their number
+        *others, last = [line.strip() for line in below] or [head]
+        broken = [*(fail("config", one) for one in others), fail("config", last, remedy)]
+        return Start(tuple(broken), None, None)
     shown = "built-in defaults" if path is None else str(path)
     findings = [ok("config", shown + (f" with {len(overrides)} --set" if overrides else ""))]
     findings += [warn("config", text) for text in warnings(config) if not text.startswith(PORTAL_KEY)]
