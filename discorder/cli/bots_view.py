@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from discorder.cli.wording import counted, short_span, span
 from discorder.status.shard_ranges import shard_ranges
 
 OFF = 'No façade: facade.bind is "", and no `discorder facade` reports to this control plane.'
+_LIBRARY = re.compile(r"([\w./@-]+) \(v?(\d[\w.+-]*)")  # as in "hikari (2.7.0, aiohttp 3.13.2)"
 
 
 class BotView(msgspec.Struct):
@@ -28,6 +30,7 @@ class BotView(msgspec.Struct):
     seen_at: datetime | None
     lag_events: int
     lag_s: float
+    identifies: int
     resumes: int
     invalid_sessions: int
     refused: str
@@ -42,6 +45,7 @@ class BotSessionView(msgspec.Struct):
     seq: int
     lag_events: int
     lag_s: float
+    identifies: int
     resumes: int
     invalid_sessions: int
 
@@ -66,7 +70,7 @@ def render_facade(facade: FacadeView | None, now: datetime) -> RenderableType:
         parts += ["", bots_table(facade.bots, now)]
     parts += [escape(f"{bot.name} was refused with {bot.refused}") for bot in facade.bots if bot.refused]
     if facade.sessions:
-        head = ("bot", "shard", "seq", "connected", "behind", "RESUMEs", "op 9s")
+        head = ("bot", "shard", "seq", "connected", "behind", "IDENTIFYs", "RESUMEs", "op 9s")
         parts += ["", plain_table(head, [_session(one, now) for one in facade.sessions])]
     more = sum(bot.sessions for bot in facade.bots) - len(facade.sessions)
     if more > 0:
@@ -76,17 +80,23 @@ def render_facade(facade: FacadeView | None, now: datetime) -> RenderableType:
 
 def bots_table(bots: Sequence[BotView], now: datetime) -> Table:
     """Return one row per bot."""
-    head = ("bot", "library", "shards", "connected", "behind", "RESUMEs", "op 9s")
+    head = ("bot", "library", "shards", "connected", "behind", "IDENTIFYs", "RESUMEs", "op 9s")
     return plain_table(head, [_bot(bot, now) for bot in bots])
 
 
 def _bot(bot: BotView, now: datetime) -> tuple[str, ...]:
-    counts = (f"{bot.resumes:,}", f"{bot.invalid_sessions:,}")
+    counts = (f"{bot.identifies:,}", f"{bot.resumes:,}", f"{bot.invalid_sessions:,}")
     shards = shard_ranges(bot.shards)
     if bot.sessions > len(bot.shards):
         shards = f"{shards} ({counted(bot.sessions, 'session')})"
     behind = _behind(bot.lag_events, bot.lag_s) if bot.sessions else ""
-    return (bot.name, ", ".join(bot.libraries), shards, _connected(bot, now), behind, *counts)
+    return (bot.name, ", ".join(map(_library, bot.libraries)), shards, _connected(bot, now), behind, *counts)
+
+
+def _library(name: str) -> str:
+    """Return name and version of a library, so that a row fits into 80 columns: hikari names those of its parts, too."""
+    found = _LIBRARY.match(name)
+    return name if found is None else f"{found[1]} {found[2]}"
 
 
 def _connected(bot: BotView, now: datetime) -> str:
@@ -97,7 +107,7 @@ def _connected(bot: BotView, now: datetime) -> str:
 
 def _session(one: BotSessionView, now: datetime) -> tuple[str, ...]:
     connected, behind = f"for {_age(one.since, now)}", _behind(one.lag_events, one.lag_s)
-    counts = (f"{one.resumes:,}", f"{one.invalid_sessions:,}")
+    counts = (f"{one.identifies:,}", f"{one.resumes:,}", f"{one.invalid_sessions:,}")
     return (one.bot, str(one.shard), str(one.seq), connected, behind, *counts)
 
 

@@ -153,7 +153,13 @@ class _Story:
         await self._until(lambda: len(set(bot.received)) >= len(self._sent()) - 1)
         twice = len(bot.received) - len(set(bot.received))
         missed = len(bot.received) - got - twice
-        narrator.say(f"It has its guilds, and the {missed} messages since it was killed; {twice} came a second time.")
+        narrator.say(
+            f"It has its guilds, and the {missed} messages since it was killed: also those that were written while it started."
+        )
+        if twice:
+            narrator.say(
+                f"{twice} came a second time, those since its last heartbeat: the demo sets catch_up_from to heartbeat."
+            )
         await narrator.watch(seconds * (CUT_AFTER - KILL_AFTER))
         narrator.say("Now the connection to Discord is cut.")
         back = await narrator.recovered(self._sim.drop)

@@ -1,5 +1,6 @@
 // A discord.js bot behind the façade (docs/facade.md): start it, kill it, start it again, and it has missed no message.
 // Usage: FACADE_TOKEN=$(cat main.token) node discordjs_bot.js http://127.0.0.1:7000
+// It is an ES module: copied alone, name it discordjs_bot.mjs, or put "type": "module" into your package.json.
 import { Client, Events, GatewayIntentBits } from "discord.js";
 
 const { Guilds, GuildMessages, MessageContent } = GatewayIntentBits;

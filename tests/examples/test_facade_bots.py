@@ -68,6 +68,11 @@ async def test_discordpy(behind: Behind) -> None:
     await judge(behind, [sys.executable, "-W", "ignore", str(EXAMPLES / "python" / "discordpy_bot.py")])
 
 
+async def test_hikari(behind: Behind) -> None:
+    """examples/python/hikari_bot.py."""
+    await judge(behind, [sys.executable, "-W", "ignore", str(EXAMPLES / "python" / "hikari_bot.py")])
+
+
 async def test_discordjs(behind: Behind, tmp_path: Path) -> None:
     """examples/node/discordjs_bot.js."""
     needs(shutil.which("npm") is not None and shutil.which("node") is not None, "Node.js with npm")

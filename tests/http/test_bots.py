@@ -183,14 +183,16 @@ async def test_the_command_shows_bots_and_sessions(show: Show, discorder: Comman
     assert (shown_now.code, shown_now.err) == (0, "")
     first, _, heads, main, stats, _, session_heads, session = shown_now.out.splitlines()
     assert first == f"Façade at {shown.url}: 1 of 2 bots connected."
-    assert heads.split() == ["bot", "library", "shards", "connected", "behind", "RESUMEs", "op", "9s"]
-    assert re.fullmatch(r"main +raw +0 +for \d+ s +nothing +0 +0 *", main)
-    assert re.fullmatch(r"stats +not for \d+ s +0 +0 *", stats)
+    assert heads.split() == ["bot", "library", "shards", "connected", "behind", "IDENTIFYs", "RESUMEs", "op", "9s"]
+    assert re.fullmatch(r"main +raw +0 +for \d+ s +nothing +1 +0 +0 *", main)
+    assert re.fullmatch(r"stats +not for \d+ s +1 +0 +0 *", stats)
     assert session_heads.startswith("bot")
     end = (await shown.document())["shards"][0]
-    assert re.fullmatch(rf"main +0 +{end['seq']} +for \d+ s +nothing +0 +0 *", session)
+    assert re.fullmatch(rf"main +0 +{end['seq']} +for \d+ s +nothing +1 +0 +0 *", session)
     await shown.bot("stats", properties={"browser": "[red]x[/]\x1b[31m"})
     assert "[red]x[/]\\x1b[31m" in (await discorder("facade", "status", url)).out
+    await shown.bot("stats", properties={"browser": "hikari (2.7.0, aiohttp 3.13.2)"})
+    assert "hikari 2.7.0 " in (await discorder("facade", "status", url)).out
     part = json.loads((await discorder("facade", "status", "--json", url)).out)
     assert part == (await shown.facade())
     assert "0 of 2 bots" not in (await discorder("status", url)).out
