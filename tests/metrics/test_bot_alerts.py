@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from discorder.simulator.options import DEFAULT_TOKEN
 from discorder.tracking.diagnosis import diagnose
 from tests.facade.fronted import Fronted, facade_settings
 from tests.harness import Stage, Unlucky
@@ -30,6 +31,7 @@ async def stage(gateway: Gateway, stages: list[Stage], tmp_path: Path) -> Stage:
         dial=gateway.dial,
         look_up=gateway.look_up,
         rng=Unlucky(),
+        token=DEFAULT_TOKEN,
     )
     stages.append(stage)
     await stage.ready()
