@@ -22,6 +22,10 @@ REAL = "bot token"  # the name of every bot that uses the real token; no name in
 MIDDLE = "facade"  # where a real token has its time of issue
 RANDOM_BYTES = 32
 MAX_TOKEN_BYTES = 512
+UNKNOWN_CLIENT = (  # the remedy for an unknown token
+    "make one with `discorder facade token NAME`, and add [facade.clients.NAME] to the configuration; if the client is new, "
+    "restart `discorder serve` (and `discorder facade` if it runs), which reads its bots at its start"
+)
 
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.facade\.[A-Za-z0-9_-]{20,}")
 

@@ -16,7 +16,7 @@ from discorder.facade.connection import Connection
 from discorder.facade.encoding import choose_encoding
 from discorder.facade.live import FacadeServices
 from discorder.facade.overview import describe_bots
-from discorder.facade.rest import PassThrough, problem
+from discorder.facade.rest import PassThrough, problem, refuse_token
 from discorder.http.answers import RequestRefused, answer
 from discorder.http.connection import HttpConnection, MalformedLog
 from discorder.http.listener import HttpListener
@@ -150,7 +150,7 @@ class Door:
             return answer({"url": url})
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bot" or self._services.clients.find(token.strip()) is None:
-            return problem(HTTPStatus.UNAUTHORIZED, "401: Unauthorized")
+            return refuse_token(request.raw_path)
         layout = self._services.feed.layout
         if layout is None:
             return problem(

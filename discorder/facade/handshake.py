@@ -8,7 +8,7 @@ from typing import Any
 
 from discorder.config.intents import intent_names
 from discorder.event_intents import ALL, GUILDS
-from discorder.facade.clients import Client, Clients
+from discorder.facade.clients import UNKNOWN_CLIENT, Client, Clients
 from discorder.facade.places import Place
 from discorder.facade.session_id import FacadeSession, decode_session, new_tag
 from discorder.guilds.feed import Feed, NotHeld, Snapshot
@@ -183,8 +183,7 @@ def _client(fields: Mapping[str, Any], clients: Clients) -> Client:
         raise Refused(
             4004,
             "this is no token of the façade",
-            "make one with `discorder facade token NAME`, and add [facade.clients.NAME] to the configuration; if the client is "
-            "new, restart `discorder serve` (and `discorder facade` if it runs), which reads its bots at its start",
+            UNKNOWN_CLIENT,
         )
     return client
 

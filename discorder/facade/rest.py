@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import hdrs, web
 from yarl import URL
 
-from discorder.facade.clients import Clients
+from discorder.facade.clients import UNKNOWN_CLIENT, Clients
 from discorder.http.answers import answer
 from discorder.logs import logger
 from discorder.rest.http import open_connection
@@ -57,12 +57,7 @@ class PassThrough:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() == "bot":  # webhooks and interactions have their token in the path, and OAuth2 has "Bearer"
             if self._clients.find(token.strip()) is None:
-                logger.warning(
-                    "A REST request with an unknown token was refused",
-                    path=path.partition("?")[0][:100],
-                    remedy="give the bot the token that `discorder facade token NAME` has made",
-                )
-                return problem(HTTPStatus.UNAUTHORIZED, "401: Unauthorized")
+                return refuse_token(path)
             own, left = [(hdrs.AUTHORIZATION, f"Bot {self._token}")], NOT_SENT | {"authorization"}
         base = self._origin if path.startswith("/api/") else self._api
         return await self._pass(request, URL(base + path, encoded=True), [*_without(request.headers, left), *own])
@@ -107,6 +102,13 @@ def is_plain(path: str) -> bool:
         and "#" not in path
         and not any(_DOTS.fullmatch(segment) for segment in target.split("/"))
     )
+
+
+def refuse_token(path: str) -> web.Response:
+    """Log that a request came with an unknown token, and return the answer."""
+    path = path.partition("?")[0][:100]
+    logger.warning("A REST request with an unknown token was refused", path=path, remedy=UNKNOWN_CLIENT)
+    return problem(HTTPStatus.UNAUTHORIZED, "401: Unauthorized")
 
 
 def problem(status: HTTPStatus, sentence: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -16,9 +16,9 @@ bot = hikari.GatewayBot(os.environ["FACADE_TOKEN"], rest_url=f"{url}/api/v10", i
 
 
 @bot.listen()
-async def on_started(_: hikari.StartedEvent) -> None:
+async def on_ready(event: hikari.ShardReadyEvent) -> None:
     """Say where the bot is."""
-    print(f"ready as {bot.get_me()} in {len(bot.cache.get_guilds_view())} guilds", flush=True)
+    print(f"ready as {event.my_user} in {len(event.unavailable_guilds)} guilds", flush=True)
 
 
 @bot.listen()

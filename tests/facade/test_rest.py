@@ -10,6 +10,7 @@ from aiohttp import web
 from yarl import URL
 
 from discorder.facade.rest import PassThrough
+from discorder.logs import logger
 from discorder.transport.proxies import DIRECT
 from tests.facade.conftest import TOKENS, Stage
 
@@ -67,9 +68,15 @@ async def test_the_gateway_is_the_facade(facade: Stage, prefix: str) -> None:
 
 
 async def test_the_gateway_of_a_bot_needs_its_token_and_the_layout(facade: Stage) -> None:
-    """401 without a token; 503 with Retry-After while the control plane does not know its shards."""
+    """401 without a token, with the remedy in the log; 503 with Retry-After while the control plane does not know its shards."""
+    said: list[str] = []
+    sink = logger.add(said.append, level="WARNING", format="{message} {extra}")
     async with facade.http.get(f"{facade.url}/gateway/bot", headers={"Authorization": "Bot no"}) as response:
         assert response.status == 401
+    logger.remove(sink)
+    (line,) = said
+    assert "unknown token was refused {'path': '/gateway/bot'" in line
+    assert "if the client is new, restart `discorder serve`" in line
     facade.feed.layout = None
     async with facade.http.get(f"{facade.url}/gateway/bot", headers=bot()) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
