@@ -170,3 +170,14 @@ def _replace(text: str, spans: list[Span]) -> str:
             kept += [text[at:start], REDACTED]
         at = max(at, end)
     return "".join([*kept, text[at:]])
+
+
+def without_logins(value: object) -> object:
+    """Return a URL, or a list of them, without user names and passwords; any other value unchanged."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(without_logins, value))
+    if not isinstance(value, str):
+        return value
+    scheme, separator, rest = value.partition("://")
+    login, _, host = rest.rpartition("@")
+    return f"{scheme}{separator}{host}" if login else value

@@ -22,6 +22,7 @@ from discorder.errors import ConfigError, DiscorderError
 from discorder.publishers.delivery.isolation import describe
 from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
 from discorder.publishers.protocol import Publisher
+from discorder.redaction import without_logins
 
 ENTRY_POINT_GROUP = "discorder.publishers"
 
@@ -122,12 +123,9 @@ def _options(name: str, cls: type[DeliveryOptions], table: Mapping[str, object])
         where = re.search(r" - at `\$\.(.+)`$", str(error))
         path = where[1] if where else "kind"
         text = str(error).partition(" - at ")[0]
-        msg = f"{prefix}.{path}: {text}, got {_value_at(table, path)!r}; allowed: {_allowed(cls, re.split(r'[.[]', path)[0])}"
+        key = re.split(r"[.[]", path)[0]
+        msg = f"{prefix}.{path}: {text}, got {without_logins(table.get(key))!r}; allowed: {_allowed(cls, key)}"
         raise ConfigError(msg) from error
-
-
-def _value_at(table: Mapping[str, object], path: str) -> object:
-    return table.get(re.split(r"[.[]", path)[0])
 
 
 def _refuse_unknown(prefix: str, table: Mapping[str, object], allowed: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from discorder.config.http import AUTO
 from discorder.config.intents import DEFAULT, PRIVILEGED, WITH_MESSAGES, Intent, intent_names
 from discorder.config.schema import Config, LogLevel, ShardSet, show
 from discorder.publishers.options import DeliveryOptions, EventSelection, Overflow
-from discorder.redaction import TOKEN_VARIABLE
+from discorder.redaction import TOKEN_VARIABLE, without_logins
 from discorder.transport.address import keeps_token_private
 
 _COMMON_KEYS = frozenset(msgspec.structs.asdict(DeliveryOptions()))
@@ -136,7 +136,7 @@ def _publishers(config: Config) -> Iterator[tuple[str, str]]:
                 f"events {', '.join(options.events.include)} but {', '.join(options.events.exclude) or 'none'}"
             )
         own = msgspec.structs.asdict(options).items()
-        facts += [f"{key} = {show(value)}" for key, value in own if key not in _COMMON_KEYS]
+        facts += [f"{key} = {show(without_logins(value))}" for key, value in own if key not in _COMMON_KEYS]
         yield "publisher", f"{publisher.name} ({kind}): {'; '.join(facts)}"
 
 

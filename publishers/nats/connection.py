@@ -19,7 +19,8 @@ from nats.errors import Error
 
 from discorder.errors import ConfigError, PublisherUnreachable
 from discorder.publishers.nats.messages import ID_HEADER, Message
-from discorder.publishers.nats.options import ServerAccess, shown
+from discorder.publishers.nats.options import ServerAccess
+from discorder.redaction import without_logins
 
 CONNECT_TIMEOUT = 2.0  # seconds for each server
 PING_EVERY = 2  # seconds; the connection ends when two in a row are not answered
@@ -203,7 +204,7 @@ async def connect(access: ServerAccess) -> Connection:
             raise
         else:
             return connection
-    reasons = "; ".join(f"{shown(server)}: {str(error) or 'no answer in time'}" for server, error in failures)
+    reasons = "; ".join(f"{without_logins(server)}: {str(error) or 'no answer in time'}" for server, error in failures)
     errors = [error for _, error in failures]
     if any(re.search(REFUSED_LOGIN, str(error)) for error in errors):
         msg = (

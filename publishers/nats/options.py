@@ -15,6 +15,7 @@ from msgspec import Meta
 from discorder.errors import ConfigError
 from discorder.paths import resolve_path
 from discorder.publishers.options import MAX_COUNT, DeliveryOptions, Overflow
+from discorder.redaction import without_logins
 
 Mode = Literal["jetstream", "core"]
 
@@ -89,8 +90,8 @@ class ServerAccess:
             parts = self._split(server)
             if not (parts.scheme == "tls" or self._has_tls or self.insecure or _is_loopback(parts.hostname or "")):
                 msg = (
-                    f"{self.key}.servers: {shown(server)} would get every event unencrypted over the network; use tls://, "
-                    f"name the server's certificate authority in tls_ca_file, or set {self.key}.insecure = true"
+                    f"{self.key}.servers: {without_logins(server)} would get every event unencrypted over the network; use "
+                    f"tls://, name the server's certificate authority in tls_ca_file, or set {self.key}.insecure = true"
                 )
                 raise ConfigError(msg)
 
@@ -137,14 +138,8 @@ class ServerAccess:
                 return parts
         except ValueError:  # a port that is none
             pass
-        msg = f"{self.key}.servers: {shown(server)!r} is no URL of a NATS server; allowed: nats://HOST:PORT or tls://HOST:PORT"
+        msg = f"{self.key}.servers: {without_logins(server)!r} is no URL of a NATS server; allowed: nats://HOST:PORT or tls://HOST:PORT"
         raise ConfigError(msg)
-
-
-def shown(server: str) -> str:
-    """Return the URL of a server without user name and password."""
-    scheme, separator, rest = server.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def check_names(key: str, prefix: str, stream: str) -> None:

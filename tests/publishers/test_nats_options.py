@@ -14,6 +14,8 @@ import nkeys
 import pytest
 import trustme
 
+from discorder.config import load_config
+from discorder.config.report import describe
 from discorder.errors import ConfigError
 from discorder.publishers import registry
 from discorder.publishers.nats.publisher import NatsPublisher
@@ -89,6 +91,21 @@ def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.Monke
         ConfigError, match=r"publishers\.bus\.kind: 'nats' needs the package nats.*pip install 'discorder\[nats\]'"
     ):
         registry.build("bus", {"kind": "nats"})
+
+
+def test_what_would_run_is_described_without_passwords() -> None:
+    servers = '["nats://bot:hunter2@127.0.0.1:1", "tls://bot:p@hunter2@nats.example"]'
+    text = describe(
+        load_config(
+            None, [f"publishers.nats.servers={servers}", "publishers.zmq={bind='ipc://@discorder', insecure=true}"]
+        )
+    )
+    assert "('nats://127.0.0.1:1', 'tls://nats.example')" in text
+    assert "ipc://@discorder" in text
+    assert "hunter2" not in text
+    with pytest.raises(ConfigError, match=r"^publishers\.nats\.servers") as caught:
+        registry.build("nats", {"servers": ["nats://bot:hunter2@127.0.0.1:1", 5]})
+    assert "hunter2" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- TLS and log-ins
