@@ -78,6 +78,7 @@ class Follower:
         self._new_instance = new_instance
         self._instance: str | None = None
         self._failures = 0
+        self._is_fed = False  # a control plane that knows its shards has answered
         self._trouble = ""  # what is logged and has not ended
         self._order: list[int] = []  # of the shards in a request: those that were served last come last
 
@@ -131,12 +132,13 @@ class Follower:
         return (shard, "", 0) if end is None else (shard, end.session, end.seq)
 
     def _note_answer(self, followed: _Followed) -> None:
-        if self._trouble or self._instance is None:
-            logger.info("The façade is fed by the control plane", shards=followed.count)
-        self._failures, self._trouble = 0, ""
+        self._failures = 0
         before, self._instance = self._instance, followed.instance
         if before is not None and before != followed.instance:
             self._new_instance()
+        if followed.count and (self._trouble or not self._is_fed):
+            logger.info("The façade is fed by the control plane", shards=followed.count)
+            self._is_fed, self._trouble = True, ""
 
     def _use_layout(self, followed: _Followed) -> None:
         self._journal.intents = followed.intents
@@ -205,7 +207,7 @@ class Follower:
 
     async def _refused(self, refused: BusRefused) -> None:
         if refused.reason in {"guilds_off", "bad_request"}:
-            text = str(refused) if refused.reason == "guilds_off" else OLDER_BUS
+            text = str(refused) if refused.reason == "guilds_off" else f"{OLDER_BUS} ({refused})"
             if self._instance is None:
                 msg = f"{self._link.address}: {text}"
                 raise GuildsNotKept(msg) from None

@@ -16,6 +16,7 @@ import pytest
 
 from discorder.config import load_config
 from discorder.control_plane import serve_config
+from discorder.curve import generate, load_pair
 from discorder.rest import BotClient
 from discorder.simulator import Simulator
 from discorder.tracking.tracker_ref import TrackerRef
@@ -338,3 +339,20 @@ async def test_a_port_that_the_service_manager_holds_outlives_a_kill(apart: Apar
         await apart.door_of_manager(listener)
         await bot.resume()
         await nothing_is_missing(apart, bot)
+
+
+async def test_a_bus_with_keys_feeds_a_facade_that_has_one(apart: Apart) -> None:
+    """With CURVE; the options are those of the other commands."""
+    for name in ("bus", "facade"):
+        generate(apart.folder / name)
+    public = load_pair(apart.folder / "facade.key_secret", "secret_file").public.decode()
+    await apart.plane(
+        *("--set", f'publishers.zmq.curve_secret_file="{apart.folder / "bus.key_secret"}"'),
+        *("--set", f'publishers.zmq.curve_clients=["{public}"]'),
+    )
+    server = load_pair(apart.folder / "bus.key_secret", "secret_file").public.decode()
+    door = await apart.door("--server-key", server, "--secret-file", str(apart.folder / "facade.key_secret"))
+    await door.says("is fed by the control plane")
+    bot = await apart.bot()
+    await more_events(bot)
+    await nothing_is_missing(apart, bot)
