@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from discorder.clock import Clock
 from discorder.errors import CommandRateLimited, CommandRefused, ShardNotReady
+from discorder.event_intents import ALL
+from discorder.facade.log_limit import LogLimit
 from discorder.facade.member_requests import AllMembers
 from discorder.facade.nonces import Nonces
 from discorder.facade.session_id import FacadeSession
 from discorder.logs import logger
-from discorder.outbound.checks import STATUSES, as_snowflake
+from discorder.outbound.checks import STATUSES, as_snowflake, check_command
 from discorder.wire import Op, default_members_limit
 
+MOST_JOINED = 10_000  # guilds
 MOST_WAITING = 1000  # commands of one session
 LINGER_SECONDS = 10.0  # that the commands of a bot may wait after its socket has closed
 RETRY_SECONDS = 1.0  # between two attempts while the queue of the shard is full
@@ -45,11 +49,12 @@ class CommandDesk:
 
     def __init__(self, commands: Commands, clock: Clock) -> None:
         self.nonces = Nonces()
+        self.log_limit = LogLimit(clock.monotonic)
         self._commands = commands
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._presences: dict[int, tuple[dict[str, Any], asyncio.Task[None]]] = {}
-        self._joined: dict[int, str] = {}  # guild -> the bot that joined a voice channel last
+        self._joined: OrderedDict[int, str] = OrderedDict()  # guild -> the bot that joined a voice channel last
 
     def monotonic(self) -> float:
         """Return seconds of a clock that is never set."""
@@ -61,6 +66,19 @@ class CommandDesk:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def note_refusal(self, client: str, shard: int, op: int, error: CommandRefused) -> None:
+        """Log that a command is dropped, unless many are."""
+        others = self.log_limit.due(client, "refused")
+        if others is not None:
+            logger.warning(
+                "A bot sent a command that Discord would ignore or close the connection for; it was dropped",
+                client=client,
+                shard=shard,
+                op=op,
+                reason=str(error),
+                others=others,
+            )
 
     def show_presence(self, client: str, shard: int, presence: Mapping[str, Any]) -> None:
         """Set the presence of a shard, unless it is shown already, instead of one that waits."""
@@ -89,6 +107,8 @@ class CommandDesk:
             self._joined.pop(guild_id, None)
         else:
             self._joined[guild_id] = client
+            if len(self._joined) > MOST_JOINED:
+                self._joined.popitem(last=False)
 
     def leave_voice(self, client: str, shard: int, guild_ids: list[int], *, alone: bool) -> None:
         """Leave the voice channels that an earlier life of ``client`` joined; ``alone``: also those of unknown bots."""
@@ -114,13 +134,7 @@ class CommandDesk:
                 logger.debug("A command of a bot was dropped", client=client, op=op, reason=str(error))
                 return
             except CommandRefused as error:
-                logger.warning(
-                    "A bot sent a command that Discord would ignore or close the connection for; it was dropped",
-                    client=client,
-                    shard=shard,
-                    op=op,
-                    reason=str(error),
-                )
+                self.note_refusal(client, shard, op, error)
                 return
             else:
                 return
@@ -152,8 +166,16 @@ class SessionCommands:
         if op == Op.PRESENCE_UPDATE and isinstance(d, Mapping):
             self._desk.show_presence(self._client, self._shard, d)
             return
-        if op == Op.REQUEST_GUILD_MEMBERS and isinstance(d, Mapping):
-            usual = _usual(d)
+        asks_members = op == Op.REQUEST_GUILD_MEMBERS and isinstance(d, Mapping)
+        usual = _usual(d) if asks_members else d
+        try:  # the control plane checks the intents, and the nonce that we send
+            check_command(
+                op, {key: value for key, value in usual.items() if key != "nonce"} if asks_members else d, ALL
+            )
+        except CommandRefused as error:
+            self._desk.note_refusal(self._client, self._shard, op, error)
+            return
+        if asks_members:
             question = _all_members(usual, self._session)
             if question is not None and self._join(question, usual):
                 return

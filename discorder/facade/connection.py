@@ -146,11 +146,12 @@ class Connection:
 
     async def _command(self, session: Session, op: int, d: Any) -> None:
         if session.commands.is_full:
-            logger.warning(
-                "As many commands of a bot wait as may; nothing more is read from it until Discord's limits allow",
-                client=session.client_name,
-                shard=session.shard_id,
-            )
+            if self._services.desk.log_limit.due(session.client_name, "full") is not None:
+                logger.warning(
+                    "As many commands of a bot wait as may; nothing more is read from it until Discord's limits allow",
+                    client=session.client_name,
+                    shard=session.shard_id,
+                )
             self._last_beat = float("inf")  # its heartbeats are not read, either
             await session.commands.room()
             self._last_beat = self._services.clock.monotonic()
@@ -307,8 +308,8 @@ def _parse(frame: bytes) -> tuple[int, Any]:
         raise Refused(4002, f"a frame of {len(frame):,} bytes; Discord takes {MAX_SEND_BYTES:,}")
     try:
         document = msgspec.json.decode(frame)
-    except ValueError:
-        raise Refused(4002, "a frame that is not JSON") from None
+    except (ValueError, RecursionError):
+        raise Refused(4002, "a frame that is not JSON, or nested too deeply") from None
     if not isinstance(document, dict) or type(document.get("op")) is not int:
         raise Refused(4002, "a frame without an opcode")
     return document["op"], document.get("d")

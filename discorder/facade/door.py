@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import resource
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,10 @@ from discorder.logs import logger
 from discorder.tracking.facade_status import FacadeStatus
 
 MOST_CONNECTIONS = 4096  # of all bots: websockets and REST
+FEWEST_CONNECTIONS = 16
+SHARE_OF_FILES = (
+    3  # of the process's: a REST request takes two, and the shards and files of the control plane need some
+)
 MAX_LINE = (
     16_384  # bytes of a request line and of a header; an audit log reason has 512 characters, each up to 12 bytes
 )
@@ -77,7 +82,7 @@ class Door:
         )
         self._unwatch = self._services.feed.watch(self._wake)
         self._saver = asyncio.create_task(self._look_at_sessions(), name="facade-places")
-        self._listener = HttpListener(sockets, connect, None, MOST_CONNECTIONS)
+        self._listener = HttpListener(sockets, connect, None, most_connections())
         self.url = f"http://{_shown(sockets[0])}"
         logger.info("Façade for bots", url=f"{self.url}/api")
 
@@ -116,10 +121,14 @@ class Door:
     # ---------------------------------------------------------------- requests
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if isinstance(request.protocol, HttpConnection):
+            request.protocol.begin_response()
         try:
             return await self._route(request)
         except RequestRefused as refused:
-            return refused.response()
+            return problem(refused.status, str(refused), refused.headers)
+        except web.HTTPException as error:  # a handshake that is none
+            return problem(HTTPStatus(error.status), error.text or error.reason)
         except ConnectionError:  # the bot has gone
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         except Exception as error:  # noqa: BLE001  # a failure of one request stays there
@@ -204,6 +213,14 @@ class Door:
                 session.note_place()
                 session.sample_lag(now)
             self._services.places.save()
+
+
+def most_connections() -> int:
+    """Return how many connections there may be, so that files are left for everything else."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, allowed // SHARE_OF_FILES))
 
 
 def _websocket_url(request: web.BaseRequest) -> str:

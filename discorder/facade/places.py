@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from discorder.logs import logger
-from discorder.wire import StreamPosition
+from discorder.wire import MAX_SEQ, StreamPosition
 
 FORGET_SECONDS = 7200.0  # above the longest ``catch_up``
+LATEST = 250_000_000_000.0  # seconds since the epoch, in the year 9892: what a datetime can hold
 
 
 class Place(NamedTuple):
@@ -36,8 +38,8 @@ class _Stored(msgspec.Struct):
     client: str
     shard: int
     session: str
-    seq: int
-    seen_at: float
+    seq: Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+    seen_at: Annotated[float, Meta(ge=0, le=LATEST)]
 
 
 _decode = msgspec.json.Decoder(list[_Stored]).decode
@@ -54,7 +56,7 @@ class Places:
         for text in store.load_places():
             try:
                 self._take(_decode(text))
-            except msgspec.DecodeError as error:
+            except ValueError as error:  # of msgspec's, and those of a text that is not UTF-8
                 logger.warning(
                     "Saved places of the façade's bots are unreadable, so some do not catch up", error=str(error)
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, datetime
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -123,6 +123,8 @@ def _checked(status: bytes) -> FacadeStatus:
 def _check_value(name: str, value: object) -> None:
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
         msg = f"{name} has more than {LONGEST_TEXT} characters"
+    elif isinstance(value, datetime) and not MINYEAR < value.year < MAXYEAR:
+        msg = f"{name} is {value}, which is out of range"
     elif isinstance(value, datetime) and value.tzinfo is None:
         msg = f"{name} has no time zone"
     elif isinstance(value, int | float) and not 0 <= value < 2**63:

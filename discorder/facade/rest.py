@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -17,9 +18,11 @@ from discorder.logs import logger
 from discorder.rest.http import open_connection
 from discorder.transport.proxies import Proxies
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # TRACE would return the real token
 CHUNK = 65_536  # bytes of a body that are passed on at once
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 300.0  # without a byte of the answer; the bot's library usually gives up before
+BODY_SECONDS = 60.0  # without a byte of the request's body
 
 HOP_BY_HOP = frozenset(  # of one connection, not of the request (RFC 9110 §7.6.1)
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"}
@@ -42,7 +45,7 @@ class PassThrough:
         self._token = token
         self._clients = clients
         self._proxies = proxies
-        self._session = open_connection(proxies).session
+        self._session = open_connection(proxies, most=0).session  # the connections of the bots are limited
 
     async def close(self) -> None:
         """Close the connections to the API."""
@@ -51,8 +54,12 @@ class PassThrough:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the API's answer."""
         path = request.raw_path
+        if request.method not in METHODS:
+            return problem(HTTPStatus.METHOD_NOT_ALLOWED, f"Discord has no method {request.method[:20]}")
         if not is_plain(path):
             return problem(HTTPStatus.BAD_REQUEST, "the path must begin with one / and have no . or .. in it")
+        if len(request.headers.getall(hdrs.AUTHORIZATION, ())) > 1:
+            return problem(HTTPStatus.BAD_REQUEST, "more than one header Authorization")
         own, left = list[tuple[str, str]](), NOT_SENT
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() == "bot":  # webhooks and interactions have their token in the path, and OAuth2 has "Bearer"
@@ -70,11 +77,13 @@ class PassThrough:
                 url,
                 proxy=self._proxies.of(url),
                 headers=headers,
-                data=request.content if request.body_exists else None,
+                data=_body(request) if request.body_exists else None,
                 skip_auto_headers=GENERATED,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
             ) as theirs:
+                if theirs.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                    return problem(HTTPStatus.BAD_GATEWAY, "Discord's API answered with another protocol")
                 response = web.StreamResponse(status=theirs.status, reason=theirs.reason)
                 response.headers.extend(_without(theirs.headers, NOT_RETURNED))
                 await response.prepare(request)
@@ -114,6 +123,16 @@ def refuse_token(path: str) -> web.Response:
 def problem(status: HTTPStatus, sentence: str, headers: dict[str, str] | None = None) -> web.Response:
     """Return an error in the form of Discord's."""
     return answer({"message": sentence, "code": 0}, status=status, headers=headers)
+
+
+async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """Yield the body of a request as it comes. Raises TimeoutError."""
+    while True:
+        async with asyncio.timeout(BODY_SECONDS):
+            part = await request.content.readany()
+        if not part:
+            return
+        yield part
 
 
 def _without(headers: Mapping[str, str], names: frozenset[str]) -> list[tuple[str, str]]:

@@ -115,8 +115,10 @@ class HttpListener:
 
     def _make_room(self, address: str) -> bool:
         """Return whether one more connection of ``address`` is allowed; for it, end the one that has been quiet for longest."""
-        self._accepted = [one for one in self._accepted if one.is_open]
         local = is_loopback(address)
+        if local and len(self._accepted) < self._most_local:  # no need to look which of them are open
+            return True
+        self._accepted = [one for one in self._accepted if one.is_open]
         crowd = [one for one in self._accepted if is_loopback(one.address) is local]
         from_there = [one for one in crowd if one.address == address]
         if not local and len(from_there) >= ADDRESS_CONNECTIONS:

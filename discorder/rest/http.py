@@ -18,6 +18,7 @@ from discorder.transport.proxies import Proxies
 from discorder.version import installed_version
 
 PROJECT_URL = "https://github.com/discorder/discorder"
+MOST_CONNECTIONS = 100
 CONNECT_TIMEOUT = 10.0  # seconds for DNS, TCP and TLS
 SLOWEST_UPLOAD = 64 * 1024  # bytes per second of a body, for which a try may take longer than its timeout
 
@@ -85,12 +86,15 @@ class HttpConnection:
         raise RequestFailed(reason, trouble)
 
 
-def open_connection(proxies: Proxies) -> HttpConnection:
-    """Create the HTTP session of the running event loop."""
+def open_connection(proxies: Proxies, most: int = MOST_CONNECTIONS) -> HttpConnection:
+    """Create the HTTP session of the running event loop. ``most``: connections at a time, 0 without a limit."""
     session = aiohttp.ClientSession(
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # `read_body` decompresses, within bounds
-        connector=aiohttp.TCPConnector(resolver=DaemonResolver()),  # a look-up that hangs must not delay the exit
+        connector=aiohttp.TCPConnector(
+            limit=most,
+            resolver=DaemonResolver(),  # a look-up that hangs must not delay the exit
+        ),
     )
     return HttpConnection(session, asyncio.get_running_loop(), proxies)
 

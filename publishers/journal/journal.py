@@ -76,6 +76,7 @@ class Journal:
         self._loaded: Loaded | None = None  # None while it is closed
         self._snapshots = Snapshots(self._directory, self._clock, ring_bytes=ring_bytes, ring_seconds=ring_seconds)
         self._wakes: list[Callable[[int], None]] = []
+        self._places_saved = True
 
     # ---------------------------------------------------------------- publisher
 
@@ -234,8 +235,11 @@ class Journal:
         try:
             if self._loaded is not None:
                 self._directory.write_places(text)
+                self._places_saved = True
         except OSError as error:
-            logger.warning("The places of the façade's clients cannot be saved: %s", error)
+            if self._places_saved:  # once, although it is tried again every second
+                logger.warning("The places of the façade's clients cannot be saved now: %s", error)
+            self._places_saved = False
 
     # ---------------------------------------------------------------- writing
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from discorder.facade import member_requests
+from discorder.facade import member_requests, nonces
 from discorder.facade.commands import MOST_WAITING
+from discorder.logs import logger
 from tests.facade.conftest import Stage
 from tests.facade.memory_feed import guild
 
@@ -193,3 +194,25 @@ async def test_too_many_commands_wait_in_the_socket(facade: Stage) -> None:
     facade.commands.may_pass.set()
     sent = await facade.commands.until(MOST_WAITING + 50)
     assert [d["number"] for _, _, d in sent] == list(range(MOST_WAITING + 50))
+
+
+async def test_a_bot_that_sends_nonsense_disturbs_nobody(facade: Stage) -> None:
+    """What is not well formed is dropped before it gets a nonce; the log says so once, and counts."""
+    one, two = await facade.bot("one"), await facade.bot("two")
+    for bot in (one, two):
+        await bot.identify(guilds=2)
+    said: list[str] = []
+    sink = logger.add(said.append, level="WARNING", format="{message} {extra}")
+    await two.send(8, {"guild_id": "10", "query": "a", "limit": 1})
+    ((_, _, d),) = await facade.commands.until(1)
+    for _ in range(nonces.KEPT + 1):
+        await one.send(8, {"guild_id": "x", "query": "a", "limit": 1})
+    await one.send(4, {"guild_id": "x", "channel_id": "1"})
+    await one.send(1, None)
+    assert (await one.frame())["op"] == 11
+    logger.remove(sink)
+    facade.feed.happen("GUILD_MEMBERS_CHUNK", {"guild_id": "10", "members": [], "nonce": d["nonce"]})
+    assert "nonce" not in (await two.event("GUILD_MEMBERS_CHUNK"))["d"]
+    assert len(facade.commands.sent) == 1
+    assert len(said) == 1
+    assert "it was dropped" in said[0]

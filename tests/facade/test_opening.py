@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from discorder.config import Facade
 from discorder.errors import AddressInUse, ConfigError
+from discorder.facade.door import most_connections
 from discorder.facade.listening import listening_sockets
 from discorder.simulator import Simulator
 from tests.facade.behind import Behind
@@ -54,6 +56,12 @@ async def test_the_real_token_for_a_first_try(sim: Simulator, tmp_path: Path) ->
         finally:
             await one.stop()
         one.config.write_text(one.config.read_text().replace(f'tokens = "{tokens}"\n', ""))
+
+
+def test_few_files_allow_few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are left for the journal, the shards and the requests of the bots."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    assert most_connections() == 85
 
 
 async def test_no_socket_of_a_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,8 @@ def test_a_report_comes_in_pieces(reports: FacadeReports) -> None:
         (report(session(lag_s=1e300)), "lag_s is 1e"),
         (report(session(lag="1")), "Expected `int`"),
         (report(session(since="2026-01-01T00:00:00")), "since has no time zone"),
+        (report(session(since="0001-01-01T00:00:00+14:00")), "since is 0001-01-01"),
+        (report(session(since="9999-12-31T23:59:59-14:00")), "since is 9999-12-31"),
         (report({"client": "one"}), "missing required field"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import aiohttp
 import pytest
 from aiohttp import web
 from yarl import URL
@@ -12,7 +13,7 @@ from yarl import URL
 from discorder.facade.rest import PassThrough
 from discorder.logs import logger
 from discorder.transport.proxies import DIRECT
-from tests.facade.conftest import TOKENS, Stage
+from tests.facade.conftest import SECONDS, TOKENS, Stage
 
 REAL = "the-real-token"
 
@@ -184,3 +185,40 @@ async def test_rest_may_be_off(facade: Stage) -> None:
     async with facade.http.get(f"{facade.url}/api/users/@me", headers=bot()) as response:
         assert response.status == 404
         assert "facade.rest" in (await response.json())["message"]
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND"])
+async def test_only_methods_of_discord_are_passed_on(passing: Stage, api: Api, method: str) -> None:
+    """An answer to TRACE would hold the real token."""
+    async with passing.http.request(method, f"{passing.url}/api/v10/x", headers=bot()) as response:
+        assert response.status == 405
+    assert api.seen == []
+
+
+async def test_two_authorizations_are_refused(passing: Stage, api: Api) -> None:
+    headers = [("Authorization", "Bearer z"), *bot().items()]
+    async with passing.http.get(f"{passing.url}/api/v10/x", headers=headers) as response:
+        assert response.status == 400
+    assert api.seen == []
+
+
+async def test_slow_requests_of_one_bot_hold_up_no_other(passing: Stage, api: Api) -> None:
+    """150 bodies that do not come; another bot's request is answered meanwhile, and theirs once they time out or come."""
+    come = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+        await come.wait()
+        yield b"}"
+
+    async def post() -> int:
+        async with http.post(f"{passing.url}/api/v10/slow", data=body(), headers=bot("one")) as response:
+            return response.status
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        slow = [asyncio.create_task(post()) for _ in range(150)]
+        async with asyncio.timeout(SECONDS), http.get(f"{passing.url}/api/v10/quick", headers=bot("two")) as response:
+            assert response.status == 200
+        assert [path for _, path, _, _ in api.seen] == ["/api/v10/quick"]
+        come.set()
+        assert set(await asyncio.gather(*slow)) == {200}

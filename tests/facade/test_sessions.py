@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from discorder.facade import door
 from discorder.facade.encoding import StoredZstd
 from discorder.logs import logger
 from discorder.simulator.compression import load_zstd
@@ -144,6 +145,38 @@ async def test_an_opcode_out_of_place_is_closed(facade: Stage, op: int, code: in
     await bot.identify(guilds=2)
     await bot.send(op, {"token": bot.token})
     assert (await bot.close_code())[0] == code
+
+
+async def test_a_frame_that_is_nested_too_deeply_is_closed(facade: Stage) -> None:
+    bot = await facade.bot()
+    assert bot.websocket is not None
+    await bot.websocket.send_str("[" * 2000)
+    assert (await bot.close_code())[0] == 4002
+
+
+async def test_a_handshake_that_is_none_gets_400(facade: Stage) -> None:
+    said: list[str] = []
+    sink = logger.add(said.append, level="WARNING")
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    async with facade.http.get(facade.url, headers=headers) as response:
+        assert (response.status, (await response.json())["code"]) == (400, 0)
+    logger.remove(sink)
+    assert said == []
+
+
+async def test_connections_that_say_nothing_cut_no_bot(facade: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit the one that has been quiet for longest goes, and a bot is never quiet."""
+    await facade.close()
+    monkeypatch.setattr(door, "MOST_CONNECTIONS", 5)
+    await facade.open()
+    bot = await facade.bot()
+    await bot.identify(guilds=2)
+    host, port = facade.url.removeprefix("http://").split(":")
+    silent = [await asyncio.open_connection(host, int(port)) for _ in range(20)]
+    facade.feed.happen("MESSAGE_CREATE", message(1))
+    await bot.event("MESSAGE_CREATE")
+    for _, writer in silent:
+        writer.close()
 
 
 async def test_malformed_frames_and_early_commands_are_closed(facade: Stage) -> None:
@@ -430,9 +463,14 @@ async def test_places_outlive_the_door_and_grow_old(facade: Stage) -> None:
 async def test_unreadable_places_begin_with_the_present(facade: Stage) -> None:
     """A damaged text costs the catching up, not the façade."""
     await facade.close()
-    facade.store.text = b"[{]"
-    await facade.open()
-    await (await facade.bot()).identify(guilds=2)
+    row = b'{"client":"one","shard":0,"session":"label","seq":3,"seen_at":%s}'
+    for text in (b"[{]", b'["\xef"]', b"[%s]" % (row % b"1e300"), b"[%s]" % (row % b"-1")):
+        facade.store.text = text
+        await facade.open()
+        await (await facade.bot()).identify(guilds=2)
+        assert facade.door is not None
+        assert facade.door.status().clients[0].name == "one"
+        await facade.close()
 
 
 async def test_a_place_that_is_not_held_begins_with_the_present(facade: Stage) -> None:
