@@ -216,5 +216,6 @@ class Follower:
 
     def _log_trouble(self, text: str, error: str) -> None:
         if self._trouble != text:
-            logger.warning(text, error=error, **({"remedy": REMEDY} if text == NOT_FED else {}))
+            remedy = f"; {REMEDY}" if text == NOT_FED else ""
+            logger.warning(f"{text}: {error}{remedy}")
         self._trouble = text
