@@ -14,7 +14,6 @@ from discorder.clock import SystemClock
 from discorder.config import Config, read_token
 from discorder.errors import ConfigError
 from discorder.facade.bus_commands import BusCommands
-from discorder.facade.clients import check_clients
 from discorder.facade.follower import Follower
 from discorder.facade.journal_setup import make_copy
 from discorder.facade.opening import Facade
@@ -69,7 +68,6 @@ class _Process:
             msg = f"--bus: {error}"
             raise ConfigError(msg) from None
         clock = SystemClock()
-        self._clients, self._token = config.facade.clients, client.token.reveal()
         self._journal = make_copy(config, client.token, clock)
         self._feed_link = BusLink(router, loaded)
         self._command_link = BusLink(router, loaded)
@@ -94,7 +92,6 @@ class _Process:
         """Serve bots until `_stopping` is set."""
         tasks: list[asyncio.Task[None]] = []
         try:
-            await asyncio.to_thread(check_clients, self._clients, self._token)
             await self._facade.bind()
             await self._journal.open()
             await self._facade.start()

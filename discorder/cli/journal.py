@@ -6,7 +6,7 @@ from pathlib import Path
 
 from discorder.config import Config
 from discorder.config.http import AUTO
-from discorder.facade.journal_setup import _directory as directory_beside_store
+from discorder.facade.journal_setup import directory_beside_store
 from discorder.paths import resolve_path
 from discorder.plane.shard_factory import configured_layout
 from discorder.publishers.journal.segments import segment_paths

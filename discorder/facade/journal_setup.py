@@ -35,7 +35,7 @@ def make_journal(config: Config, token: Token, layout: Layout | None, clock: Clo
     facade = config.facade
     if not facade.keeps_journal:
         return None
-    directory = _directory(config, token, layout) if facade.journal == AUTO else resolve_path(facade.journal)
+    directory = directory_beside_store(config, token, layout) if facade.journal == AUTO else resolve_path(facade.journal)
     return Journal(
         directory,
         ring_bytes=facade.ring_bytes,
@@ -53,7 +53,7 @@ def make_copy(config: Config, token: Token, clock: Clock) -> Journal:
     Raises ConfigError for "auto" without a session store.
     """
     facade = config.facade
-    kept = _directory(config, token, None) if facade.journal == AUTO else resolve_path(facade.journal)
+    kept = directory_beside_store(config, token, None) if facade.journal == AUTO else resolve_path(facade.journal)
     return Journal(
         _copy_of(kept),
         ring_bytes=facade.ring_bytes,
@@ -69,7 +69,7 @@ def _copy_of(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}{COPY}")
 
 
-def _directory(config: Config, token: Token, layout: Layout | None) -> Path:
+def directory_beside_store(config: Config, token: Token, layout: Layout | None) -> Path:
     """Return the directory beside the session store. Processes that share the store have other shards, and each its own."""
     store = store_path(config.session.store, bot_key(token.reveal()))
     if store is None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from discorder.clock import Clock
 from discorder.config import Config
-from discorder.facade.clients import REAL, Client, Clients, load_client
+from discorder.facade.clients import REAL, Client, Clients, check_clients, load_client
 from discorder.facade.commands import CommandDesk, Commands
 from discorder.facade.door import Door
 from discorder.facade.listening import listening_sockets
@@ -85,6 +85,7 @@ class Facade:
 
     def _load_clients(self) -> list[Client]:
         facade = self._config.facade
+        check_clients(facade.clients, self._client.token.reveal())
         clients = [load_client(name, settings) for name, settings in facade.clients.items()]
         if facade.tokens == "real":  # a setting
             clients.append(Client(REAL, self._client.token.reveal()))

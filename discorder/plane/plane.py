@@ -9,7 +9,7 @@ from functools import partial
 
 from discorder.config import Config, Log
 from discorder.errors import NO_JOURNAL, ConfigError, GuildsNotKept, NotRunning
-from discorder.facade.clients import bot_id_of, check_clients
+from discorder.facade.clients import bot_id_of
 from discorder.facade.journal_setup import JOURNAL_OPTIONS, make_journal
 from discorder.facade.opening import Facade
 from discorder.facade.reports import FacadeReports
@@ -215,8 +215,6 @@ class ControlPlane:
         http = self._http = HttpServer(self._config, PlaneSite(tracker, self._around.clock))
         await http.start()
         try:
-            if self._config.facade.bind:
-                await asyncio.to_thread(check_clients, self._config.facade.clients, self._client.token.reveal())
             await self._facade.bind()
             await self._run_shards(self._supervisor, sessions, lambda: filled(tracker) if filled is not None else None)
         finally:
