@@ -236,6 +236,8 @@ NO_JOURNAL = (
 class GuildsNotKept(DiscorderError):
     """The guilds were read, and the control plane keeps none: it has no journal. The message names the key."""
 
+    exit_code = 78
+
 
 class VerbRefused(DiscorderError):
     """An operator's verb has no effect on a shard in its present state. Attributes: ``verb``, ``shard``, ``reason``."""

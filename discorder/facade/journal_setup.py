@@ -35,7 +35,9 @@ def make_journal(config: Config, token: Token, layout: Layout | None, clock: Clo
     facade = config.facade
     if not facade.keeps_journal:
         return None
-    directory = directory_beside_store(config, token, layout) if facade.journal == AUTO else resolve_path(facade.journal)
+    directory = (
+        directory_beside_store(config, token, layout) if facade.journal == AUTO else resolve_path(facade.journal)
+    )
     return Journal(
         directory,
         ring_bytes=facade.ring_bytes,
