@@ -20,6 +20,7 @@ import trustme
 from aiohttp import web
 
 from discorder.simulator import Simulator
+from discorder.statemachine import State
 from tests.commandline import Command
 from tests.http.conftest import Serve, Served
 
@@ -120,6 +121,7 @@ async def test_a_shard_is_restarted_paused_and_unpaused(
     assert "Operator command verb=pause shard=0 peer=127.0.0.1" in (tmp_path / "log").read_text()
 
     served = await serve(*settings, is_ready=False)
+    await served.stage.in_state(State.RESTARTING)
     unready = await discorder("healthcheck", "--ready", *of(served))
     assert unready.code == 1
     unpaused = await discorder("shards", "unpause", "0", *of(served))
