@@ -64,12 +64,12 @@ class BusLink:
         """The address of the ROUTER."""
         return self._dealer.address
 
-    async def ask(self, op: str, *, timeout: float, **fields: Any) -> Answer:  # between two parts
+    async def ask(self, op: str, *, timeout: float, **fields: Any) -> Answer:
         """Send a request and return its answer. Else as `stream`."""
         parts = [part.document async for part in self.stream(op, timeout=timeout, **fields)]
         return Answer(parts[:-1], parts[-1])
 
-    async def stream(self, op: str, *, timeout: float, **fields: Any) -> AsyncGenerator[Part]:  # as above
+    async def stream(self, op: str, *, timeout: float, **fields: Any) -> AsyncGenerator[Part]:
         """Send a request and yield the parts of its answer as they come. ``timeout``: seconds without a part.
 
         Raises `BusRefused`, `BusSilent` and `BusRenewed`.

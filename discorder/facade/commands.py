@@ -137,6 +137,8 @@ class CommandDesk:
                 self.note_refusal(client, shard, op, error)
                 return
             else:
+                if op == Op.REQUEST_GUILD_MEMBERS:
+                    self.nonces.members.note_sent(d["nonce"], self._clock.monotonic())
                 return
 
 
@@ -181,7 +183,7 @@ class SessionCommands:
                 return
             d = self._desk.nonces.mark(self._session.tag, usual)
             if question is not None:
-                self._desk.nonces.members.begin(question, d["nonce"], self._desk.monotonic())
+                self._desk.nonces.members.begin(question, d["nonce"])
         elif op == Op.VOICE_STATE_UPDATE:
             self._desk.note_voice(self._client, d)
         task = self._desk.send(self._client, self._shard, op, d)

@@ -96,7 +96,7 @@ class Follower:
                 self._log_trouble(NOT_FED, str(error))
             except BusRefused as refused:
                 await self._refused(refused)
-            except (ValueError, RecursionError) as error:
+            except (ValueError, OverflowError, RecursionError) as error:
                 self._log_trouble("The control plane's answer is not understood", str(error))
                 await self._clock.sleep(WRITE_RETRY_SECONDS)
 

@@ -35,7 +35,7 @@ class Asker:
 @dataclass(slots=True)
 class _Request:
     mark: str
-    asked_at: float
+    sent_at: float | None = None  # None while it waits for Discord's limits: it may yet be dropped
     chunks: list[int] = field(default_factory=list)  # sequences of those that have come
     askers: dict[str, Asker] = field(default_factory=dict)  # by tag
 
@@ -47,9 +47,9 @@ class MemberRequests:
         self._by_question: dict[AllMembers, _Request] = {}
         self._by_mark: OrderedDict[str, _Request] = OrderedDict()
 
-    def begin(self, question: AllMembers, mark: str, now: float) -> None:
-        """Note a request that is sent to Discord."""
-        request = self._by_question[question] = self._by_mark[mark] = _Request(mark, now)
+    def begin(self, question: AllMembers, mark: str) -> None:
+        """Note a request that is to be sent to Discord. Others join it once it is sent."""
+        request = self._by_question[question] = self._by_mark[mark] = _Request(mark)
         if len(self._by_mark) > KEPT:
             _, oldest = self._by_mark.popitem(last=False)
             for other in [one for one, kept in self._by_question.items() if kept is oldest and kept is not request]:
@@ -61,10 +61,18 @@ class MemberRequests:
         The others come through its stream (`asker`). None: Discord has to be asked.
         """
         request = self._by_question.get(question)
-        if request is None or now - request.asked_at > SHARED_SECONDS or request.mark.startswith(tag):
+        if request is None or request.sent_at is None or request.mark.startswith(tag):
+            return None
+        if now - request.sent_at > SHARED_SECONDS:
             return None
         request.askers[tag] = Asker(nonce, frozenset(request.chunks))
         return list(request.chunks)
+
+    def note_sent(self, mark: str, now: float) -> None:
+        """Note that Discord has a request."""
+        request = self._by_mark.get(mark)
+        if request is not None:
+            request.sent_at = now
 
     def note_chunk(self, mark: str, seq: int) -> None:
         """Note a chunk that has come; each stream that passes it does so."""

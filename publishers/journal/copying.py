@@ -19,10 +19,18 @@ logger = logging.getLogger(__name__)
 def copy_into_empty(original: Path, directory: Path) -> None:
     """Copy the snapshot and the segments of ``original``, unless ``directory`` holds some or ``original`` does not. Blocks.
 
-    A copy that ends in the middle of a record is one that is cut there when it is read. Raises OSError.
+    A copy that ends in the middle of a record is one that is cut there when it is read. If the copy fails, the journal begins
+    empty, and a warning says why.
     """
-    if _holds_something(directory) or not _holds_something(original):
-        return
+    try:
+        if not _holds_something(directory) and _holds_something(original):
+            _copy_all(original, directory)
+    except OSError as error:
+        logger.warning("The journal cannot begin as a copy of %s: %s", original, error.strerror or error)
+        _remove_all(directory)
+
+
+def _copy_all(original: Path, directory: Path) -> None:
     for _ in range(MOST_ATTEMPTS):
         before = _version(original)
         with contextlib.suppress(FileNotFoundError):  # a segment that was removed behind a new snapshot
@@ -33,9 +41,13 @@ def copy_into_empty(original: Path, directory: Path) -> None:
         if _version(original) == before:
             logger.info("The journal begins as a copy of %s", original)
             return
-        for path in (*segment_paths(directory), directory / snapshot_file.NAME):
-            path.unlink(missing_ok=True)
+        _remove_all(directory)
     logger.warning("The journal cannot begin as a copy of %s: its snapshot changes all the time", original)
+
+
+def _remove_all(directory: Path) -> None:
+    for path in (*segment_paths(directory), directory / snapshot_file.NAME):
+        path.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -117,6 +117,24 @@ async def test_another_question_or_an_answer_that_does_not_come_is_not_shared(fa
     assert len(await facade.commands.until(3)) == 3
 
 
+async def test_a_request_that_was_never_sent_is_not_joined(facade: Stage) -> None:
+    """It waits for Discord's limits when its bot is killed, and is dropped some time later: the bot that comes next asks anew."""
+    facade.commands.may_pass.clear()
+    bot = await facade.bot()
+    await bot.identify(guilds=2)
+    await bot.send(8, ALL_MEMBERS)
+    await bot.send(1, None)
+    await bot.frame()
+    await bot.gone()
+    again = await facade.bot()
+    await again.identify(guilds=2)
+    await again.send(8, ALL_MEMBERS)
+    await again.send(1, None)
+    await again.frame()
+    facade.commands.may_pass.set()
+    assert len(await facade.commands.until(2)) == 2
+
+
 async def test_an_old_answer_is_not_shared(facade: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(member_requests, "SHARED_SECONDS", 0.0)
     one, two = await facade.bot("one"), await facade.bot("two")

@@ -235,6 +235,16 @@ async def test_an_empty_journal_may_begin_as_a_copy_of_one_in_use(tmp_path: Path
     assert [path.name for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
+async def test_a_copy_that_fails_is_empty(tmp_path: Path) -> None:
+    """A file of the original that is none: nothing of a half copy is left."""
+    async with opened(tmp_path / "j") as original:
+        await original.publish(opening())
+        (tmp_path / "j" / "segment.00000009").mkdir()
+        async with opened(tmp_path / "copy", other=tmp_path / "j", begin_as_copy=True) as copy:
+            assert copy.end(0) is None
+            await copy.publish(opening())
+
+
 async def test_a_copy_of_nothing_is_empty(tmp_path: Path) -> None:
     async with opened(tmp_path / "copy", other=tmp_path / "j", begin_as_copy=True) as copy:
         assert copy.end(0) is None
