@@ -30,7 +30,8 @@
     ├── VerbRefused                           1   restart, pause or unpause of a shard has no effect now
     ├── NotSharded                            1   a per-shard field was read from a tracker with several shards
     ├── PublisherError                        1   a publisher could not be opened or refused a batch
-    │   └── PublisherUnreachable              1   its server cannot be reached now; the control plane starts without it
+    │   ├── PublisherUnreachable              1   its server cannot be reached now; the control plane starts without it
+    │   └── Fenced                            1   another process publishes the events of these shards; carries shards
     ├── CommandRefused                        1   an outbound gateway command was not carried out; carries reason, retry_after
     │   ├── CommandRateLimited                    rate_limited: it would have to wait longer than it may
     │   ├── CommandTooLarge                       too_large: Discord takes 4,096 bytes
@@ -55,6 +56,7 @@ Attributes carry the details, so that no caller has to parse a message. Exit cod
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import ClassVar, Literal
 
@@ -259,6 +261,17 @@ class PublisherError(DiscorderError):
 
 class PublisherUnreachable(PublisherError):
     """The server of a publisher cannot be reached now. The control plane starts without the publisher and retries."""
+
+
+class Fenced(PublisherError):
+    """A publisher accepted a batch without the events of ``shards`` (ids), which another process owns now.
+
+    It is raised after the rest of the batch was accepted.
+    """
+
+    def __init__(self, shards: Iterable[int]) -> None:
+        self.shards = frozenset(shards)
+        super().__init__(f"another process publishes the events of shards {', '.join(map(str, sorted(self.shards)))}")
 
 
 class CommandRefused(DiscorderError):

@@ -36,7 +36,11 @@ class Publisher(Protocol):
         ...
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Return once the whole batch is accepted. A batch that raised is offered again as a whole."""
+        """Return once the whole batch is accepted. A batch that raised is offered again as a whole.
+
+        Exception: `Fenced`, of a publisher that knows the owner of each shard. The rest of the batch counts as accepted then, and
+        no event of the fenced shards is offered again, until this process adopts their sessions anew.
+        """
         ...
 
     async def close(self) -> None:

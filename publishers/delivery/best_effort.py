@@ -41,7 +41,10 @@ class BestEffortQueue(DeliveryQueue):
         self._positions: dict[int, DeliveryPosition] = defaultdict(DeliveryPosition)
 
     def offer(self, events: Sequence[Event]) -> None:
-        position = self._positions[events[0].shard[0]]
+        shard = events[0].shard[0]
+        if shard in self._fenced:
+            return
+        position = self._positions[shard]
         events = position.unseen(events)
         if not events:
             return
@@ -59,6 +62,9 @@ class BestEffortQueue(DeliveryQueue):
 
     def mark(self, shard: int) -> StreamPosition | None:
         return self._positions[shard].mark
+
+    def _set_position(self, shard: int, position: StreamPosition) -> None:
+        self._positions[shard].set(position)
 
     def _take_record(self, record: Event) -> None:
         if self._hand_in_line((record,)) is None:

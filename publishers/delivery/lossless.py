@@ -53,7 +53,7 @@ class LosslessQueue(DeliveryQueue):
     def offer(self, events: Sequence[Event]) -> None:
         shard = events[0].shard[0]
         position = self._positions[shard]
-        if position.shut_at is not None:
+        if position.shut_at is not None or shard in self._fenced:
             return
         unseen = position.unseen(events)
         wanted = unseen if self._select is None else self._select(unseen)
@@ -174,6 +174,19 @@ class LosslessQueue(DeliveryQueue):
         self._disarm(shard)
         position = self._positions.pop(shard, None)
         return super().release(shard) + (0 if position is None else position.clear())
+
+    def is_fenced(self, shard: int) -> bool:
+        """Return whether another process publishes the events of ``shard``."""
+        return shard in self._fenced
+
+    def _fence(self, shard: int) -> None:
+        accepted = self._positions[shard].accepted
+        super()._fence(shard)
+        if accepted is not None:  # the resume point stays there
+            self._set_position(shard, accepted)
+
+    def _set_position(self, shard: int, position: StreamPosition) -> None:
+        self._positions[shard].set(position)
 
     # ---------------------------------------------------------------- end
 

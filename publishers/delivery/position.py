@@ -48,6 +48,10 @@ class DeliveryPosition:
         assert seq is not None  # noqa: S101  # as above
         self._session, self._seq = event.session or "", seq
 
+    def set(self, position: StreamPosition) -> None:
+        """Set the mark to ``position``, before anything is offered."""
+        self._session, self._seq = position
+
 
 class HoldingPosition(DeliveryPosition):
     """Keep the position of a publisher that must not lose events, with a bounded buffer for events without room in its queue.
@@ -85,6 +89,16 @@ class HoldingPosition(DeliveryPosition):
     def delivered(self) -> StreamPosition | None:
         """Return the position up to which all events are accepted; None if unknown."""
         return self._accepted if self.outstanding else self.mark
+
+    @property
+    def accepted(self) -> StreamPosition | None:
+        """Return the last event that was accepted; None before the first."""
+        return self._accepted
+
+    def set(self, position: StreamPosition) -> None:
+        """Note that everything up to ``position`` is accepted, before anything is offered."""
+        super().set(position)
+        self._accepted = position
 
     def hold(self, event: Event) -> bool:
         """Hold ``event`` behind the held ones; return False if there is no room.

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from discorder.clock import Clock, Timer
-from discorder.errors import DiscorderError, PublisherError, PublisherUnreachable
+from discorder.errors import DiscorderError, Fenced, PublisherError, PublisherUnreachable
 from discorder.publishers.delivery.bounded_queue import BoundedQueue
 from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.publishers.delivery.isolation import IsolatedPublisher, as_failure, describe, isolated, stop
@@ -46,6 +46,7 @@ class DeliveryQueue(ABC):
         self._select = selector(options.events)
         self._all_records = bool(getattr(publisher, "all_records", False))
         self._queue = BoundedQueue(name, options.policy, max_events=options.max_events, max_bytes=options.max_bytes)
+        self._fenced: set[int] = set()  # ids of shards whose events another process publishes
         self._in_hand: tuple[Event, ...] = ()  # a tuple, because the publisher gets it and could change a list
         self._state = PublisherState.OPENING
         self._filled = asyncio.Event()
@@ -89,15 +90,25 @@ class DeliveryQueue(ABC):
 
     def offer_record(self, record: Event) -> None:
         """Publish or queue one of the control plane's own records, if the publisher wants it. Never raises or waits."""
-        if wants_record(self._options.events, record.type, all_records=self._all_records):
+        wanted = wants_record(self._options.events, record.type, all_records=self._all_records)
+        if wanted and record.shard[0] not in self._fenced:
             self._take_record(record)
 
-    def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
-        """Notify a publisher that answers readers that a session of an earlier process continues. Never raises."""
+    def adopt(self, shard: tuple[int, int], session: str, seq: int) -> None:
+        """Begin ``shard`` (id, count) anew after ``seq`` of ``session``, which an earlier process delivered. Never raises.
+
+        Remove what is left of an earlier ownership of the shard.
+        """
+        self.release(shard[0])
+        self._set_position(shard[0], StreamPosition(session, seq))
         try:
             self._calls.goes_on(shard, session, seq)
         except Exception as error:  # noqa: BLE001  # isolate publisher failures
             self._note_failure(error)
+
+    @abstractmethod
+    def _set_position(self, shard: int, position: StreamPosition) -> None:
+        """Note that all events of ``shard`` up to ``position`` were offered and accepted."""
 
     @abstractmethod
     def mark(self, shard: int) -> StreamPosition | None:
@@ -121,6 +132,7 @@ class DeliveryQueue(ABC):
         They count as neither accepted nor dropped. A batch that is being published may still be accepted as a whole; if not, it
         is offered again without them.
         """
+        self._fenced.discard(shard)
         released = self._queue.release(shard)
         kept = tuple(event for event in self._in_hand if event.shard[0] != shard)
         released += count_events(self._in_hand) - count_events(kept)
@@ -244,9 +256,22 @@ class DeliveryQueue(ABC):
     async def _publish_in_hand(self) -> None:
         if not self._in_hand:  # the whole batch was released
             return
-        await self.publisher.publish(self._in_hand)
+        try:
+            await self.publisher.publish(self._in_hand)
+        except Fenced as fenced:
+            for shard in fenced.shards & {event.shard[0] for event in self._in_hand}:
+                self._fence(shard)
         self._note_accepted(self._in_hand)
         self._in_hand = ()
+
+    def _fence(self, shard: int) -> None:
+        """Remove the events of ``shard``, and take no more of them before `adopt` or `release`: another process delivers them."""
+        self.release(shard)
+        self._fenced.add(shard)
+        logger.warning(
+            "Publisher %s: another process publishes the events of shard %d; this one publishes no more of them",
+            *(self.name, shard),
+        )
 
     def _note_accepted(self, events: Sequence[Event]) -> None:
         self._accepted += count_events(events)

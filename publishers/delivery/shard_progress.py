@@ -127,10 +127,13 @@ class ShardDelivery:
             queue.offer_record(gap_record(shard, session, now, gap))
 
     def adopt(self, shard: tuple[int, int], session: str, seq: int, at: datetime) -> None:
-        """Continue a session (its label) of an earlier process, which delivered all events up to ``seq`` before ``at``."""
+        """Continue a session (its label) of an earlier process, which delivered all events up to ``seq`` before ``at``.
+
+        No event is offered that an earlier ownership of the shard has left in a queue.
+        """
         self._handed, self._handed_at = StreamPosition(session, seq), at
         for queue in self._queues():
-            queue.goes_on(shard, session, seq)
+            queue.adopt(shard, session, seq)
 
     def when_congested(self, report: Callable[[str], None]) -> None:
         """Call ``report`` with the name of a publisher that can take no more events on this connection."""
@@ -184,7 +187,7 @@ class ShardDelivery:
         reached = handed.seq
         for queue in self._blocking():
             taken_in = queue.mark(shard)
-            if taken_in is not None:  # otherwise it was handed no event yet
+            if taken_in is not None or queue.is_fenced(shard):  # otherwise it was handed no event yet
                 mark = queue.delivered(shard) if queue.required else taken_in
                 if mark is None or mark.session != session:
                     return None
