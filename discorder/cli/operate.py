@@ -58,7 +58,7 @@ def facade_status(
     Of serve --processes N it shows the bots of all processes together. At most 64 sessions are listed, those that are furthest
     behind.
     """
-    from discorder.cli.bots import show_bots
+    from discorder.cli.status import show_bots
 
     show_bots(_client(config, overrides, url), as_json=as_json)
 
@@ -93,9 +93,24 @@ def healthcheck(
     Without --ready an outage of Discord counts as healthy: a restart would not end it. Of serve --processes N every process must
     be healthy.
     """
-    from discorder.cli.health import check
+    from discorder.errors import DiscorderError
 
-    raise typer.Exit(0 if check(config, overrides or (), url, ready=ready) else 1)
+    try:
+        healthy, verdict = _health(_client(config, overrides, url), ready=ready)
+    except DiscorderError as error:  # whatever keeps it from being known counts as unhealthy
+        healthy, verdict = False, " ".join(str(error).split())
+    typer.echo(verdict)
+    raise typer.Exit(0 if healthy else 1)
+
+
+def _health(client: PlaneClient, *, ready: bool) -> tuple[bool, str]:
+    """Return whether the control plane is healthy, and a sentence."""
+    answer = client.health("/readyz", "ready") if ready else client.health("/livez", "live")
+    if not ready:
+        reasons = "; ".join(answer.get("reasons", ()))
+        return bool(answer["live"]), "live: the control plane answers" if answer["live"] else f"not live: {reasons}"
+    verdict = "ready" if answer["ready"] else "not ready"
+    return bool(answer["ready"]), f"{verdict}: {answer['headline']}" if "headline" in answer else verdict
 
 
 @shards.command("restart")

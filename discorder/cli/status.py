@@ -18,11 +18,11 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from discorder.cli.bots_view import FacadeView
+from discorder.cli.bots_view import FacadeView, render_facade
 from discorder.cli.plane_client import PlaneClient
 from discorder.cli.status_view import BudgetView, NoteView, PublisherView, ShardView, StatusView, VerdictView, render
 from discorder.errors import ControlPlaneAbsent, OperatorRefused
-from discorder.escapes import escape_controls, escape_controls_in_json
+from discorder.escapes import escape_controls, escape_controls_in_json, escape_json
 
 T = TypeVar("T")
 
@@ -40,6 +40,16 @@ def show_status(client: PlaneClient, *, as_json: bool) -> None:
         typer.echo(document.decode())
     else:
         console().print(render(decode(document)))
+
+
+def show_bots(client: PlaneClient, *, as_json: bool) -> None:
+    """Print the bots once, as text or as the part ``facade`` of the status document. Raises like `PlaneClient.status`."""
+    document = client.status()
+    view = decode(document)
+    if as_json:
+        typer.echo(escape_json(msgspec.json.encode(msgspec.json.decode(document).get("facade"))).decode())
+    else:
+        console().print(render_facade(view.facade, view.at))
 
 
 def watch_status(client: PlaneClient, *, as_json: bool) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from discorder.clock import Clock
 from discorder.errors import CommandRateLimited, CommandRefused, ShardNotReady
 from discorder.event_intents import ALL
-from discorder.facade.log_limit import LogLimit
 from discorder.facade.member_requests import AllMembers
 from discorder.facade.nonces import Nonces
 from discorder.facade.session_id import FacadeSession
@@ -21,6 +20,7 @@ from discorder.wire import Op, default_members_limit
 MOST_JOINED = 10_000  # guilds
 MOST_WAITING = 1000  # commands of one session
 LINGER_SECONDS = 10.0  # that the commands of a bot may wait after its socket has closed
+LOG_AGAIN_SECONDS = 60.0  # between two log lines about the same bot and subject
 RETRY_SECONDS = 1.0  # between two attempts while the queue of the shard is full
 COMMANDS = frozenset(
     {
@@ -31,6 +31,23 @@ COMMANDS = frozenset(
         Op.REQUEST_CHANNEL_INFO,
     }
 )
+
+
+class LogLimit:
+    """Limits how often the log repeats a line about a bot. ``now``: monotonic seconds. Keys are few: a bot and a kind of line."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._next: dict[Hashable, float] = {}
+        self._unlogged: dict[Hashable, int] = {}
+
+    def due(self, *key: Hashable) -> int | None:
+        """Return how many lines with this key were left out since the last one; None if this one is left out, too."""
+        if self._now() < self._next.get(key, 0.0):
+            self._unlogged[key] = self._unlogged.get(key, 0) + 1
+            return None
+        self._next[key] = self._now() + LOG_AGAIN_SECONDS
+        return self._unlogged.pop(key, 0)
 
 
 SendAgain = Callable[[Sequence[int], str | None], None]  # sequences of chunks of members, and the nonce of the bot

@@ -15,8 +15,7 @@ from aiohttp import hdrs, web
 
 from discorder.facade.connection import Connection
 from discorder.facade.encoding import choose_encoding
-from discorder.facade.live import FacadeServices
-from discorder.facade.overview import describe_bots
+from discorder.facade.live import FacadeServices, describe_bots
 from discorder.facade.rest import PassThrough, problem, refuse_token
 from discorder.http.answers import RequestRefused, answer
 from discorder.http.connection import HttpConnection, MalformedLog

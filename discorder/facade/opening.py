@@ -1,25 +1,33 @@
-"""Open the façade: its bots, its sockets, its door."""
+"""Open the façade: read its bots, get its sockets (its own, or those that the service manager holds), start its door."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Protocol
 
 from discorder.clock import Clock
 from discorder.config import Config
+from discorder.config.facade import SYSTEMD
+from discorder.config.facade import Facade as FacadeSettings
+from discorder.errors import AddressInUse, ConfigError
 from discorder.facade.clients import REAL, Client, Clients, check_clients, load_client
 from discorder.facade.commands import CommandDesk, Commands
 from discorder.facade.door import Door
-from discorder.facade.listening import listening_sockets
 from discorder.facade.live import FacadeServices
 from discorder.facade.places import Places, PlaceStore
 from discorder.facade.rest import PassThrough
 from discorder.facade.session_id import session_key
 from discorder.guilds.feed import Feed
+from discorder.http.listener import bind
 from discorder.logs import redact_everywhere
 from discorder.rest import BotClient
 from discorder.tracking.facade_status import FacadeStatus
+from discorder.transport import is_loopback
+
+FIRST_DESCRIPTOR = 3  # of those that systemd passes (sd_listen_fds(3))
+KEY = "facade.bind"
 
 
 class FacadeFeed(Feed, PlaceStore, Protocol):
@@ -90,3 +98,42 @@ class Facade:
         if facade.tokens == "real":  # a setting
             clients.append(Client(REAL, self._client.token.reveal()))
         return clients
+
+
+async def listening_sockets(facade: FacadeSettings) -> list[socket.socket]:
+    """Return the sockets. Raises `AddressInUse` and `ConfigError`, which name ``facade.bind``."""
+    if facade.bind == SYSTEMD:
+        return _passed_sockets()
+    address = facade.address
+    if address is None:
+        return []
+    try:
+        return await bind(address, KEY)
+    except AddressInUse as error:
+        msg = f"{error}. Only one process opens it: `discorder serve` with facade.bind, or `discorder facade`"
+        raise AddressInUse(msg) from None
+
+
+def _passed_sockets() -> list[socket.socket]:
+    """Return the sockets of LISTEN_FDS. They stay open in the service manager, so that bots wait there during a restart."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not os.environ.get("LISTEN_FDS", "").isdecimal():
+        msg = (
+            f'{KEY}: "{SYSTEMD}" takes the socket of a systemd socket unit, and this process got none; '
+            "start it by that unit, or set an address such as 127.0.0.1:7000"
+        )
+        raise ConfigError(msg)
+    sockets = []
+    for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(os.environ["LISTEN_FDS"])):
+        try:
+            one = socket.socket(fileno=os.dup(descriptor))
+        except OSError as error:
+            msg = f"{KEY}: descriptor {descriptor} of LISTEN_FDS is no socket: {error.strerror}; check the socket unit"
+            raise ConfigError(msg) from None
+        one.setblocking(False)
+        name = one.getsockname()  # a pair, or a path
+        if one.family not in {socket.AF_INET, socket.AF_INET6} or not is_loopback(str(name[0])):
+            one.close()
+            msg = f"{KEY}: the socket unit does not listen on a loopback port, but on {name}; use ListenStream=127.0.0.1:PORT"
+            raise ConfigError(msg)
+        sockets.append(one)
+    return sockets

@@ -1,20 +1,65 @@
-"""Write one shard's session to the store: at once when it begins, then as far as every required publisher has accepted it."""
+"""Write one shard's session to the store: at once when it begins, then as far as every required publisher has accepted it.
+
+A session that Discord ended stays stored until the next one takes its place, or until the shard has ended and every required
+publisher has the record of its loss (`RETENTION`). If the process is killed before, the next one finds the loss by trying to
+resume.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
+from enum import Enum
+from typing import Final
 
 from discorder.clock import Clock
-from discorder.plane.session_retention import FORGETS, TABLE, Retention, Trigger
 from discorder.publishers.delivery.shard_progress import ShardDelivery
 from discorder.sessions import SessionStore, StoredSession, Untold
 from discorder.shard.receiver import Receiver
 from discorder.statemachine import Session
 from discorder.wire import session_label
 
-WRITE_AT_EVENTS = (
-    100  # a write costs about a millisecond beside the loop, and Discord keeps thousands of events for a replay
-)
+# a write costs about a millisecond beside the loop, and Discord keeps thousands of events for a replay
+WRITE_AT_EVENTS = 100
+
+
+class Retention(Enum):
+    """What is stored of one shard, and why."""
+
+    IN_USE = "the shard runs on the session that is stored, or none is"
+    DROPPED = "the session is over, and the shard has no other yet"
+    UNTOLD = "the session is over and the shard has ended; a required publisher lacks some of it"
+    ENDED = "the shard has ended; what is stored is for the next process"
+
+
+class Trigger(Enum):
+    """What happened."""
+
+    SAVED = "a new session was stored in place of the last"
+    DROPPED = "the session was given up"
+    ENDED = "the shard ended, and handed the loss of a session to the publishers"
+    TOLD = "no required publisher lacks anything any more"
+
+
+R, T = Retention, Trigger
+RETENTION: Final[dict[tuple[Retention, Trigger], Retention]] = {
+    (R.IN_USE, T.SAVED): R.IN_USE,
+    (R.IN_USE, T.DROPPED): R.DROPPED,
+    (R.IN_USE, T.ENDED): R.ENDED,
+    (R.IN_USE, T.TOLD): R.IN_USE,
+    (R.DROPPED, T.SAVED): R.IN_USE,
+    (R.DROPPED, T.DROPPED): R.DROPPED,
+    (R.DROPPED, T.ENDED): R.UNTOLD,
+    (R.DROPPED, T.TOLD): R.DROPPED,  # a kill could still come before the shard has ended
+    (R.UNTOLD, T.SAVED): R.ENDED,
+    (R.UNTOLD, T.DROPPED): R.UNTOLD,
+    (R.UNTOLD, T.ENDED): R.UNTOLD,
+    (R.UNTOLD, T.TOLD): R.ENDED,  # forgets
+    (R.ENDED, T.SAVED): R.ENDED,
+    (R.ENDED, T.DROPPED): R.UNTOLD,
+    (R.ENDED, T.ENDED): R.ENDED,
+    (R.ENDED, T.TOLD): R.ENDED,
+}
+FORGETS: Final = (R.UNTOLD, T.TOLD)  # the one cell in which the stored session is removed
 
 
 class SessionWriter:
@@ -62,7 +107,7 @@ class SessionWriter:
         self._write(session, self._before_ready if seq is None else seq, now=True)
 
     def drop(self) -> None:
-        """Stop following a session that was given up. How long it stays stored: `session_retention`."""
+        """Stop following a session that was given up. How long it stays stored: `RETENTION`."""
         if self._session is not None:
             label, seq = _label(self._session), self._delivered()
             reached = self._reached if seq is None else seq
@@ -120,7 +165,7 @@ class SessionWriter:
 
     def _post(self, trigger: Trigger) -> None:
         forgets = (self._retention, trigger) == FORGETS
-        self._retention = TABLE[self._retention, trigger]
+        self._retention = RETENTION[self._retention, trigger]
         if forgets:
             self._store.forget(*self.shard)
 

@@ -16,8 +16,8 @@ from discorder.config import Facade
 from discorder.facade.clients import Client, Clients
 from discorder.facade.commands import CommandDesk
 from discorder.facade.door import Door
-from discorder.facade.listening import listening_sockets
 from discorder.facade.live import FacadeServices
+from discorder.facade.opening import listening_sockets
 from discorder.facade.places import Places
 from discorder.facade.rest import PassThrough
 from discorder.facade.session_id import session_key

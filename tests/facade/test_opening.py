@@ -13,7 +13,7 @@ import pytest
 from discorder.config import Facade
 from discorder.errors import AddressInUse, ConfigError
 from discorder.facade.door import most_connections
-from discorder.facade.listening import listening_sockets
+from discorder.facade.opening import listening_sockets
 from discorder.simulator import Simulator
 from tests.facade.behind import Behind
 
@@ -79,7 +79,7 @@ async def test_a_socket_that_is_not_on_loopback(monkeypatch: pytest.MonkeyPatch,
         one.bind(str(tmp_path / "socket"))
     else:
         one = socket.create_server(("0.0.0.0", 0))
-    monkeypatch.setattr("discorder.facade.listening.FIRST_DESCRIPTOR", one.fileno())
+    monkeypatch.setattr("discorder.facade.opening.FIRST_DESCRIPTOR", one.fileno())
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", "1")
     with one, pytest.raises(ConfigError, match=r"use ListenStream=127\.0\.0\.1:PORT"):

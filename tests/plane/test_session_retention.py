@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-from discorder.plane.session_retention import FORGETS, TABLE, Retention, Trigger
+from discorder.plane.session_writer import FORGETS, RETENTION, Retention, Trigger
 
 
 def test_every_state_knows_every_trigger() -> None:
-    assert set(TABLE) == set(itertools.product(Retention, Trigger))
+    assert set(RETENTION) == set(itertools.product(Retention, Trigger))
 
 
 def test_whatever_happens_a_session_is_forgotten_only_when_it_is_lost_the_shard_has_ended_and_all_were_told() -> None:
@@ -17,7 +17,7 @@ def test_whatever_happens_a_session_is_forgotten_only_when_it_is_lost_the_shard_
         state, lost, ended = Retention.IN_USE, False, False
         for trigger in triggers:
             forgets = (state, trigger) == FORGETS
-            state = TABLE[state, trigger]
+            state = RETENTION[state, trigger]
             lost = trigger is Trigger.DROPPED or (lost and trigger is not Trigger.SAVED)
             ended = ended or trigger is Trigger.ENDED
             assert forgets == (lost and ended and trigger is Trigger.TOLD), triggers
@@ -29,4 +29,4 @@ def test_whatever_happens_a_session_is_forgotten_only_when_it_is_lost_the_shard_
 
 
 def test_every_state_is_reached() -> None:
-    assert set(TABLE.values()) == set(Retention)
+    assert set(RETENTION.values()) == set(Retention)

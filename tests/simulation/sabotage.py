@@ -134,7 +134,7 @@ MUTATIONS = (
     ),
     Mutation(
         "session: the next one is forgotten like the one that was dropped",
-        "discorder/plane/session_retention.py",
+        "discorder/plane/session_writer.py",
         "(R.DROPPED, T.SAVED): R.IN_USE,",
         "(R.DROPPED, T.SAVED): R.DROPPED,",
     ),

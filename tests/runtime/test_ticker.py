@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from discorder.statemachine.clock_jump import ClockWatch
+from discorder.runtime.ticker import ClockWatch
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
