@@ -7,7 +7,6 @@ library sends a message late or twice.
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -17,10 +16,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error
 
-from discorder.errors import ConfigError, PublisherUnreachable
+from discorder.nats_access import ServerAccess
 from discorder.publishers.nats.messages import ID_HEADER, Message
-from discorder.publishers.nats.options import ServerAccess
-from discorder.redaction import without_logins
 
 CONNECT_TIMEOUT = 2.0  # seconds for each server
 PING_EVERY = 2  # seconds; the connection ends when two in a row are not answered
@@ -28,10 +25,6 @@ CLOSE_TIMEOUT = 0.2  # seconds; the delivery queue waits for 0.3
 ANSWER_TIMEOUT = 5.0  # seconds for the acknowledgements of a batch, or one other answer
 NO_STREAM = "503"  # the status of "no responders"
 NO_STREAM_HAS_IT = "no stream has the subject of the message"
-
-REFUSED_LOGIN = (
-    "Authorization|Authentication"  # in the server's own words: the library has a class for one of them only
-)
 
 FAILURES = (Error, OSError, TimeoutError)  # of the client library
 
@@ -204,15 +197,4 @@ async def connect(access: ServerAccess) -> Connection:
             raise
         else:
             return connection
-    reasons = "; ".join(f"{without_logins(server)}: {str(error) or 'no answer in time'}" for server, error in failures)
-    errors = [error for _, error in failures]
-    if any(re.search(REFUSED_LOGIN, str(error)) for error in errors):
-        msg = (
-            f"{access.key}: NATS refused the login ({reasons}); check credentials_file, or user and password in servers"
-        )
-        raise ConfigError(msg)
-    if any(isinstance(error, ssl.SSLError) for error in errors):
-        msg = f"{access.key}: no TLS connection ({reasons}); check tls_ca_file, and the host name in servers"
-        raise ConfigError(msg)
-    msg = f"{access.key}.servers: no NATS server can be reached ({reasons}); start one, or correct the address"
-    raise PublisherUnreachable(msg)
+    raise access.failure(failures)

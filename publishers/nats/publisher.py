@@ -12,19 +12,10 @@ import logging
 from collections.abc import Sequence
 
 from discorder.errors import ConfigError, PublisherError, PublisherUnreachable
+from discorder.nats_access import DEFAULT_SERVER, ServerAccess, check_names, listed
 from discorder.publishers.nats.connection import FAILURES, NO_STREAM_HAS_IT, Connection, connect
 from discorder.publishers.nats.messages import Message, gap_instead, message_of, size_of
-from discorder.publishers.nats.options import (
-    DEFAULT_SERVER,
-    DUPLICATE_WINDOW,
-    STREAM_BYTES,
-    STREAM_SECONDS,
-    Mode,
-    NatsOptions,
-    ServerAccess,
-    check_names,
-    listed,
-)
+from discorder.publishers.nats.options import DUPLICATE_WINDOW, STREAM_BYTES, STREAM_SECONDS, Mode, NatsOptions
 from discorder.publishers.nats.stream import StreamSettings, last_position, make_or_check
 from discorder.wire import Event, StreamPosition
 
