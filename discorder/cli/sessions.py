@@ -1,4 +1,4 @@
-"""Show or drop stored sessions: `discorder sessions`."""
+"""The commands that read the session store: `discorder budget` and `discorder sessions`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,38 @@ from typing import Annotated
 import typer
 
 from discorder.cli.options import Config, Group, Overrides
+from discorder.escapes import escape_controls
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Show or drop the sessions that the next start would resume.")
+
+
+def budget(
+    config: Config = None,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")] = False,
+) -> None:
+    """Show the identify ledger: what Discord says is left, what was spent here, and what a cold start would cost.
+
+    Reads the session store of the configuration, which may be in use, and asks GET /gateway/bot once. Changes nothing and
+    spends nothing. Without an answer it goes by what the store holds; exit code 69 when that has no ledger either.
+    """
+    import asyncio
+    import json
+
+    from rich.console import Console
+
+    from discorder.cli.budget_report import as_document, as_table, survey
+    from discorder.config import load_config, read_token
+
+    loaded = load_config(config, overrides or ())
+    found = asyncio.run(survey(loaded, read_token(loaded)))
+    if as_json:
+        typer.echo(json.dumps(as_document(found)))
+        return
+    console = Console(highlight=False)
+    console.print(as_table(found))
+    for line in found.sentences():
+        console.print(escape_controls(line), soft_wrap=True, markup=False)
 
 
 @app.command("list")
