@@ -40,6 +40,10 @@ class NatsServer:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         """Start the server and return once it answers."""
         for _ in range(20):
@@ -69,7 +73,7 @@ class NatsServer:
         shutil.rmtree(self._folder / "store")
 
     def _starts_on(self, port: int) -> bool:
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / "log"
         log.unlink(missing_ok=True)
         store = f"jetstream {{ store_dir: {json.dumps(str(self._folder / 'store'))}, max_file_store: 2GB }}"
@@ -112,6 +116,12 @@ async def connected(server: NatsServer, **access: Any) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close()
+
+
+async def leader_of(client: Client, stream: str) -> str:
+    """Return the name of the server that leads ``stream``, "" without one."""
+    cluster = (await client.jsm().stream_info(stream)).cluster
+    return "" if cluster is None else cluster.leader or ""
 
 
 async def read_stream(server: NatsServer, stream: str) -> list[Stored]:
