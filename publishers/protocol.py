@@ -55,9 +55,9 @@ class NonBlockingPublisher(Protocol):
     def publish_nowait(self, events: Sequence[Event]) -> int:
         """Accept what fits and return how many of ``events``, from the front, were taken. Never blocks, never awaits.
 
-        The fan-out drops and counts the other events, then offers a gap record and all later events to `publish`. After an
-        exception the whole batch goes to `publish`. So does a batch of more than ``most_in_line`` events, if the publisher has an
-        attribute of that name.
+        The fan-out offers the other events to `publish` if the publisher must lose none (``overflow = "block"``). Otherwise it
+        drops and counts them, and offers a gap record and all later events to `publish`. After an exception the whole batch goes
+        to `publish`. So does a batch of more than ``most_in_line`` events, if the publisher has an attribute of that name.
         """
         ...
 

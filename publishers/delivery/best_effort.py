@@ -1,28 +1,21 @@
 """Deliver events to a best-effort publisher; drop and count events that find no room or fail for too long.
 
-While a publisher with ``publish_nowait`` works, events go directly to it. All other events wait in the queue for the delivery
-task, which retries a batch with back-off. After ``give_up_after`` it parks the publisher: it drops the batch, and from then on
-offers the gap record of it periodically as a probe (a circuit breaker: closed, open, half-open).
+The delivery task retries a batch with back-off. After ``give_up_after`` it parks the publisher: it drops the batch, and from then
+on offers the gap record of it periodically as a probe (a circuit breaker: closed, open, half-open).
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
-from operator import index
+from collections.abc import Sequence
 
 from discorder.clock import Clock
-from discorder.errors import PublisherError
-from discorder.publishers.delivery.contained import contained
 from discorder.publishers.delivery.health import PublisherState
-from discorder.publishers.delivery.isolation import as_failure
 from discorder.publishers.delivery.position import DeliveryPosition
 from discorder.publishers.delivery.queue import BATCH_BYTES, BATCH_EVENTS, DeliveryQueue
 from discorder.publishers.options import DeliveryOptions
-from discorder.publishers.protocol import NonBlockingPublisher, Publisher
+from discorder.publishers.protocol import Publisher
 from discorder.wire import Event, StreamPosition
 
 PROBE_EVERY = 30.0  # seconds between two probes of a parked publisher
@@ -35,9 +28,6 @@ class BestEffortQueue(DeliveryQueue):
 
     def __init__(self, publisher: Publisher, name: str, options: DeliveryOptions, clock: Clock) -> None:
         super().__init__(publisher, name, options, clock, patience=options.give_up_after)
-        self._nowait = _publish_nowait_of(publisher, name)
-        self._most_in_line = int(getattr(publisher, "most_in_line", sys.maxsize))
-        self._direct = False  # call publish_nowait directly: the publisher is healthy and its queue is empty
         self._positions: dict[int, DeliveryPosition] = defaultdict(DeliveryPosition)
 
     def offer(self, events: Sequence[Event]) -> None:
@@ -53,12 +43,13 @@ class BestEffortQueue(DeliveryQueue):
             events = self._select(events)
             if not events:
                 return
-        if len(events) <= self._most_in_line and (taken := self._hand_in_line(events)) is not None:
-            self._accepted += taken
+        if (taken := self._hand_in_line(events)) is None:
+            self._dropped += self._queue.extend(events)
+            self._wake()
             return
-        self._direct = False  # later events must queue behind these
-        self._dropped += self._queue.extend(events)
-        self._wake()
+        self._accepted += taken
+        if taken < len(events):
+            self._leave_out(events[taken:])
 
     def mark(self, shard: int) -> StreamPosition | None:
         return self._positions[shard].mark
@@ -67,29 +58,15 @@ class BestEffortQueue(DeliveryQueue):
         self._positions[shard].set(position)
 
     def _take_record(self, record: Event) -> None:
-        if self._hand_in_line((record,)) is None:
+        taken = self._hand_in_line((record,))
+        if taken is None:
             self._queue.append(record)
             self._wake()
-
-    def _hand_in_line(self, events: Sequence[Event]) -> int | None:
-        """Call ``publish_nowait`` and return how many events it took; None if the events must wait in the queue."""
-        if not self._direct or self._nowait is None:
-            return None
-        try:
-            taken = index(self._nowait(tuple(events)))  # the publisher cannot change a tuple, and a tuple is not copied
-            if not 0 <= taken <= len(events):
-                self._raise_bad_count(taken, len(events))
-        except BaseException as error:  # noqa: BLE001  # isolate publisher failures: a panic or SystemExit must not end a connection
-            self._direct = False
-            self._note_failure(as_failure(self.name, error))
-            return None
-        if taken < len(events):
-            self._leave_out(events[taken:])
-        return taken
+        elif not taken:
+            self._leave_out((record,))
 
     def _leave_out(self, events: Sequence[Event]) -> None:
         """Drop ``events``, for which ``publish_nowait`` had no room. Queue a gap record and all later events."""
-        self._direct = False
         self._dropped += self._queue.put_back(events, f"publisher {self.name} had no room")
         self._wake()
 
@@ -102,16 +79,6 @@ class BestEffortQueue(DeliveryQueue):
 
     def retire(self) -> None:
         """Do nothing, because no connection depends on this publisher."""
-
-    async def close(self) -> None:
-        """See `DeliveryQueue.close`."""
-        self._direct = False
-        await super().close()
-
-    def _rest_if_empty(self) -> None:
-        super()._rest_if_empty()
-        if not len(self._queue):
-            self._direct = self._state is PublisherState.HEALTHY
 
     async def _open_persistently(self) -> None:
         if not await self._persist(self._open_once):
@@ -168,16 +135,3 @@ class BestEffortQueue(DeliveryQueue):
         """Drop the batch in hand. A probe offers its gap record."""
         self._dropped += self._queue.put_back(self._in_hand, f"publisher {self.name} failed: {self._last_error}")
         self._in_hand = ()
-
-    def _raise_bad_count(self, taken: int, offered: int) -> None:
-        msg = f"publish_nowait of {self.name} answered {taken} for {offered} events"
-        raise PublisherError(msg)
-
-
-def _publish_nowait_of(publisher: Publisher, name: str) -> Callable[[Sequence[Event]], int] | None:
-    """Return the function to call directly. Discorder's own publishers start no task in it, so they need no containment."""
-    if not isinstance(publisher, NonBlockingPublisher):
-        return None
-    if type(publisher).__module__.startswith("discorder."):
-        return publisher.publish_nowait
-    return partial(contained, f"publisher {name}", publisher.publish_nowait)

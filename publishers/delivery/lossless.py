@@ -57,6 +57,10 @@ class LosslessQueue(DeliveryQueue):
             return
         unseen = position.unseen(events)
         wanted = unseen if self._select is None else self._select(unseen)
+        if wanted and (accepted := self._hand_in_line(wanted)):
+            self._accepted += accepted
+            position.move_to(wanted[accepted - 1])
+            wanted = wanted[accepted:]
         taken = self._take_in(position, wanted)
         if taken < len(wanted):
             refused = seq_of(wanted[taken])
@@ -78,7 +82,7 @@ class LosslessQueue(DeliveryQueue):
                 break
             taken += 1
         if taken:
-            position.outstanding += taken
+            position.expect(taken)
             self._wake()
         return taken
 
@@ -88,7 +92,7 @@ class LosslessQueue(DeliveryQueue):
         """
         gap = record.type == RecordType.GAP
         position = self._positions[record.shard[0]]
-        position.outstanding += gap
+        position.expect(gap)
         if len(position) and gap:
             position.hold(record)
         else:
@@ -173,7 +177,9 @@ class LosslessQueue(DeliveryQueue):
     def release(self, shard: int) -> int:
         self._disarm(shard)
         position = self._positions.pop(shard, None)
-        return super().release(shard) + (0 if position is None else position.clear())
+        released = super().release(shard) + (0 if position is None else position.clear())
+        self._refill()
+        return released
 
     def is_fenced(self, shard: int) -> bool:
         """Return whether another process publishes the events of ``shard``."""

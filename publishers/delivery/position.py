@@ -120,6 +120,12 @@ class HoldingPosition(DeliveryPosition):
         self.held_events -= event.seq is not None
         return event
 
+    def expect(self, count: int) -> None:
+        """Note that the publisher has yet to accept ``count`` more events or gaps."""
+        if not self.outstanding:
+            self._accepted = self.mark
+        self.outstanding += count
+
     def accept(self, event: Event) -> None:
         """Note that the publisher has accepted ``event`` (an event or a gap) and all items before it."""
         self.outstanding -= 1

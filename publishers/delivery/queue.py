@@ -1,5 +1,7 @@
 """Deliver events to one publisher: its queue, its task, its failures.
 
+While a publisher with ``publish_nowait`` works, events go directly to it. All others wait in the queue for the delivery task.
+
 `DeliveryQueue` has the common part of both kinds: opening, retries with back-off, closing, health. `best_effort` and `lossless`
 decide what happens to an event without room, and to one that fails again and again.
 """
@@ -8,19 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from operator import index
 
 from discorder.clock import Clock, Timer
 from discorder.errors import DiscorderError, Fenced, PublisherError, PublisherUnreachable
 from discorder.publishers.delivery.bounded_queue import BoundedQueue
+from discorder.publishers.delivery.contained import contained
 from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.publishers.delivery.isolation import IsolatedPublisher, as_failure, describe, isolated, stop
 from discorder.publishers.delivery.retry import succeeds
 from discorder.publishers.delivery.selection import selector, wants_record
 from discorder.publishers.options import DeliveryOptions
-from discorder.publishers.protocol import Publisher
+from discorder.publishers.protocol import NonBlockingPublisher, Publisher
 from discorder.wire import Event, StreamPosition
 
 BATCH_EVENTS = 256
@@ -56,6 +61,9 @@ class DeliveryQueue(ABC):
         self._task: asyncio.Task[None] | None = None
         self._restart: Timer | None = None
         self._opened = False
+        self._nowait = _publish_nowait_of(publisher, name)
+        self._most_in_line = int(getattr(publisher, "most_in_line", sys.maxsize))
+        self._direct = False  # call publish_nowait directly: the publisher is healthy and nothing waits for it
         self._trying_since: float | None = None  # monotonic seconds of the first attempt since the last success
         self._accepted = self._dropped = self._failures = 0
         self._last_error = ""
@@ -150,6 +158,7 @@ class DeliveryQueue(ABC):
         if self._state is PublisherState.CLOSED:
             return
         self._state = PublisherState.CLOSED
+        self._direct = False
         if self._restart is not None:
             self._restart.cancel()
         await stop(self.name, self._clock, (self._task, self._calls.opening))
@@ -200,8 +209,26 @@ class DeliveryQueue(ABC):
     def _take_record(self, record: Event) -> None:
         """Publish or queue ``record``, even without room."""
 
+    def _hand_in_line(self, events: Sequence[Event]) -> int | None:
+        """Call ``publish_nowait`` and return how many events it took; None if the events must wait in the queue."""
+        if not self._direct or self._nowait is None or len(events) > self._most_in_line:
+            return None
+        try:
+            taken = index(self._nowait(tuple(events)))  # the publisher cannot change a tuple, and a tuple is not copied
+            if not 0 <= taken <= len(events):
+                self._raise_bad_count(taken, len(events))
+        except BaseException as error:  # noqa: BLE001  # isolate publisher failures: a panic or SystemExit must not end a connection
+            self._note_failure(as_failure(self.name, error))
+            return None
+        return taken
+
+    def _raise_bad_count(self, taken: int, offered: int) -> None:
+        msg = f"publish_nowait of {self.name} answered {taken} for {offered} events"
+        raise PublisherError(msg)
+
     def _wake(self) -> None:
-        """Wake the task, because the queue is not empty."""
+        """Wake the task, because the queue is not empty. Later events must wait, too."""
+        self._direct = False
         if self._state not in {PublisherState.PARKED, PublisherState.PROBING}:  # parked counts as idle
             self._idle.clear()
         self._filled.set()
@@ -248,6 +275,7 @@ class DeliveryQueue(ABC):
             return
         self._filled.clear()
         self._idle.set()
+        self._direct = self._state is PublisherState.HEALTHY
 
     async def _open_once(self) -> None:
         await self._calls.open(self._options.give_up_after)
@@ -326,6 +354,15 @@ class DeliveryQueue(ABC):
         if self._state in {PublisherState.HEALTHY, PublisherState.OPENING}:
             self._state = PublisherState.RETRYING
             logger.warning("Publisher %s failed and is tried again: %s", self.name, self._last_error)
+
+
+def _publish_nowait_of(publisher: Publisher, name: str) -> Callable[[Sequence[Event]], int] | None:
+    """Return the function to call directly. Discorder's own publishers start no task in it, so they need no containment."""
+    if not isinstance(publisher, NonBlockingPublisher):
+        return None
+    if type(publisher).__module__.startswith("discorder."):
+        return publisher.publish_nowait
+    return partial(contained, f"publisher {name}", publisher.publish_nowait)
 
 
 def count_events(batch: Sequence[Event]) -> int:

@@ -105,6 +105,13 @@ class Journal:
             await asyncio.wait([self._snapshots.saving])
         return await in_daemon_thread(load, "journal")
 
+    def publish_nowait(self, events: Sequence[Event]) -> int:
+        """Write the events like `publish`, all or, if they would hold up the loop, none of them. Raises PublisherError."""
+        if _size(events) > STEP_BYTES:
+            return 0
+        self._append(events)
+        return len(events)
+
     async def publish(self, events: Sequence[Event]) -> None:
         """Write the events that are new and fold them into the guilds. Raises PublisherError, for instance for a full disk."""
         for number, step in enumerate(_steps(events)):
@@ -324,7 +331,7 @@ class Journal:
 
 def _steps(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """Divide a batch, so that the loop is not held up for long by one that is full of guilds."""
-    if sum([len(event.data) for event in events]) <= STEP_BYTES:
+    if _size(events) <= STEP_BYTES:
         yield events
         return
     begin, size = 0, 0
@@ -335,3 +342,7 @@ def _steps(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
             begin, size = place + 1, 0
     if begin < len(events):
         yield events[begin:]
+
+
+def _size(events: Sequence[Event]) -> int:
+    return sum([len(event.data) for event in events])

@@ -19,7 +19,7 @@ from tests.bench import scenarios, subjects
 from tests.bench.processes import ROOT, Failed
 from tests.bench.report import Comparison, Row, write
 from tests.bench.scenarios import LIVE_RATE, Authority, Figures, median, quantile, run
-from tests.bench.subjects import BARE, DISCORDER, FACADE, HIKARI, JOURNALED, PEERS, SHOWN, UNMODERATED, Subject
+from tests.bench.subjects import BARE, DISCORDER, FACADE, HIKARI, JOURNALED, PEERS, SHOWN, STORED, UNMODERATED, Subject
 
 QUICK_EVENTS = 12_000
 QUICK_ROUNDS = 3
@@ -145,8 +145,8 @@ def _shown(send: _Round) -> Iterator[Entry]:
 
 def _behind_facade(send: _Round) -> Iterator[Entry]:
     drained = ("raw_reader drain",)
-    yield DISCORDER.name, DISCORDER.does, replace(send, readers=drained)(DISCORDER, _per_event)
-    yield JOURNALED.name, JOURNALED.does, replace(send, readers=drained)(JOURNALED, _per_event)
+    for subject in (DISCORDER, STORED, JOURNALED):
+        yield subject.name, subject.does, replace(send, readers=drained)(subject, _per_event)
     yield FACADE.name, FACADE.does, replace(send, readers=(*drained, "facade_bot"))(FACADE, _per_event)
     yield (
         f"{FACADE.name}, 3 bots",

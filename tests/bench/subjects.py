@@ -86,8 +86,8 @@ def facade_folder(bus: str) -> Path:
     return Path(tempfile.gettempdir()) / f"discorder-bench-{bus.rpartition(':')[2]}"
 
 
-def _with_facade(*settings: str) -> Callable[[Where], Process]:
-    """`discorder serve` with a session store and a journal, and with ``settings``. "{folder}" is that of `facade_folder`."""
+def _with_store(*settings: str) -> Callable[[Where], Process]:
+    """`discorder serve` with a session store, and with ``settings``. "{folder}" is that of `facade_folder`."""
 
     def start(where: Where) -> Process:
         folder = facade_folder(where.bus)
@@ -95,7 +95,7 @@ def _with_facade(*settings: str) -> Callable[[Where], Process]:
         folder.mkdir()
         (folder / "bot.token").write_text(make_token(bot_id_of(TOKEN) or 0))
         (folder / "bot.token").chmod(0o600)
-        kept = ("session.store={folder}/sessions", "facade.journal={folder}/journal", "publishers.zmq.bind={bus}")
+        kept = ("session.store={folder}/sessions", "publishers.zmq.bind={bus}")
         filled = (one.format(folder=folder, bus=where.bus, facade=facade_of(where.bus)) for one in (*kept, *settings))
         return discorder(*filled)(where)
 
@@ -174,17 +174,26 @@ SHOWN = Subject(
     discorder("publishers.zmq.bind={bus}", "http.bind={page}", "http.operator_token_file="),
     publishes=True,
 )
+STORED = Subject(
+    "discorder, session store",
+    "as above; stores the session and how far it is delivered",
+    _with_store(),
+    publishes=True,
+)
 JOURNALED = Subject(
     "discorder, journal",
     "as above; writes each event to the journal and folds the guilds",
-    _with_facade(),
+    _with_store("facade.journal={folder}/journal"),
     publishes=True,
 )
 FACADE = Subject(
     "discorder, façade",
     "as above; sends each event to one bot on a websocket",
-    _with_facade(
-        "facade.bind={facade}", "facade.clients.bot.token_file={folder}/bot.token", f"gateway.intents={ALL_INTENTS}"
+    _with_store(
+        "facade.journal={folder}/journal",
+        "facade.bind={facade}",
+        "facade.clients.bot.token_file={folder}/bot.token",
+        f"gateway.intents={ALL_INTENTS}",
     ),
     publishes=True,
 )

@@ -254,6 +254,9 @@ class Stuck(Recorder):
         self.free = asyncio.Event()
         self.free.set()
 
+    def publish_nowait(self, events: Sequence[Event]) -> int:
+        return super().publish_nowait(events) if self.free.is_set() else 0
+
     async def publish(self, events: Sequence[Event]) -> None:
         await self.free.wait()
         self.everything.extend(events)

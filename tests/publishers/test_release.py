@@ -142,3 +142,22 @@ async def test_one_shard_is_idle_while_another_is_not(queue: DeliveryQueue, gate
     queue.release(1)
     await settle_loop()
     assert released.done()
+
+
+async def test_what_another_shard_holds_follows_once_the_queue_is_released(
+    gate: Gate, clock: FakeClock, make_event: MakeEvent
+) -> None:
+    """The queue is full of one shard, so the other one's event is held; nothing more comes that would wake the task."""
+    queue = LosslessQueue(gate, "gate", DeliveryOptions(overflow=Overflow.BLOCK, max_events=2), clock, lambda _: None)
+    await queue.open()
+    offer(queue, make_event, 0, 1)
+    await settle_loop()
+    offer(queue, make_event, 0, 2, 3)
+    offer(queue, make_event, 1, 1)
+    queue.release(0)
+    gate.passes.release()
+    await settle_loop()
+    gate.passes.release()
+    await settle_loop()
+    assert gate.accepted == [(0, 1), (1, 1)]
+    await queue.close()
