@@ -20,13 +20,13 @@ from discorder.sessions.identify_budget import (
     StartLimit,
 )
 from discorder.sessions.locks import ShardLocks, hold_shards
+from discorder.sessions.memory import MemorySessionStore
 from discorder.sessions.opening import Reading, default_store_path, open_store, read_store, state_folder, store_path
 from discorder.sessions.seal import Seal
 from discorder.sessions.sqlite import SqliteSessionStore
 from discorder.sessions.start_limit import OtherUse
 from discorder.sessions.store import (
     Health,
-    MemorySessionStore,
     SavedSessions,
     SessionStore,
     StoredSession,

@@ -17,10 +17,11 @@ from discorder.logs import logger
 from discorder.paths import resolve_path
 from discorder.sessions.identify_budget import Ledger
 from discorder.sessions.integrity import NewerStore, check_integrity, connect_read_only, damage_is_unsound, examine
+from discorder.sessions.memory import MemorySessionStore
 from discorder.sessions.schema import Unsound, select_ledger, select_pauses, select_sessions
 from discorder.sessions.seal import UNKEYED, Seal
 from discorder.sessions.sqlite import SqliteSessionStore
-from discorder.sessions.store import MemorySessionStore, SessionStore, Shard, StoredSession
+from discorder.sessions.store import SessionStore, Shard, StoredSession
 
 
 def default_store_path(bot: str) -> Path:

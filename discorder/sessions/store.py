@@ -1,4 +1,4 @@
-"""Define a stored session, the `SessionStore` protocol, and a store in memory.
+"""Define a stored session and the `SessionStore` protocol, and what every store does alike.
 
 Every store passes tests/contracts/test_session_store_contract.py. The order of use is open, hold, load, save …, close; all
 methods are called on one event loop. No store holds a token: `bot_key` names a bot.
@@ -17,8 +17,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from discorder.errors import StoreUnavailable
-from discorder.logs import logger
 from discorder.sessions.identify_budget import Ledger
 from discorder.wire import session_label
 
@@ -235,83 +233,6 @@ class Ordinals:
     def note_label(self, label: str, ordinal: int) -> None:
         """Remember what a file knows; ``label`` is that of ordinal 0."""
         self._last[label] = max(ordinal, self._last.get(label, -1))
-
-
-class MemorySessionStore:
-    """Keeps sessions while the process runs. ``reason`` says why no file is used."""
-
-    def __init__(self, reason: str = "sessions are kept in memory only: a restart identifies anew") -> None:
-        self._health = Health(StoreState.MEMORY, reason)
-        self._sessions: dict[Shard, StoredSession] = {}
-        self._pauses: dict[Shard, datetime] = {}
-        self._ordinals = Ordinals()
-        self._ledger = Ledger()
-        self._closed = False
-
-    @property
-    def health(self) -> Health:
-        return self._health
-
-    @property
-    def ledger(self) -> Ledger:
-        return self._ledger
-
-    async def open(self) -> None:
-        """Do nothing."""
-
-    async def hold(
-        self,
-        shards: Iterable[Shard],  # noqa: ARG002  # no other process can want them
-        *,
-        take_over: bool = False,
-        patience: float = 0.0,
-    ) -> None:
-        """Warn that no owner can be asked or waited for: no other process has this store."""
-        if take_over or patience > 0:
-            logger.warning("Nobody can be asked to hand over, or waited for", reason=self._health.reason)
-
-    async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
-        return fitting(self._sessions.values(), shard_count, intents)
-
-    async def load_all(self) -> list[StoredSession]:
-        return sorted(self._sessions.values(), key=layout_order)
-
-    def save(self, session: StoredSession, *, now: bool = False) -> None:  # noqa: ARG002  # memory is always now
-        for shard in superseded(session.shard, self._sessions):
-            del self._sessions[shard]
-        self._sessions[session.shard] = session
-        self._ordinals.note(session.session_id, session.ordinal)
-
-    def forget(self, shard_id: int, shard_count: int) -> None:
-        self._sessions.pop((shard_id, shard_count), None)
-
-    def pause(self, shard_id: int, shard_count: int, since: datetime) -> None:
-        self._pauses[shard_id, shard_count] = since
-
-    def unpause(self, shard_id: int, shard_count: int) -> None:
-        self._pauses.pop((shard_id, shard_count), None)
-
-    async def load_pauses(self) -> dict[Shard, datetime]:
-        return dict(self._pauses)
-
-    def ordinal(self, session_id: str) -> int:
-        return self._ordinals.take(session_id)
-
-    async def flush(self) -> None:
-        """Do nothing: all is written."""
-
-    async def transact(self, change: Callable[[Ledger], tuple[Ledger, T]]) -> T:
-        if self._closed:
-            msg = "the session store is closed"
-            raise StoreUnavailable(msg)
-        self._ledger, result = change(self._ledger)
-        return result
-
-    def record(self, change: Callable[[Ledger], Ledger]) -> None:
-        self._ledger = change(self._ledger)
-
-    async def close(self) -> None:
-        self._closed = True
 
 
 def bot_key(token: str) -> str:
