@@ -11,10 +11,11 @@ import importlib
 TYPE_CHECKING = False  # type checkers read it as true; `import typing` would delay the handling of Ctrl-C
 
 if TYPE_CHECKING:
+    from discorder.background import BackgroundPlane, serve_in_background
     from discorder.bot.commands import Commands
     from discorder.bot.running import run_bot
     from discorder.bot.subscriber import CurveKeys, Decoded, Gap, GapKind, subscribe
-    from discorder.control_plane import BackgroundPlane, TrackerRef, run, serve, serve_in_background, shutdown
+    from discorder.control_plane import TrackerRef, run, serve, shutdown
     from discorder.errors import CommandRefused, DiscorderError
     from discorder.outbound.members import GuildMembers
     from discorder.publishers.channel import ChannelEventPublisher
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from discorder.wire import Event, session_label, shard_of_guild
 
 _HOMES = {
-    "BackgroundPlane": "control_plane",
+    "BackgroundPlane": "background",
     "BotClient": "rest",
     "ChannelEventPublisher": "publishers.channel",
     "CommandRefused": "errors",
@@ -53,7 +54,7 @@ _HOMES = {
     "run": "control_plane",
     "run_bot": "bot.running",
     "serve": "control_plane",
-    "serve_in_background": "control_plane",
+    "serve_in_background": "background",
     "session_label": "wire",
     "shard_of_guild": "wire",
     "shutdown": "control_plane",
