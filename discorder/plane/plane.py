@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from discorder.config import Config, Log
-from discorder.errors import NO_JOURNAL, ConfigError, GuildsNotKept, NotRunning
+from discorder.config.schema import EVENT_LOG
+from discorder.errors import NO_JOURNAL, GuildsNotKept, NotRunning
 from discorder.facade.clients import bot_id_of
 from discorder.facade.journal_setup import JOURNAL_OPTIONS, make_journal
 from discorder.facade.opening import Facade
@@ -19,13 +21,13 @@ from discorder.http.site import PlaneSite
 from discorder.logs import logger
 from discorder.outbound.outbound import Outbound
 from discorder.plane.bus_api import PlaneBusApi
-from discorder.plane.event_log import follow_events
 from discorder.plane.guild_recovery import GuildRecovery
 from discorder.plane.main_host import MainHost
 from discorder.plane.run_handle import RunHandle, finish_gracefully
-from discorder.plane.session_persistence import NO_CLAIM, Claim, Sessions
+from discorder.plane.session_persistence import NO_CLAIM, Claim, Sessions, open_sessions
 from discorder.plane.shard_factory import PlaneDependencies, ShardFactory, configured_layout, make_trackers
 from discorder.plane.supervisor import Supervisor
+from discorder.publishers import registry
 from discorder.publishers.delivery.fanout import FanOut
 from discorder.publishers.protocol import RefillingPublisher
 from discorder.rest import BotClient
@@ -37,10 +39,6 @@ from discorder.sessions import (
     IdentifyQueue,
     OtherUse,
     SavedSessions,
-    Seal,
-    bot_key,
-    open_store,
-    token_key,
 )
 from discorder.statemachine import Task
 from discorder.statemachine.triggers import Verb
@@ -128,7 +126,14 @@ class ControlPlane:
     async def _work(self, filled: Callable[[GatewayTracker], None] | None) -> None:
         served = True  # also if it was stopped before it could
         try:
-            sessions = await self._open_sessions()
+            sessions = await open_sessions(
+                self._config,
+                self._client.token,
+                self._around.clock,
+                store=self._around.store,
+                look_up=self._around.look_up or partial(self._client.gateway_bot, waits=False),
+                claim=self._claim,
+            )
             try:
                 hold = sessions.hold(self._layout, self._claim)
                 await self._handle.unless_stopped(asyncio.create_task(hold, name="hold-shards"))
@@ -159,24 +164,6 @@ class ControlPlane:
         )
         if gateway.proxy or gateway.trust_env:
             logger.info("Proxy", chosen=gateway.proxies.describe())
-
-    async def _open_sessions(self) -> Sessions:
-        around, config, token = self._around, self._config, self._client.token
-        if self._claim != NO_CLAIM and not config.session.store:
-            msg = (
-                "taking over and waiting need a session store: the processes that share one know of each other by it; "
-                'set [session] store (it is ""), or start without --take-over and --wait'
-            )
-            raise ConfigError(msg)
-        bot = bot_key(token.reveal())  # the token is in no variable of a frame: error reporters show them
-        return Sessions(
-            around.store
-            or await open_store(config.session.store, bot=bot, clock=around.clock, seal=Seal.of(token.reveal())),
-            look_up=around.look_up or partial(self._client.gateway_bot, waits=False),
-            intents=config.gateway.intents_value,
-            token=token_key(token.reveal()),
-            clock=around.clock,
-        )
 
     async def _serve(self, sessions: Sessions, filled: Callable[[GatewayTracker], None] | None) -> None:
         """Serve the status page while the shards, which are held, run."""
@@ -250,7 +237,7 @@ class ControlPlane:
         if not self._draining.cancelled():
             self._draining.result()
 
-    # ---------------------------------------------------------------- for the tracker (tracker.Plane)
+    # ---------------------------------------------------------------- for the tracker (tracking.protocol.Plane)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -396,10 +383,19 @@ class ControlPlane:
 
     def use_log(self, log: Log) -> None:
         """Follow a change of ``[log]``: the lines of heartbeats, and the publisher of events."""
-        before, self._config = self._config, self._config.with_log(log)
+        had = EVENT_LOG in self._config.publisher_tables()
+        self._config = self._config.with_log(log)
         if self._tracker is not None:
             self._tracker.config = self._config
-        follow_events(self._fan_out, before, self._config)
+        table = self._config.publisher_tables().get(EVENT_LOG)
+        with contextlib.suppress(
+            NotRunning, ValueError
+        ):  # the plane ends; or the program has added or removed it itself
+            if table is not None and not had:
+                publisher, options = registry.build(EVENT_LOG, table)
+                self._fan_out.add(publisher, options)
+            elif had and table is None:
+                self._fan_out.remove(EVENT_LOG)
 
     def _stop(self, *, goodbye: bool) -> None:
         if self._stop_asked is not None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from discorder.clock import Clock
+from discorder.config import Config
+from discorder.errors import ConfigError
 from discorder.logs import logger
 from discorder.plane.session_writer import SessionWriter
 from discorder.publishers.delivery.shard_progress import LostSession, ShardDelivery
-from discorder.rest import GatewayInfo
+from discorder.rest import GatewayInfo, Token
 from discorder.sessions import (
     Budget,
     Health,
@@ -19,13 +21,17 @@ from discorder.sessions import (
     OtherUse,
     Refusal,
     SavedSessions,
+    Seal,
     SessionStore,
     SqliteSessionStore,
     StartLimit,
     StoredSession,
     Ticket,
+    bot_key,
     fitting,
+    open_store,
     overlap,
+    token_key,
 )
 from discorder.shard.receiver import Receiver
 from discorder.statemachine import Session
@@ -217,6 +223,26 @@ class Sessions:
 
     async def _fresh_limit(self) -> StartLimit:
         return start_limit(await self._look_up())
+
+
+async def open_sessions(
+    config: Config, token: Token, clock: Clock, *, store: SessionStore | None, look_up: LookUp, claim: Claim
+) -> Sessions:
+    """Open the session store of ``config``, unless ``store`` is given. Raises `ConfigError` for a ``claim`` without a store."""
+    if claim != NO_CLAIM and not config.session.store:
+        msg = (
+            "taking over and waiting need a session store: the processes that share one know of each other by it; "
+            'set [session] store (it is ""), or start without --take-over and --wait'
+        )
+        raise ConfigError(msg)
+    bot = bot_key(token.reveal())  # the token is in no variable of a frame: error reporters show them
+    return Sessions(
+        store or await open_store(config.session.store, bot=bot, clock=clock, seal=Seal.of(token.reveal())),
+        look_up=look_up,
+        intents=config.gateway.intents_value,
+        token=token_key(token.reveal()),
+        clock=clock,
+    )
 
 
 def why_unfit(session: StoredSession, shard: tuple[int, int], intents: int, token: str) -> str:

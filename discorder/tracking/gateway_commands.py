@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from discorder.outbound.members import GuildMembers
-from discorder.outbound.outbound import Outbound
 from discorder.runtime.loops import on_loop
+from discorder.tracking.protocol import CommandPlane
 from discorder.wire import Op
 
 T = TypeVar("T")
-
-
-class CommandPlane(Protocol):
-    """The part of the control plane that these methods use."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-
-    @property
-    def outbound(self) -> Outbound: ...
 
 
 class GatewayCommands:

@@ -1,10 +1,10 @@
-"""`GatewayTracker`: the state of a control plane, and the calls that change its publishers or fail one of its tasks."""
+"""`GatewayTracker`: show the state of a control plane, and pass its calls for publishers, tasks and shards to the plane."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 from discorder.config import Config
 from discorder.errors import NotRunning, NotSharded
@@ -21,7 +21,7 @@ from discorder.statemachine import Task
 from discorder.statemachine.triggers import Pause, Restart, Unpause, Verb
 from discorder.stats import GatewayStats, listing
 from discorder.tracking.facade_status import FacadeStatus
-from discorder.tracking.gateway_commands import CommandPlane, GatewayCommands
+from discorder.tracking.gateway_commands import GatewayCommands
 from discorder.tracking.guilds import KnownGuilds
 from discorder.tracking.notes import (
     Note,
@@ -35,6 +35,7 @@ from discorder.tracking.notes import (
     shared_token,
     store_trouble,
 )
+from discorder.tracking.protocol import Plane
 from discorder.tracking.shard_tracker import ShardTracker, TaskStatus, Transition
 from discorder.tracking.startup import StartProgress
 from discorder.transport import Compression
@@ -44,69 +45,6 @@ T = TypeVar("T")
 TransitionWatcher = Callable[[ShardTracker, Transition], None]
 
 NOTED_LAG = 10.0  # seconds without progress after which a required publisher is in `GatewayTracker.notes`
-
-
-class Plane(CommandPlane, Protocol):
-    """The part of the control plane that the tracker uses. All but the coroutines are thread-safe."""
-
-    @property
-    def compression(self) -> Compression: ...
-
-    @property
-    def progress(self) -> StartProgress: ...
-
-    @property
-    def store_health(self) -> Health: ...
-
-    @property
-    def budget(self) -> Budget | None: ...
-
-    @property
-    def other_use(self) -> OtherUse | None: ...
-
-    @property
-    def look_up_trouble(self) -> str | None: ...
-
-    @property
-    def shards_without_guilds(self) -> Sequence[int]: ...
-
-    @property
-    def facade(self) -> FacadeStatus: ...
-
-    @property
-    def status_url(self) -> str | None: ...
-
-    @property
-    def loop_lag(self) -> LoopLag: ...
-
-    @property
-    def identify_queue(self) -> IdentifyQueue: ...
-
-    @property
-    def saved_sessions(self) -> SavedSessions: ...
-
-    @property
-    def ends_sessions(self) -> bool: ...
-
-    def redact(self, text: str) -> str: ...
-
-    def guilds_of(self, shard: int) -> GuildsSnapshot | None: ...
-
-    def throw_to(self, shard: int, task: Task, error: BaseException) -> None: ...
-
-    def request(self, shard: int, what: Verb) -> None: ...
-
-    def on_loop(self, act: Callable[[], None]) -> None: ...
-
-    def stop(self, *, goodbye: bool) -> None: ...
-
-    def hurry(self) -> None: ...
-
-    async def wait_ready(self) -> None: ...
-
-    async def wait_stored(self) -> None: ...
-
-    async def wait_ended(self) -> None: ...
 
 
 class PerShard(Generic[T]):
