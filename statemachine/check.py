@@ -27,7 +27,6 @@ from discorder.statemachine.table import (
     WIRE,
     WRITTEN,
     Cell,
-    Closing,
     Name,
     Row,
     State,
@@ -227,16 +226,16 @@ def check_stability(rows: Sequence[Row], stable_after: Mapping[State, float]) ->
     ]
 
 
-def check_closings(deadlines: Mapping[State, Deadline], closings: Mapping[State, Closing] = CLOSINGS) -> list[str]:
+def check_closings(deadlines: Mapping[State, Deadline]) -> list[str]:
     """Check that exactly the states that close the socket on entry have a `Closing`, and that the deadline is longer."""
     findings = [
         f"{state} closes the socket on entry and does not say how: give it a Closing in table.py, or take one away"
         for state in State
-        if (Action.CLOSE_SOCKET in state.traits.entry) != (state in closings)
+        if (Action.CLOSE_SOCKET in state.traits.entry) != (state in CLOSINGS)
     ]
     return findings + [
         f"{state} gives the close {closing.seconds:g} s, and must be left before; its deadline has to be longer"
-        for state, closing in closings.items()
+        for state, closing in CLOSINGS.items()
         if state in deadlines and closing.seconds >= deadlines[state].seconds
     ]
 

@@ -230,9 +230,8 @@ SHARDS: tuple[Any, ...] = ([0, BIG], [True, 2], [[], {}], None)
 SESSION_IDS: tuple[Any, ...] = (None, 5, [])
 TEXTS: tuple[Any, ...] = ("\ud83d", "[" * 100_000, None, "")
 TIMES: tuple[Any, ...] = (None, 1e308, True, [])
-RESUMED_ONCE = (
-    "reconnect"  # a session with two connections: dial, open, Hello, IDENTIFY, …, dial, open, Hello, RESUME, …, end
-)
+# a session with two connections: dial, open, Hello, IDENTIFY, …, dial, open, Hello, RESUME, …, end
+RESUMED_ONCE = "reconnect"
 
 
 def damaged(name: str, row: int, damage: Callable[[list[dict[str, Any]], int], None]) -> str:

@@ -32,13 +32,11 @@ class AiohttpTransport:
         plain_text: Callable[[], None] = lambda: None,
         proxies: Proxies = DIRECT,
         ssl_context: ssl.SSLContext | None = None,
-        user_agent: str = "discorder",
     ) -> None:
         self._inflater = inflater
         self._plain_text = plain_text
         self._proxies = proxies
         self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
-        self._user_agent = user_agent
         self._dial: asyncio.Task[Upgraded] | None = None
         self._socket: WebSocket | None = None
         self._no_socket: Closed | None = None  # the end of a transport that never had a socket
@@ -111,7 +109,7 @@ class AiohttpTransport:
             self._dial.cancel()
 
     async def _open(self, url: str) -> Upgraded:
-        return await request_upgrade(URL(url), self._proxies, self._ssl, self._user_agent)
+        return await request_upgrade(URL(url), self._proxies, self._ssl)
 
     def _websocket(self, transport: asyncio.Transport, deliver: Deliver) -> WebSocket:
         return WebSocket(transport, deliver, self._inflater, self._plain_text)

@@ -33,7 +33,7 @@ class SessionRecorder:
     """Write the file of one recording, for all shards and connections of a run.
 
     Unless ``api_url`` is loopback or ``raw`` is set, filler of the same length replaces what users wrote. ``secrets`` (the bot
-    token) are never written. ``shards`` None: taken from the first connection. A context manager.
+    token) are never written. A context manager.
     Raises `UnusableFile` if the file exists or cannot be made.
     """
 
@@ -43,7 +43,6 @@ class SessionRecorder:
         *,
         clock: Clock,
         api_url: str,
-        shards: int | None = None,
         raw: bool = False,
         secrets: Iterable[str] = (),
     ) -> None:
@@ -60,7 +59,7 @@ class SessionRecorder:
             "version": FORMAT_VERSION,
             "api": API_VERSION,
             "created": created,
-            "shards": shards,
+            "shards": 0,
             "filler": filler,
         }
         try:
@@ -77,11 +76,6 @@ class SessionRecorder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def active(self) -> bool:
-        """Return False after `close` or a failed write."""
-        return self._file is not None
 
     @property
     def redaction(self) -> Redaction:
@@ -110,7 +104,7 @@ class SessionRecorder:
     def _write_header(self, shards: int) -> None:
         header, self._header = self._header, None
         if header is not None:
-            self._write(header | {"shards": shards if header["shards"] is None else header["shards"]})
+            self._write(header | {"shards": shards})
 
     def _write(self, entry: Mapping[str, object]) -> None:
         """Write one line, unbuffered, so that it survives a crash."""

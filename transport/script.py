@@ -26,9 +26,9 @@ from discorder.transport.recorded import (
 from discorder.transport.redact import RESUME_HOST, Redaction
 from discorder.wire import Op
 
-EXTRA_TIME = (
-    900.0  # seconds of fake time that a client may take, beyond the recording, for a frame, a close or the next dial
-)
+LONGEST_SHOWN = 200  # characters of a frame in a report
+# seconds of fake time that a client may take, beyond the recording, for a frame, a close or the next dial
+EXTRA_TIME = 900.0
 _ACK_IN_FLIGHT = 0.25  # of an interval: well below the half after which an unanswered heartbeat makes a zombie
 _ACK = b'{"op":11}'
 _SENT_BY_CLIENT = frozenset(
@@ -296,8 +296,8 @@ def _without_token(frame: Any) -> str:
     return frame if isinstance(frame, str) else json.dumps(frame, separators=(",", ":"))
 
 
-def _short(text: str, limit: int = 200) -> str:
-    return text if len(text) <= limit else text[:limit] + "…"
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
 
 
 def _resume_host(url: str) -> str:

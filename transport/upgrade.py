@@ -74,7 +74,7 @@ class _Rest:
     def set_exception(self, *_: object) -> None: ...
 
 
-async def request_upgrade(url: URL, proxies: Proxies, trust: ssl.SSLContext | bool, user_agent: str) -> Upgraded:
+async def request_upgrade(url: URL, proxies: Proxies, trust: ssl.SSLContext | bool) -> Upgraded:
     """Dial ``url`` and request the upgrade, in a new HTTP session.
 
     A proxy opens a tunnel for wss (CONNECT), and forwards the upgrade for ws.
@@ -87,7 +87,7 @@ async def request_upgrade(url: URL, proxies: Proxies, trust: ssl.SSLContext | bo
     session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": user_agent},
+        headers={"User-Agent": "discorder"},
         timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
         trust_env=False,
     )

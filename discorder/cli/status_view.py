@@ -18,8 +18,6 @@ MANY_ATTEMPTS = 3  # from which a shard counts as one that fails again and again
 STYLES = {"well": "bold green", "starting": "bold blue", "stopping": "bold", "impaired": "bold red", "down": "bold red"}
 WHEN = {"planned": "in", "deadline": "within", "estimate": "in about"}
 
-Rows = Iterator[tuple[str, ...]]
-
 
 class ShardTotals(msgspec.Struct):
     """How many shards there are and serve."""

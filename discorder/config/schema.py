@@ -79,6 +79,7 @@ class ShardSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 MAX_SHARDS = 100_000  # more than any bot has; a typing error must not start a million state machines
 MAX_INTENTS = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MAX_MODERATION_MS = 50  # more would show in the latency of a heartbeat
+SHOWN_CHARACTERS = 80  # of a wrong value in an error message
 _PATH = "a path as a string, relative to the working directory"
 
 
@@ -255,7 +256,7 @@ def unknown_key(key: str, section: str, allowed: Iterable[str]) -> str:
     return f"unknown key{hint} allowed {place}: {', '.join(allowed)}"
 
 
-def show(value: object, limit: int = 80) -> str:
+def show(value: object) -> str:
     """Return a value in TOML notation, shortened. Never raises."""
     if isinstance(value, bool):
         text = str(value).lower()
@@ -263,7 +264,7 @@ def show(value: object, limit: int = 80) -> str:
         text = msgspec.json.encode(value).decode() if value.isprintable() else ascii(value)
     else:
         text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
 def _types_of(cls: type[msgspec.Struct]) -> dict[str, Any]:

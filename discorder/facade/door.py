@@ -26,12 +26,10 @@ from discorder.tracking.facade_status import FacadeStatus
 
 MOST_CONNECTIONS = 4096  # of all bots: websockets and REST
 FEWEST_CONNECTIONS = 16
-SHARE_OF_FILES = (
-    3  # of the process's: a REST request takes two, and the shards and files of the control plane need some
-)
-MAX_LINE = (
-    16_384  # bytes of a request line and of a header; an audit log reason has 512 characters, each up to 12 bytes
-)
+# of the process's: a REST request takes two, and the shards and files of the control plane need some
+SHARE_OF_FILES = 3
+# bytes of a request line and of a header; an audit log reason has 512 characters, each up to 12 bytes
+MAX_LINE = 16_384
 MAX_HEADERS = 128
 MAX_FRAME = 65_536  # bytes of a bot's frame; above 4,096 it is refused with 4002
 IDLE_SECONDS = 75.0  # for the next request of a connection

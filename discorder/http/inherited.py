@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
 
 SOCKET_VARIABLE = "DISCORDER_HTTP_SOCKET"  # of the environment: the number of the file descriptor
 
@@ -21,9 +20,9 @@ def variables(listener: socket.socket) -> dict[str, str]:
     return {SOCKET_VARIABLE: str(listener.fileno())}
 
 
-def inherited_socket(environment: Mapping[str, str] = os.environ) -> socket.socket | None:
+def inherited_socket() -> socket.socket | None:
     """Return the socket that the parent has passed; None for a process without such a parent."""
-    descriptor = environment.get(SOCKET_VARIABLE)
+    descriptor = os.environ.get(SOCKET_VARIABLE)
     if descriptor is None:
         return None
     os.set_inheritable(int(descriptor), False)  # positional only

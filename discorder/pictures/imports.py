@@ -25,9 +25,9 @@ class Component:
 
 
 @cache
-def read_components(folder: Path | None = None) -> dict[str, Component]:
-    """Return the components of the package in ``folder`` (default: this package), by name, in alphabetical order."""
-    folder = folder or Path(next(iter(discorder.__path__)))
+def read_components() -> dict[str, Component]:
+    """Return the components of the package by name, in alphabetical order."""
+    folder = Path(next(iter(discorder.__path__)))
     found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix == ".py" or _is_package(path)}
     names = frozenset(found) - ENTRY_POINTS
     return {name: _component(name, found[name], names) for name in sorted(names)}

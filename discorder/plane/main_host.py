@@ -55,22 +55,14 @@ class MainHost:
         self._hosts = Hosts(client.base_url, insecure=config.gateway.insecure_api) if judged else None
         self._answer: asyncio.Future[GatewayInfo] = asyncio.get_running_loop().create_future()
         self._failing = asyncio.Event()
-        self._tried_enough = (
-            False  # a substitute for the main host counts as a dial of it: there may never be an answer
-        )
+        # a substitute for the main host counts as a dial of it: there may never be an answer
+        self._tried_enough = False
         self._held_until = float("-inf")  # monotonic: no dial before, our address is being limited
 
     @property
     def info(self) -> GatewayInfo:
         """The answer. Only once `ask` has returned."""
         return self._answer.result()
-
-    @property
-    def who_refused(self) -> str:
-        """Who did not take a session that nobody took, as the subject of a sentence."""
-        if self._answer.done():
-            return "neither its resume host nor the main host took it"
-        return f"its resume host did not take it; the main host is not known ({self.trouble or 'no answer yet'})"
 
     async def ask(self) -> None:
         """Look up until there is an answer. Raises AuthenticationFailed and GatewayUnreachable where no session is held."""

@@ -11,7 +11,7 @@ from functools import cache
 
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.environment import ONLY_IN_TRACES
-from discorder.proofs.model import THE_TABLE, Move, Table, small_world, with_steps, without_properties
+from discorder.proofs.model import THE_TABLE, Move, small_world, with_steps, without_properties
 from discorder.proofs.traces import Trace, TraceStep
 from discorder.proofs.transcript import described
 from discorder.proofs.variables import STATE
@@ -49,11 +49,10 @@ class Broken:
 
 
 class TraceChecker:
-    """Check traces against the model of one table."""
+    """Check traces against the model of the table."""
 
-    def __init__(self, table: Table = THE_TABLE) -> None:
-        self._table = table
-        self._world = without_properties(with_steps(small_world(table), *ONLY_IN_TRACES), frozenset())
+    def __init__(self) -> None:
+        self._world = without_properties(with_steps(small_world(THE_TABLE), *ONLY_IN_TRACES), frozenset())
         self._compiled = Compiled(self._world)
         self._beginning = frozenset(self._compiled.beginnings())
         self._known: dict[Belief, dict[Move, Belief]] = {}
@@ -120,7 +119,7 @@ class TraceChecker:
             return (
                 "it does not go on where the step before has led to; a step is missing, or the steps are out of order"
             )
-        rows = [row for row in self._table.rows if row.trigger is step.trigger and step.source in row.sources]
+        rows = [row for row in THE_TABLE.rows if row.trigger is step.trigger and step.source in row.sources]
         if not rows:
             return f"the table has no row for {step.trigger} in {step.source}"
         if not any(_leads(row, step) for row in rows):

@@ -9,9 +9,8 @@ import msgspec
 from discorder.errors import RestError
 from discorder.transport.address import parse_address
 
-MAX_SHARDS = (
-    100_000  # no bot has as many: the largest serve some ten million guilds, of which one shard takes 2,500 at most
-)
+# no bot has as many: the largest serve some ten million guilds, of which one shard takes 2,500 at most
+MAX_SHARDS = 100_000
 MAX_IDENTIFIES = 10_000_000  # a day: 100 for each of those shards
 MAX_CONCURRENCY = 10_000  # identify buckets; Discord's largest have 64
 MAX_RESET_MS = 7 * 86_400_000  # the window is a day (docs/protocol.md#identify); a week leaves room for other servers

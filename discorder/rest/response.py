@@ -16,9 +16,8 @@ import msgspec
 from discorder.redaction import EXCERPT_WINDOW, Redactor
 from discorder.rest.limits import FIRST_PAUSE, Limits, Scope
 
-LONGEST_LIMIT = (
-    86_400.0  # seconds; no limit of Discord's lasts longer than a day (commands: 200 new ones a day and guild)
-)
+# seconds; no limit of Discord's lasts longer than a day (commands: 200 new ones a day and guild)
+LONGEST_LIMIT = 86_400.0
 LARGEST_EPOCH = 1e11  # seconds, the year 5138: what is above is not a time in seconds
 DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)  # of a count; Discord's have two or three
 DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)

@@ -26,11 +26,6 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, NoAnswer) or (isinstance(error, HTTPError) and error.status >= 500)
 
 
-def is_worth_waiting(error: BaseException) -> bool:
-    """Whether the error is transient, or a limit that states its end."""
-    return is_transient(error) or isinstance(error, RateLimited | TooManyInvalidRequests)
-
-
 def make_retrying(
     *, tries: int | None, longest: float, sleep: Sleep, retry_on: Callable[[BaseException], bool], on_retry: OnRetry
 ) -> AsyncRetrying:

@@ -1,6 +1,6 @@
 """Keep what outlives a connection: sessions, the owner of each shard, and the identify budget.
 
-Use: ``store = await open_store(…)``, ``await store.hold(shards)``, ``await store.load(count)``; a gate over the store; at the
+Use: ``store = await open_store(…)``, ``await store.hold(shards)``, ``await store.load_all()``; a gate over the store; at the
 end ``await gate.close()``, then ``await store.close()``.
 """
 

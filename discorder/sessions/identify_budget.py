@@ -17,9 +17,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 DAY = 86_400.0  # seconds; the window of the allowance (docs/protocol.md#identify)
-TICKET_LIFE = (
-    65.0  # seconds; Identifying ends after 65 s: an older ticket that was not sent belongs to a process that died
-)
+# seconds; Identifying ends after 65 s: an older ticket that was not sent belongs to a process that died
+TICKET_LIFE = 65.0
 SETTLING = 5.0  # seconds after which an IDENTIFY that was sent shows in `remaining`
 DISCORDS_SPACING = 5.0  # seconds between two IDENTIFYs of a bucket (docs/protocol.md#session-start-limit)
 SPACING = 5.25  # seconds between two IDENTIFYs of a bucket: Discord's 5 s and 0.25 s for the network
@@ -346,9 +345,7 @@ class Ledger:
             foreign=look_up.foreign,
         )
 
-    def cold_start(
-        self, shard_ids: Collection[int], now: float, shard_count: int, spacing: float = SPACING
-    ) -> ColdStart:
+    def cold_start(self, shard_ids: Collection[int], now: float, shard_count: int) -> ColdStart:
         """Return the cost of identifying ``shard_ids`` of a layout of ``shard_count``, bucket by bucket.
 
         Raises ValueError before the first look-up.
@@ -360,7 +357,7 @@ class Ledger:
         for number in range(min(paid, len(shard_ids) - 1)):  # the last one is the one to decide
             after = after.debited(f"cold start {number}", now)
         answer = after.decide(now, shard_count)
-        return ColdStart(len(shard_ids), rounds, max(0, rounds - 1) * spacing, paid, answer)
+        return ColdStart(len(shard_ids), rounds, max(0, rounds - 1) * SPACING, paid, answer)
 
     def _affordable_at(self, look_up: LookUp, now: float, shard_count: int) -> float:
         """Return when both counts allow one more: after Discord's reset, and when enough of our own debits are a day old."""

@@ -29,9 +29,8 @@ from discorder.sessions.store import Shard, overlap
 
 TAKE_OVER_PATIENCE = 30.0  # seconds; a hand-over takes the owner about one
 POLL = 0.1  # seconds between two tries while the owner leaves
-CONTENT_STEP = (
-    512  # bytes that a lock file is padded to: cutting a file costs milliseconds, times the shards of a large bot
-)
+# bytes that a lock file is padded to: cutting a file costs milliseconds, times the shards of a large bot
+CONTENT_STEP = 512
 START_PATIENCE = 5.0  # seconds for the mutex, which others hold for milliseconds
 
 MUTEX = "mutex"  # the name of the file

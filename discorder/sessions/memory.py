@@ -15,7 +15,6 @@ from discorder.sessions.store import (
     Shard,
     StoredSession,
     StoreState,
-    fitting,
     layout_order,
     superseded,
 )
@@ -55,9 +54,6 @@ class MemorySessionStore:
         """Warn that no owner can be asked or waited for: no other process has this store."""
         if take_over or patience > 0:
             logger.warning("Nobody can be asked to hand over, or waited for", reason=self._health.reason)
-
-    async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
-        return fitting(self._sessions.values(), shard_count, intents)
 
     async def load_all(self) -> list[StoredSession]:
         return sorted(self._sessions.values(), key=layout_order)

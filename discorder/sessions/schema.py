@@ -65,9 +65,8 @@ _SessionRow = tuple[int, int, str, str, int, int, str, str, str, int, int, bytes
 _decode_untold = msgspec.json.Decoder(tuple[Untold, ...]).decode
 
 
-KEPT: Final = (
-    4_096  # newest session ids remembered for each bot, about 100 bytes each; a repeat follows a restart at once
-)
+# newest session ids remembered for each bot, about 100 bytes each; a repeat follows a restart at once
+KEPT: Final = 4_096
 _NOBODY: Final = "nobody"  # no bot_key: those are hex digits
 
 

@@ -44,14 +44,12 @@ from discorder.sessions.store import (
     StoredSession,
     StoreState,
     T,
-    fitting,
     layout_order,
     superseded,
 )
 
-WRITE_AFTER: Final = (
-    0.1  # seconds for which a save waits for those of other shards: the plane saves all of them in one turn
-)
+# seconds for which a save waits for those of other shards: the plane saves all of them in one turn
+WRITE_AFTER: Final = 0.1
 RETRY_EVERY: Final = 2.0  # seconds between two tries while writing fails
 
 _FAILURES = (sqlite3.Error, OSError, UnusableFile, Unsound)
@@ -130,9 +128,6 @@ class SqliteSessionStore:
             logger.warning("Running without a lock on the shards", directory=str(directory), error=str(error))
         else:
             self._locks.append(locks)
-
-    async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
-        return fitting(await self.load_all(), shard_count, intents)
 
     async def load_all(self) -> list[StoredSession]:
         await self.flush()

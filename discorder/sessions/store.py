@@ -1,6 +1,6 @@
 """Define a stored session and the `SessionStore` protocol, and what every store does alike.
 
-Every store passes tests/contracts/test_session_store_contract.py. The order of use is open, hold, load, save …, close; all
+Every store passes tests/contracts/test_session_store_contract.py. The order of use is open, hold, load_all, save …, close; all
 methods are called on one event loop. No store holds a token: `bot_key` names a bot.
 """
 
@@ -146,10 +146,6 @@ class SessionStore(Protocol):
         Waits up to ``patience`` seconds for the owner to leave; ``take_over`` asks it to. A process that does not know its layout
         yet holds (0, 1), which overlaps with every shard. Raises StoreLocked, UnusableFile.
         """
-        ...
-
-    async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
-        """Return the sessions of this layout by shard id; with ``intents``, only those identified with them. The others stay."""
         ...
 
     async def load_all(self) -> list[StoredSession]:

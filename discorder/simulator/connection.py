@@ -118,9 +118,9 @@ class SimulatedConnection:
             self._outbox.append(_CloseFrame(None, ""))
             self._wake.set()
 
-    def abort(self, by: Literal["server", "network"] = "server") -> None:
+    def abort(self) -> None:
         """Cut the TCP connection: no close frame."""
-        self._end(Ending(by, None))
+        self._end(Ending("server", None))
         self._running.set()
         self._transport.abort()
 

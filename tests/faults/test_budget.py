@@ -46,9 +46,6 @@ class Mortal:
     async def hold(self, shards: Iterable[tuple[int, int]], *, take_over: bool = False, patience: float = 0.0) -> None:
         await self._inner.hold(shards, take_over=take_over, patience=patience)
 
-    async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
-        return await self._inner.load(shard_count, intents=intents)
-
     async def load_all(self) -> list[StoredSession]:
         return await self._inner.load_all()
 
@@ -131,9 +128,8 @@ async def test_10_a_crash_loop_every_5_s_for_an_hour(
         store = Mortal(SqliteSessionStore(tmp_path / "sessions.sqlite3", bot=bot_key(sim.token), clock=clock))
         await store.open()
         stage = start_stage(sim, "log.level=error", store=store, rng=random.Random(lives))
-        stage.stride = (
-            0.2  # less than the quarter of a second by which IDENTIFYs keep their distance: one may arrive a step late
-        )
+        # less than the quarter of a second by which IDENTIFYs keep their distance: one may arrive a step late
+        stage.stride = 0.2
         await stage.until(lambda ends=ends: clock.monotonic() >= ends - 0.8)  # type: ignore[misc]  # binds the loop's value
         parked += [reason for reason in diagnose(stage.tracker).reasons if "the identify budget is spent" in reason]
         await sim.forget_sessions()

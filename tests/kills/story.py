@@ -25,9 +25,8 @@ from tests.kills.points import POINTS, Life, Point
 RATE = 200.0  # events per second
 OUTSIDE = "from outside"
 OUTSIDE_SHARE = 0.1  # of the moments that are drawn
-REACHED_WITHIN = (
-    90.0  # seconds: a ticket that died with its process holds its bucket for 15, and the machine may be busy
-)
+# seconds: a ticket that died with its process holds its bucket for 15, and the machine may be busy
+REACHED_WITHIN = 90.0
 SERVE = ("-m", "tests.kills.child")
 FACADE = '[facade]\njournal = "{folder}/journal"\nring_bytes = 1_048_576\n'  # segments of 128 KiB
 TINY_QUEUE = "max_events = 10\nblock_timeout = 0.3\nhold_off = 1.0\n"

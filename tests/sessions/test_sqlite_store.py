@@ -31,6 +31,7 @@ from discorder.sessions import (
     Untold,
     bot_key,
     default_store_path,
+    fitting,
     hold_shards,
     open_store,
     read_store,
@@ -141,7 +142,7 @@ async def test_a_restart_finds_sessions_and_book(make_store: MakeStore, make_ses
     await first.transact(lambda ledger: ledger.take(0, "t", now=101.0, shard_count=1))
     await first.close()
     second = await make_store()
-    assert await second.load(1) == {0: make_session(seq=5)}
+    assert fitting(await second.load_all(), 1, None) == {0: make_session(seq=5)}
     assert list((await second.transact(lambda ledger: (ledger, ledger))).debits) == ["t"]
 
 
@@ -156,7 +157,7 @@ async def test_bots_share_a_file_and_see_nothing_of_each_other(
     assert await two.transact(lambda ledger: (ledger, ledger)) == Ledger()
     two.save(make_session(0, 2), now=True)
     await two.flush()
-    assert await one.load(1) == {0: make_session(seq=1)}
+    assert fitting(await one.load_all(), 1, None) == {0: make_session(seq=1)}
 
 
 async def test_the_token_is_nowhere_in_the_store(tmp_path: Path, make_session: MakeSession, clock: FakeClock) -> None:
@@ -245,7 +246,7 @@ async def test_a_row_that_cannot_be_a_session_is_left_out(
         connection.execute("UPDATE session SET seq = 'many' WHERE shard_id = 1")
         connection.execute("UPDATE session SET updated_at = 'yesterday' WHERE shard_id = 2")
         connection.commit()
-    assert set(await (await make_store()).load(4)) == {3}
+    assert set(fitting(await (await make_store()).load_all(), 4, None)) == {3}
 
 
 async def test_damage_found_in_use_is_set_aside_and_the_session_is_stored_again(
@@ -261,7 +262,10 @@ async def test_damage_found_in_use_is_set_aside_and_the_session_is_stored_again(
     store.save(make_session(0, 2, seq=7), now=True)
     await store.flush()
     assert state(store) is StoreState.SET_ASIDE
-    assert {key: one.seq for key, one in (await (await make_store()).load(2)).items()} == {0: 7, 1: 6}
+    assert {key: one.seq for key, one in fitting(await (await make_store()).load_all(), 2, None).items()} == {
+        0: 7,
+        1: 6,
+    }
 
 
 async def test_sessions_are_stored_again_too_when_the_ledger_is_the_first_to_find_the_file_gone(
@@ -280,7 +284,10 @@ async def test_sessions_are_stored_again_too_when_the_ledger_is_the_first_to_fin
     path.rename(path.with_name("gone"))
     await store.transact(lambda ledger: (ledger, None))
     await store.flush()
-    assert {key: one.seq for key, one in (await (await make_store()).load(3)).items()} == {0: 5, 1: 6}
+    assert {key: one.seq for key, one in fitting(await (await make_store()).load_all(), 3, None).items()} == {
+        0: 5,
+        1: 6,
+    }
 
 
 async def test_a_new_file_that_cannot_be_written_yet_still_begins_with_everything(
@@ -303,7 +310,10 @@ async def test_a_new_file_that_cannot_be_written_yet_still_begins_with_everythin
         assert state(store) is StoreState.FAILING
     await clock.advance(2.5)
     await store.flush()
-    assert {key: one.seq for key, one in (await (await make_store()).load(2)).items()} == {0: 7, 1: 6}
+    assert {key: one.seq for key, one in fitting(await (await make_store()).load_all(), 2, None).items()} == {
+        0: 7,
+        1: 6,
+    }
 
 
 async def test_a_store_of_a_newer_version_is_not_touched(
@@ -319,7 +329,7 @@ async def test_a_store_of_a_newer_version_is_not_touched(
     newer = await make_store()
     assert state(newer) is StoreState.UNUSABLE
     assert "newer version" in newer.health.reason
-    assert await newer.load(1) == {}
+    assert fitting(await newer.load_all(), 1, None) == {}
     newer.save(make_session(seq=9), now=True)
     await newer.flush()
     with pytest.raises(StoreUnavailable, match="newer"):
@@ -371,7 +381,7 @@ async def test_while_writing_fails_the_session_runs_on_and_nothing_is_lost_when_
     await store.flush()
     assert state(store) is StoreState.FAILING
     assert str(path) in store.health.reason
-    assert await store.load(1) == {0: make_session(seq=2)}
+    assert fitting(await store.load_all(), 1, None) == {0: make_session(seq=2)}
     with pytest.raises(StoreUnavailable):
         await store.transact(lambda ledger: (ledger, None))
     path.rmdir()
@@ -456,7 +466,7 @@ async def test_a_store_that_failed_at_start_is_tried_again_without_a_save(
     await clock.advance(2.5)
     await store.flush()
     assert state(store) is StoreState.OK
-    assert await store.load(1) == {0: make_session(seq=4)}
+    assert fitting(await store.load_all(), 1, None) == {0: make_session(seq=4)}
 
 
 async def test_a_later_seq_does_not_rewrite_ready(make_store: MakeStore, make_session: MakeSession, path: Path) -> None:
@@ -472,7 +482,7 @@ async def test_a_later_seq_does_not_rewrite_ready(make_store: MakeStore, make_se
     assert [one.last_ready for one in await store.load_all()] == [b"\0"]
     store.save(replace(make_session(seq=3), last_ready=b"new"), now=True)
     await store.flush()
-    assert (await store.load(1))[0].last_ready == b"new"
+    assert fitting(await store.load_all(), 1, None)[0].last_ready == b"new"
 
 
 async def test_what_was_told_meanwhile_is_not_told_again_by_the_next_process(
@@ -508,7 +518,7 @@ async def test_what_was_rolled_back_is_not_taken_for_written(
         assert state(store) is StoreState.FAILING
     store.save(replace(session, seq=8), now=True)
     await store.flush()
-    assert (await (await make_store()).load(2))[0] == replace(session, seq=8)
+    assert fitting(await (await make_store()).load_all(), 2, None)[0] == replace(session, seq=8)
 
 
 async def test_a_row_that_somebody_removed_is_written_anew(make_store: MakeStore, make_session: MakeSession) -> None:
@@ -518,7 +528,7 @@ async def test_a_row_that_somebody_removed_is_written_anew(make_store: MakeStore
     two.forget(0, 1)
     await two.flush()
     one.save(make_session(seq=2), now=True)
-    assert await one.load(1) == {0: make_session(seq=2)}
+    assert fitting(await one.load_all(), 1, None) == {0: make_session(seq=2)}
 
 
 # --- pauses

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from discorder.sessions import SqliteSessionStore, StoreState
+from discorder.sessions import SqliteSessionStore, StoreState, fitting
 
 MakeStore = Callable[..., Awaitable[SqliteSessionStore]]
 StartScript = Callable[..., "subprocess.Popen[str]"]
@@ -89,7 +89,7 @@ async def main(path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     store.save(replace(SESSION, seq=2), now=True)
     await store.flush()
-    print(store.health.state.value, (await store.load(1))[0].seq)
+    print(store.health.state.value, fitting(await store.load_all(), 1, None)[0].seq)
     try:
         await store.transact(lambda ledger: (ledger.sent(0, "t", 1.0), None))
     except Exception as error:
@@ -112,7 +112,7 @@ async def main(path):
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     store = await opened(path)
-    print(store.health.state.value, await store.load(1))
+    print(store.health.state.value, fitting(await store.load_all(), 1, None))
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     store.save(replace(SESSION, seq=3), now=True)
     await store.flush()
@@ -136,10 +136,10 @@ async def main(path):
         print("UnusableFile", error.exit_code)
         return
     await store.hold([(0, 1)])
-    print(store.health.state.value, {key: one.seq for key, one in (await store.load(1)).items()})
+    print(store.health.state.value, {key: one.seq for key, one in fitting(await store.load_all(), 1, None).items()})
     store.save(replace(SESSION, seq=50), now=True)
     await store.flush()
-    print(store.health.state.value, {key: one.seq for key, one in (await store.load(1)).items()})
+    print(store.health.state.value, {key: one.seq for key, one in fitting(await store.load_all(), 1, None).items()})
     await store.close()
 
 if os.geteuid() == 0:
@@ -184,7 +184,7 @@ async def test_kill_9_leaves_a_sound_store_that_under_counts_nothing(
     assert store.health.state is StoreState.OK
     saved = [int(seq) for what, seq in told if what == "saved"]
     identifies = [seq for what, seq in told if what == "identify"]
-    loaded = await store.load(1)
+    loaded = fitting(await store.load_all(), 1, None)
     if saved:
         assert loaded[0].seq >= saved[-1]
     ledger = await store.transact(lambda ledger: (ledger, ledger))
@@ -213,7 +213,7 @@ async def test_two_processes_that_start_at_once_make_one_store(
 
 async def test_on_a_full_disk_the_session_runs_on(make_store: MakeStore, start_script: StartScript, path: Path) -> None:
     assert output(start_script(FULL_DISK, path)) == ["failing 2", "StoreUnavailable", "ok"]
-    assert (await (await make_store()).load(1))[0].seq == 2
+    assert fitting(await (await make_store()).load_all(), 1, None)[0].seq == 2
 
 
 async def test_a_disk_that_is_full_at_start_is_no_reason_not_to_start(
@@ -221,7 +221,7 @@ async def test_a_disk_that_is_full_at_start_is_no_reason_not_to_start(
 ) -> None:
     path.parent.mkdir()
     assert output(start_script(FULL_AT_START, path)) == ["failing {}", "ok"]
-    assert (await (await make_store()).load(1))[0].seq == 3
+    assert fitting(await (await make_store()).load_all(), 1, None)[0].seq == 3
 
 
 @pytest.mark.parametrize("read_only", ["file", "directory"])

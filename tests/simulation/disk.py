@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from discorder.errors import StoreLocked, StoreUnavailable
 from discorder.sessions import Health, Ledger, StoredSession, StoreState
-from discorder.sessions.store import Ordinals, fitting, layout_order, overlap, superseded
+from discorder.sessions.store import Ordinals, layout_order, overlap, superseded
 from tests.simulation.faults import Kind, Weather
 from tests.simulation.loop import Process, VirtualLoop
 
@@ -106,9 +106,6 @@ class DiskStore:
                 msg = f"{owner.name} holds shard {shard}"
                 raise StoreLocked(msg)
         self._disk.owners.update(dict.fromkeys(wanted, self._process))
-
-    async def load(self, shard_count: int, *, intents: int | None = None) -> dict[int, StoredSession]:
-        return fitting(await self.load_all(), shard_count, intents)
 
     async def load_all(self) -> list[StoredSession]:
         await self.flush()

@@ -18,9 +18,8 @@ from tests.simulation.operator import Operator
 from tests.simulation.session import TYPES
 
 CRASH_EVERY = 5.0
-FLOOD_EVENTS = (
-    3600  # more than a queue, the hold buffer and the batch in hand take, even of those that a filter lets through
-)
+# more than a queue, the hold buffer and the batch in hand take, even of those that a filter lets through
+FLOOD_EVENTS = 3600
 GIANT = 6_000_000  # bytes: three do not fit into the hold buffer
 PROVOKES = {State.IDENTIFYING: Kind.INVALID, State.UNHEALTHY: Kind.RECONNECT}
 """What brings a shard that is Ready into a state that a fault aims at; a reset for all others."""
