@@ -127,8 +127,8 @@ class _Process:
 
     def _on_new_instance(self) -> None:
         logger.info("The control plane was started again")
-        if self._facade.door is not None:
-            self._facade.door.services.desk.repeat_presences()
+        if self._facade.server is not None:
+            self._facade.server.services.commands.repeat_presences()
 
     async def _notify(self) -> None:
         """Tell the service manager that the façade listens, and from then on that its loop turns."""

@@ -72,7 +72,7 @@ def test_every_error_is_there() -> None:
             "forgets a report after 15 s",
             reports.SILENT_SECONDS == 15.0,
         ),
-        ("at most 4,096 of each, of 16 façades", (reports.MOST_ROWS, reports.MOST_DOORS) == (4096, 16)),
+        ("at most 4,096 of each, of 16 façades", (reports.MOST_ROWS, reports.MOST_FACADES) == (4096, 16)),
         ("64 readers of the journal", following.MOST_FOLLOWERS == 64),
         ("at most about 256 KiB", following.BYTES_PER_PART == 256 * 1024),
         ("`wait_s`: 0 to 60", protocol.MAX_FOLLOW_SECONDS == 60),

@@ -61,7 +61,7 @@ class Commands(Protocol):
         ...
 
 
-class CommandDesk:
+class CommandSender:
     """Sends the commands of all sessions. Of several presences of a shard the last one counts, whichever bot sets it."""
 
     def __init__(self, commands: Commands, clock: Clock) -> None:
@@ -162,8 +162,8 @@ class CommandDesk:
 class SessionCommands:
     """The commands of one session, at most `MOST_WAITING` of which wait."""
 
-    def __init__(self, desk: CommandDesk, client: str, session: FacadeSession, send_again: SendAgain) -> None:
-        self._desk = desk
+    def __init__(self, sender: CommandSender, client: str, session: FacadeSession, send_again: SendAgain) -> None:
+        self._sender = sender
         self._client = client
         self._session = session
         self._shard = session.shard[0]
@@ -183,7 +183,7 @@ class SessionCommands:
     def take(self, op: int, d: Any) -> None:
         """Send a command as soon as Discord's limits allow."""
         if op == Op.PRESENCE_UPDATE and isinstance(d, Mapping):
-            self._desk.show_presence(self._client, self._shard, d)
+            self._sender.show_presence(self._client, self._shard, d)
             return
         asks_members = op == Op.REQUEST_GUILD_MEMBERS and isinstance(d, Mapping)
         usual = _usual(d) if asks_members else d
@@ -192,26 +192,26 @@ class SessionCommands:
                 op, {key: value for key, value in usual.items() if key != "nonce"} if asks_members else d, ALL
             )
         except CommandRefused as error:
-            self._desk.note_refusal(self._client, self._shard, op, error)
+            self._sender.note_refusal(self._client, self._shard, op, error)
             return
         if asks_members:
             question = _all_members(usual, self._session)
             if question is not None and self._join(question, usual):
                 return
-            d = self._desk.nonces.mark(self._session.tag, usual)
+            d = self._sender.nonces.mark(self._session.tag, usual)
             if question is not None:
-                self._desk.nonces.members.begin(question, d["nonce"])
+                self._sender.nonces.members.begin(question, d["nonce"])
         elif op == Op.VOICE_STATE_UPDATE:
-            self._desk.note_voice(self._client, d)
-        task = self._desk.send(self._client, self._shard, op, d)
+            self._sender.note_voice(self._client, d)
+        task = self._sender.send(self._client, self._shard, op, d)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
     def _join(self, question: AllMembers, d: Mapping[str, Any]) -> bool:
         """Answer from the chunks of an earlier request; return False if there is none."""
         nonce = d.get("nonce") if isinstance(d.get("nonce"), str) else None
-        members = self._desk.nonces.members
-        chunks = members.join(question, self._session.tag, nonce, self._desk.monotonic())
+        members = self._sender.nonces.members
+        chunks = members.join(question, self._session.tag, nonce, self._sender.monotonic())
         if chunks is None:
             return False
         self._send_again(chunks, nonce)

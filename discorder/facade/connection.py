@@ -146,7 +146,7 @@ class Connection:
 
     async def _command(self, session: Session, op: int, d: Any) -> None:
         if session.commands.is_full:
-            if self._services.desk.log_limit.due(session.client_name, "full") is not None:
+            if self._services.commands.log_limit.due(session.client_name, "full") is not None:
                 logger.warning(
                     "As many commands of a bot wait as may; nothing more is read from it until Discord's limits allow",
                     client=session.client_name,

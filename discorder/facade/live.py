@@ -11,7 +11,7 @@ from typing import Protocol
 
 from discorder.clock import Clock
 from discorder.facade.clients import REAL, Client, Clients
-from discorder.facade.commands import CommandDesk
+from discorder.facade.commands import CommandSender
 from discorder.facade.places import Places
 from discorder.guilds.feed import Feed
 from discorder.tracking.facade_status import FacadeClientStatus, FacadeSessionStatus, FacadeStatus
@@ -125,7 +125,7 @@ class FacadeServices:
     feed: Feed
     clients: Clients
     key: bytes
-    desk: CommandDesk
+    commands: CommandSender
     places: Places
     clock: Clock
     heartbeat: float = 15.0

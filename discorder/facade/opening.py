@@ -1,4 +1,4 @@
-"""Open the façade: read its bots, get its sockets (its own, or those that the service manager holds), start its door."""
+"""Open the façade: read its bots, get its sockets (its own, or those that the service manager holds), start its server."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from discorder.config.facade import SYSTEMD
 from discorder.config.facade import Facade as FacadeSettings
 from discorder.errors import AddressInUse, ConfigError
 from discorder.facade.clients import REAL, Client, Clients, check_clients, load_client
-from discorder.facade.commands import CommandDesk, Commands
-from discorder.facade.door import Door
+from discorder.facade.commands import Commands, CommandSender
 from discorder.facade.live import FacadeServices
 from discorder.facade.places import Places, PlaceStore
 from discorder.facade.rest import PassThrough
+from discorder.facade.server import FacadeServer
 from discorder.facade.session_id import session_key
 from discorder.guilds.feed import Feed
 from discorder.http.listener import bind
@@ -47,7 +47,7 @@ class Facade:
         self._clock = clock
         self._clients = Clients(())
         self._sockets: list[socket.socket] = []
-        self.door: Door | None = None  # while it is open
+        self.server: FacadeServer | None = None  # while it is open
 
     async def bind(self) -> None:
         """Read the tokens and take the sockets. Raises `ConfigError` and `AddressInUse`, which name the key."""
@@ -67,7 +67,7 @@ class Facade:
             self._journal,
             self._clients,
             session_key(token),
-            CommandDesk(self._commands, self._clock),
+            CommandSender(self._commands, self._clock),
             Places(self._journal, lambda: self._clock.now().timestamp()),
             self._clock,
             facade.heartbeat,
@@ -75,21 +75,21 @@ class Facade:
         rest = None
         if facade.rest == "pass":
             rest = PassThrough(self._client.base_url, token, self._clients, self._config.gateway.proxies)
-        self.door = Door(services, rest)
-        await self.door.start(self._sockets)
+        self.server = FacadeServer(services, rest)
+        await self.server.start(self._sockets)
 
     async def close(self, *, hurried: bool) -> None:
         """Send the bots what there is and op 7; ``hurried``: cut their sockets. Idempotent."""
-        door, self.door = self.door, None
-        if door is not None:
-            await door.close(hurried=hurried)
+        server, self.server = self.server, None
+        if server is not None:
+            await server.close(hurried=hurried)
         for one in self._sockets:
             one.close()
 
     def status(self) -> FacadeStatus:
         """Return where it listens and who is connected. Thread-safe."""
-        door = self.door
-        return FacadeStatus(None) if door is None else door.status()
+        server = self.server
+        return FacadeStatus(None) if server is None else server.status()
 
     def _load_clients(self) -> list[Client]:
         facade = self._config.facade

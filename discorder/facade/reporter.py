@@ -25,7 +25,7 @@ class Reporter:
         self._link = link
         self._clock = clock
         self._status = status
-        self._door = secrets.token_hex(8)
+        self._door = secrets.token_hex(8)  # names this process in its reports (docs/bus.md)
         self._sent: list[bytes] = []
         self._again_at = 0.0
         self._is_refused = False

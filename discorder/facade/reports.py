@@ -17,7 +17,7 @@ from discorder.facade.clients import REAL
 from discorder.tracking.facade_status import FacadeClientStatus, FacadeSessionStatus, FacadeStatus
 
 SILENT_SECONDS = 15.0  # after which a report is dropped; one comes every 5 s at least
-MOST_DOORS = 16
+MOST_FACADES = 16
 MOST_ROWS = 4_096  # sessions, and clients, of one façade
 LONGEST_TEXT = 200  # characters
 
@@ -54,12 +54,12 @@ class FacadeReports:
             msg = f"more than {MOST_ROWS:,} sessions or clients"
             raise ValueError(msg)
         known = self._present()
-        if door not in known and len(known) >= MOST_DOORS:
-            msg = f"more than {MOST_DOORS} façades report"
+        if door not in known and len(known) >= MOST_FACADES:
+            msg = f"more than {MOST_FACADES} façades report"
             raise ValueError(msg)
         if len(pieces) < parts:
             self._pieces[door] = pieces
-            if len(self._pieces) > MOST_DOORS:
+            if len(self._pieces) > MOST_FACADES:
                 del self._pieces[next(iter(self._pieces))]  # the oldest
             return
         whole = FacadeStatus(
@@ -75,12 +75,14 @@ class FacadeReports:
         present = self._present()
         if not present:
             return own if own.url is not None else FacadeStatus(None, absent_s=self._clock.monotonic() - self._seen_at)
-        doors = [one for one in (own, *(one.status for one in present.values())) if one.url is not None]
-        sessions = (dataclasses.replace(session, url=door.url or "") for door in doors for session in door.sessions)
+        facades = [one for one in (own, *(one.status for one in present.values())) if one.url is not None]
+        sessions = (
+            dataclasses.replace(session, url=facade.url or "") for facade in facades for session in facade.sessions
+        )
         return FacadeStatus(
-            next((one.url for one in doors), None),
+            next((one.url for one in facades), None),
             tuple(sorted(sessions, key=lambda one: (one.client, one.shard))),
-            _join_clients([one.clients for one in doors]),
+            _join_clients([one.clients for one in facades]),
         )
 
     def _present(self) -> Mapping[str, _Report]:
@@ -88,10 +90,10 @@ class FacadeReports:
         return {door: report for door, report in self._reports.items() if report.at >= oldest}
 
 
-def _join_clients(doors: Sequence[Iterable[FacadeClientStatus]]) -> tuple[FacadeClientStatus, ...]:
+def _join_clients(facades: Sequence[Iterable[FacadeClientStatus]]) -> tuple[FacadeClientStatus, ...]:
     """Return one row for each bot: façades with one configuration know the same bots."""
     rows: dict[str, list[FacadeClientStatus]] = {}
-    for client in chain.from_iterable(doors):
+    for client in chain.from_iterable(facades):
         rows.setdefault(client.name, []).append(client)
     return tuple(FacadeClientStatus(**dict(_joined(of_one))) for of_one in rows.values())
 

@@ -45,7 +45,7 @@ class Session:
         self._since = services.clock.now()
         self._counts = services.counts.of(client_name, session.shard[0])
         self._chunks: deque[tuple[int, str | None]] = deque()  # of members that came before: sequence, nonce
-        self.commands = SessionCommands(services.desk, client_name, session, self._send_again)
+        self.commands = SessionCommands(services.commands, client_name, session, self._send_again)
         self._from_heartbeat = from_heartbeat
         self._acknowledged = stream.seq
         self._in_burst = False
@@ -167,11 +167,11 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
         place = None
     session = begin_session(identify, services.feed, snapshot, place)
     if client.voice == "leave" and not together:
-        services.desk.leave_voice(
+        services.commands.leave_voice(
             client.name, shard, list(snapshot.guilds.voice_guilds()), alone=not live.of_shard(shard)
         )
     if identify.presence is not None:
-        services.desk.show_presence(client.name, shard, identify.presence)
+        services.commands.show_presence(client.name, shard, identify.presence)
     logger.info(
         "A bot began a session of the façade",
         client=client.name,
@@ -186,7 +186,7 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
         session.start,
         user_id=snapshot.guilds.user_id,
         fresh_from=services.now(),
-        nonces=services.desk.nonces,
+        nonces=services.commands.nonces,
     )
     services.counts.identified(client.name, shard, identify.library)
     return _session(services, woken, client.name, session, stream, client.catch_up_from), snapshot
@@ -224,7 +224,7 @@ def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> S
         resume.seq,
         user_id=snapshot.guilds.user_id,
         fresh_from=0.0,
-        nonces=services.desk.nonces,
+        nonces=services.commands.nonces,
     )
     services.counts.of(client.name, shard).resumes += 1
     return _session(services, woken, client.name, session, stream, client.catch_up_from)

@@ -15,7 +15,7 @@ CHUNK_SECONDS = 1.0  # most between its first and last document; documents may b
 COMPACT_AT = 1_024  # removed chunks, before the list is compacted
 NAMELESS = b"\0"  # the topic of an event without a name: an empty one would end a replay
 
-Place = tuple[int, int]  # the number of a chunk, counted from the first ever, and an index in it
+LogIndex = tuple[int, int]  # the number of a chunk, counted from the first ever, and an index in it
 
 
 class LogEntry(NamedTuple):
@@ -104,7 +104,7 @@ class ShardLog:
         return self._base + len(self.chunks)
 
     @property
-    def newest(self) -> Place:
+    def newest(self) -> LogIndex:
         """Return the place after the newest document."""
         chunk = self.chunks[-1] if self.chunks else None
         return (self.end, 0) if chunk is None else (self.end - 1, len(chunk.documents))
@@ -183,7 +183,7 @@ class ShardLog:
             self._base, self._gone = self.begin, 0
         return chunk
 
-    def find(self, session: str, after: int) -> tuple[Place, int] | None:
+    def find(self, session: str, after: int) -> tuple[LogIndex, int] | None:
         """Return the place after the event ``after`` of ``session``, and the index of its run; None if no such run is held."""
         for index in range(len(self.runs) - 1, -1, -1):
             run = self.runs[index]

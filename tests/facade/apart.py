@@ -54,12 +54,12 @@ class Apart:
         """Start the control plane."""
         return await self._start("serve", "--config", str(self.config), *arguments)
 
-    async def door(self, *arguments: str) -> Serving:
+    async def facade(self, *arguments: str) -> Serving:
         """Start the façade."""
         bind = self.url.removeprefix("http://")
         return await self._start("facade", "--config", str(self.config), "--bus", self.bus, "--bind", bind, *arguments)
 
-    async def door_of_manager(self, listener: socket.socket) -> Serving:
+    async def facade_of_manager(self, listener: socket.socket) -> Serving:
         """Start the façade as a service manager does that holds its port."""
         held = f'exec 3<&{listener.fileno()}; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@"'
         arguments = ("facade", "--config", str(self.config), "--bus", self.bus, "--bind", "systemd")

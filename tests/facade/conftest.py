@@ -14,12 +14,12 @@ import pytest
 from discorder.clock import SystemClock
 from discorder.config import Facade
 from discorder.facade.clients import Client, Clients
-from discorder.facade.commands import CommandDesk
-from discorder.facade.door import Door
+from discorder.facade.commands import CommandSender
 from discorder.facade.live import FacadeServices
 from discorder.facade.opening import listening_sockets
 from discorder.facade.places import Places
 from discorder.facade.rest import PassThrough
+from discorder.facade.server import FacadeServer
 from discorder.facade.session_id import session_key
 from tests.facade.memory_feed import ALL_INTENTS, MemoryFeed, MemoryPlaces
 
@@ -63,7 +63,7 @@ class Stage:
         self.rest: Callable[[Clients], PassThrough] | None = None
         self.http = http
         self.bots: list[Bot] = []
-        self.door: Door | None = None
+        self.server: FacadeServer | None = None
 
     def now(self) -> float:
         return self.clock.now().timestamp()
@@ -74,29 +74,29 @@ class Stage:
             self.feed,
             clients,
             session_key("the real token"),
-            CommandDesk(self.commands, self.clock),
+            CommandSender(self.commands, self.clock),
             Places(self.store, self.now),
             self.clock,
             self.heartbeat,
         )
-        self.door = Door(services, None if self.rest is None else self.rest(clients))
-        await self.door.start(await listening_sockets(Facade(bind="127.0.0.1:0")))
+        self.server = FacadeServer(services, None if self.rest is None else self.rest(clients))
+        await self.server.start(await listening_sockets(Facade(bind="127.0.0.1:0")))
 
     @property
     def url(self) -> str:
-        assert self.door is not None
-        assert self.door.url is not None
-        return self.door.url
+        assert self.server is not None
+        assert self.server.url is not None
+        return self.server.url
 
     @property
     def sessions(self) -> int:
-        assert self.door is not None
-        return len(self.door.status().sessions)
+        assert self.server is not None
+        return len(self.server.status().sessions)
 
     async def close(self) -> None:
-        assert self.door is not None
-        await self.door.close()
-        self.door = None
+        assert self.server is not None
+        await self.server.close()
+        self.server = None
 
     async def bot(self, name: str = "one", query: str = "/?v=10&encoding=json") -> Bot:
         """Connect; HELLO has been read."""
@@ -230,7 +230,7 @@ async def stage() -> AsyncIterator[Stage]:
         yield made
         for bot in made.bots:
             await bot.close()
-        if made.door is not None:
+        if made.server is not None:
             await made.close()
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from discorder.config import Facade
 from discorder.errors import AddressInUse, ConfigError
-from discorder.facade.door import most_connections
 from discorder.facade.opening import listening_sockets
+from discorder.facade.server import most_connections
 from discorder.simulator import Simulator
 from tests.facade.behind import Behind
 

@@ -54,8 +54,8 @@ async def more_events(bot: Listener) -> None:
 
 async def test_the_control_plane_is_killed_and_the_bot_notices_nothing(apart: Apart) -> None:
     """kill -9 at 150 events per second, and another process: the socket stays open, and Discord sees one IDENTIFY."""
-    plane, door = await apart.plane(), await apart.door()
-    await door.says("Façade for bots")
+    plane, facade = await apart.plane(), await apart.facade()
+    await facade.says("Façade for bots")
     bot = await apart.bot()
     for _ in range(2):
         await more_events(bot)
@@ -84,11 +84,11 @@ async def test_bots_follow_the_facade_out_of_the_control_plane_and_back(apart: A
     plane.process.terminate()
     await plane.ends()
     await bot.ended()
-    plane, door = await apart.plane(), await apart.door()
+    plane, facade = await apart.plane(), await apart.facade()
     await bot.resume()
     await more_events(bot)
-    door.process.terminate()
-    await door.ends()
+    facade.process.terminate()
+    await facade.ends()
     await bot.ended()
     plane.process.terminate()
     await plane.ends()
@@ -107,16 +107,16 @@ async def test_bots_follow_the_facade_out_of_the_control_plane_and_back(apart: A
 async def test_the_facade_is_killed_and_the_bot_resumes(apart: Apart) -> None:
     """kill -9, and another process: RESUME, and every event once."""
     await apart.plane()
-    door = await apart.door()
-    await door.says("Façade for bots")
+    facade = await apart.facade()
+    await facade.says("Façade for bots")
     bot = await apart.bot()
     await bot.until(lambda: len(bot.events()) > RATE)
-    door.process.kill()
+    facade.process.kill()
     await bot.ended()
-    await door.ends()
+    await facade.ends()
     before = len(apart.sim.sent_documents)
     await apart.sim.wait_for(lambda: len(apart.sim.sent_documents) > before + RATE, timeout=60)
-    await apart.door()
+    await apart.facade()
     await bot.resume()
     await bot.until(lambda: any(frame["t"] == "RESUMED" for frame in bot.frames))
     await nothing_is_missing(apart, bot)
@@ -126,24 +126,24 @@ async def test_the_facade_is_killed_and_the_bot_resumes(apart: Apart) -> None:
 async def test_a_stop_of_the_facade_is_told(apart: Apart) -> None:
     """SIGTERM: op 7, exit code 0; the next process resumes the bot."""
     await apart.plane()
-    door = await apart.door()
-    await door.says("Façade for bots")
+    facade = await apart.facade()
+    await facade.says("Façade for bots")
     bot = await apart.bot()
     await bot.until(lambda: len(bot.events()) > RATE)
-    door.process.send_signal(signal.SIGTERM)
+    facade.process.send_signal(signal.SIGTERM)
     await bot.ended()
     assert bot.frames[-1]["op"] == 7
-    assert await door.ends() == 0
-    assert "Shut down completely" in door.log
-    await apart.door()
+    assert await facade.ends() == 0
+    assert "Shut down completely" in facade.log
+    await apart.facade()
     await bot.resume()
     await nothing_is_missing(apart, bot)
 
 
 async def test_the_facade_may_start_before_the_control_plane(apart: Apart) -> None:
     """It says that it waits; a bot that connects meanwhile gets READY once there is one."""
-    door = await apart.door()
-    await door.says("No control plane feeds the façade")
+    facade = await apart.facade()
+    await facade.says("No control plane feeds the façade")
     getting_ready = asyncio.create_task(apart.bot())
     await apart.plane()
     bot = await getting_ready
@@ -155,10 +155,10 @@ async def test_the_facade_may_start_before_the_control_plane(apart: Apart) -> No
 async def test_a_control_plane_without_a_journal_feeds_no_facade(apart: Apart) -> None:
     """The error names the key."""
     await apart.plane("--set", 'facade.journal=""', "--set", "facade.clients={}")
-    door = await apart.door()
-    assert await door.ends() == 78
-    assert "this control plane keeps no guilds: set facade.journal" in door.log
-    assert apart.bus in door.log
+    facade = await apart.facade()
+    assert await facade.ends() == 78
+    assert "this control plane keeps no guilds: set facade.journal" in facade.log
+    assert apart.bus in facade.log
 
 
 async def test_the_control_plane_shows_the_bots_of_the_facade(apart: Apart) -> None:
@@ -168,8 +168,8 @@ async def test_the_control_plane_shows_the_bots_of_the_facade(apart: Apart) -> N
     task = asyncio.create_task(serve_config(lambda: load_config(apart.config), client=client, tracker_ref=ref))
     try:
         await ref.ready(60)
-        door = await apart.door()
-        await door.says("Façade for bots")
+        facade = await apart.facade()
+        await facade.says("Façade for bots")
         bot = await apart.bot()
         async with asyncio.timeout(60):
             while not (sessions := ref.value.facade.sessions):  # noqa: ASYNC110  # reports give no sign
@@ -185,8 +185,8 @@ async def test_the_control_plane_shows_the_bots_of_the_facade(apart: Apart) -> N
 
 async def test_commands_on_their_way_survive_a_restart_of_the_control_plane(apart: Apart) -> None:
     """The next process sends those that the killed one has not sent, in their order."""
-    plane, door = await apart.plane(), await apart.door()
-    await door.says("Façade for bots")
+    plane, facade = await apart.plane(), await apart.facade()
+    await facade.says("Façade for bots")
     bot = await apart.bot()
     await apart.sim.set_rate(0)
     asked = [f"7{number:03}" for number in range(90)]  # Discord takes 120 a minute, and some may be sent twice
@@ -204,8 +204,8 @@ async def test_commands_on_their_way_survive_a_restart_of_the_control_plane(apar
 
 async def test_a_bot_of_discord_py_notices_no_kill_of_the_control_plane(apart: Apart) -> None:
     """Unmodified, with one READY and no RESUME."""
-    plane, door = await apart.plane(), await apart.door()
-    await door.says("Façade for bots")
+    plane, facade = await apart.plane(), await apart.facade()
+    await facade.says("Façade for bots")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "ignore", str(BOTS / "discordpy_bot.py"), apart.url),
         env={"FACADE_TOKEN": apart.token, "PATH": os.environ["PATH"]},
@@ -233,8 +233,8 @@ async def test_a_bot_of_discord_py_notices_no_kill_of_the_control_plane(apart: A
 async def test_a_new_session_of_discords_is_told(apart: Apart) -> None:
     """Op 9; the next IDENTIFY gets the guilds, and everything since the new session began."""
     await apart.plane()
-    door = await apart.door()
-    await door.says("Façade for bots")
+    facade = await apart.facade()
+    await facade.says("Façade for bots")
     bot = await apart.bot()
     await more_events(bot)
     await apart.sim.invalidate()
@@ -254,10 +254,10 @@ async def test_events_that_the_control_plane_no_longer_holds_are_told(apart: Apa
     """The façade hangs while more comes than the journal holds: op 9, and the next session begins with the guilds of now."""
     await apart.sim.set_rate(0)
     await apart.plane("--set", "facade.ring_bytes=1048576")
-    door = await apart.door()
-    await door.says("is fed by the control plane")
+    facade = await apart.facade()
+    await facade.says("is fed by the control plane")
     bot = await apart.bot()
-    door.process.send_signal(signal.SIGSTOP)
+    facade.process.send_signal(signal.SIGSTOP)
     guild = str(apart.sim.guild_ids[0])
     for number in range(200):
         await apart.sim.dispatch(
@@ -266,8 +266,8 @@ async def test_events_that_the_control_plane_no_longer_holds_are_told(apart: Apa
     async with asyncio.timeout(60):
         while b'"id":"199"' not in newest_segment(apart.journal):  # noqa: ASYNC110  # the files give no sign
             await asyncio.sleep(0.05)
-    door.process.send_signal(signal.SIGCONT)
-    await door.says("does not hold the next events of a shard any more")
+    facade.process.send_signal(signal.SIGCONT)
+    await facade.says("does not hold the next events of a shard any more")
     await bot.gets(9)
     await bot.identify()
     await bot.until(lambda: sum(frame["t"] == "GUILD_CREATE" for frame in bot.frames) == 3)
@@ -283,26 +283,26 @@ async def test_events_that_the_control_plane_no_longer_holds_are_told(apart: Apa
 async def test_a_full_disk_of_the_facade_is_a_pause(apart: Apart) -> None:
     """It reads nothing while it cannot write, says so once, and misses nothing."""
     await apart.plane()
-    door = await apart.door()
-    await door.says("Façade for bots")
+    facade = await apart.facade()
+    await facade.says("Façade for bots")
     bot = await apart.bot()
     await more_events(bot)
     full = max(one.stat().st_size for one in apart.copy.glob("segment.*"))
     limit = (full, resource.RLIM_INFINITY)
-    resource.prlimit(door.process.pid, resource.RLIMIT_FSIZE, limit)
-    await door.says("The façade cannot write its journal")
+    resource.prlimit(facade.process.pid, resource.RLIMIT_FSIZE, limit)
+    await facade.says("The façade cannot write its journal")
     before = len(apart.sim.sent)
     await apart.sim.wait_for(lambda: len(apart.sim.sent) > before + 2 * RATE, timeout=60)
-    resource.prlimit(door.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    resource.prlimit(facade.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await more_events(bot)
     await nothing_is_missing(apart, bot)
-    assert door.log.count("cannot write its journal") == 1
+    assert facade.log.count("cannot write its journal") == 1
 
 
 async def test_another_number_of_shards_is_told(apart: Apart) -> None:
     """Op 9 for a shard that is gone, and 4010 with the number for a bot that goes on with the old one."""
-    plane, door = await apart.plane("--set", "gateway.shards=2"), await apart.door()
-    await door.says("Façade for bots")
+    plane, facade = await apart.plane("--set", "gateway.shards=2"), await apart.facade()
+    await facade.says("Façade for bots")
     bot = await apart.bot((1, 2))
     plane.process.kill()
     await plane.ends()
@@ -310,16 +310,16 @@ async def test_another_number_of_shards_is_told(apart: Apart) -> None:
     await bot.gets(9)
     await bot.ask_for_session()
     await bot.ended()
-    await door.says("the control plane has 1 shard, not 2")
+    await facade.says("the control plane has 1 shard, not 2")
 
 
 async def test_what_another_facade_uses_is_named(apart: Apart) -> None:
     """The port, and the journal: exit code 73."""
-    await (await apart.door()).says("Façade for bots")
-    second = await apart.door()
+    await (await apart.facade()).says("Façade for bots")
+    second = await apart.facade()
     assert await second.ends() == 73
     assert "Only one process opens it: `discorder serve` with facade.bind, or `discorder facade`" in second.log
-    third = await apart.door("--bind", "127.0.0.1:0")
+    third = await apart.facade("--bind", "127.0.0.1:0")
     assert await third.ends() == 73
     assert "another process keeps its journal in" in third.log
     inside = await apart.plane("--set", f'facade.bind="{apart.url.removeprefix("http://")}"')
@@ -332,13 +332,13 @@ async def test_a_port_that_the_service_manager_holds_outlives_a_kill(apart: Apar
     await apart.plane()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         apart.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        door = await apart.door_of_manager(listener)
-        await door.says("Façade for bots")
+        facade = await apart.facade_of_manager(listener)
+        await facade.says("Façade for bots")
         bot = await apart.bot()
         await more_events(bot)
-        door.process.kill()
+        facade.process.kill()
         await bot.ended()
-        await door.ends()
-        await apart.door_of_manager(listener)
+        await facade.ends()
+        await apart.facade_of_manager(listener)
         await bot.resume()
         await nothing_is_missing(apart, bot)

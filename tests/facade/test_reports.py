@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from discorder.clock import FakeClock
-from discorder.facade.reports import MOST_DOORS, MOST_ROWS, SILENT_SECONDS, FacadeReports
+from discorder.facade.reports import MOST_FACADES, MOST_ROWS, SILENT_SECONDS, FacadeReports
 from discorder.tracking.facade_status import FacadeClientStatus, FacadeSessionStatus, FacadeStatus
 
 MOMENT = "2026-01-01T00:00:00Z"
@@ -124,7 +124,7 @@ def test_a_wrong_report_is_refused_with_the_reason(reports: FacadeReports, wrong
 
 
 async def test_the_number_of_reports_and_sessions_is_bounded(reports: FacadeReports, clock: FakeClock) -> None:
-    for number in range(MOST_DOORS):
+    for number in range(MOST_FACADES):
         reports.take(str(number), 0, 1, report(session()))
     with pytest.raises(ValueError, match="façades report"):
         reports.take("another", 0, 1, report(session()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from discorder.facade import door
+from discorder.facade import server
 from discorder.facade.encoding import StoredZstd
 from discorder.logs import logger
 from discorder.simulator.compression import load_zstd
@@ -167,7 +167,7 @@ async def test_a_handshake_that_is_none_gets_400(facade: Stage) -> None:
 async def test_connections_that_say_nothing_cut_no_bot(facade: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit the one that has been quiet for longest goes, and a bot is never quiet."""
     await facade.close()
-    monkeypatch.setattr(door, "MOST_CONNECTIONS", 5)
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 5)
     await facade.open()
     bot = await facade.bot()
     await bot.identify(guilds=2)
@@ -224,7 +224,7 @@ async def test_resume_after_the_burst_alone(facade: Stage) -> None:
     await bot.event("RESUMED")
 
 
-async def test_resume_survives_another_door(facade: Stage) -> None:
+async def test_resume_survives_another_server(facade: Stage) -> None:
     """The session id says everything: a façade that was started anew continues the session."""
     bot = await facade.bot()
     await bot.identify(guilds=2)
@@ -439,7 +439,7 @@ async def test_a_second_instance_catches_up_on_nothing_while_the_first_lives(fac
     assert (await third.event("MESSAGE_CREATE"))["d"]["id"] == "3"
 
 
-async def test_places_outlive_the_door_and_grow_old(facade: Stage) -> None:
+async def test_places_outlive_the_server_and_grow_old(facade: Stage) -> None:
     """A place is saved with its time; after ``catch_up`` seconds the bot begins with the present."""
     bot = await facade.bot()
     await bot.identify(guilds=2)
@@ -468,8 +468,8 @@ async def test_unreadable_places_begin_with_the_present(facade: Stage) -> None:
         facade.store.text = text
         await facade.open()
         await (await facade.bot()).identify(guilds=2)
-        assert facade.door is not None
-        assert facade.door.status().clients[0].name == "one"
+        assert facade.server is not None
+        assert facade.server.status().clients[0].name == "one"
         await facade.close()
 
 

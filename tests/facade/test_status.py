@@ -13,8 +13,8 @@ from tests.facade.memory_feed import MemoryFeed
 
 
 def status(stage: Stage) -> FacadeStatus:
-    assert stage.door is not None
-    return stage.door.status()
+    assert stage.server is not None
+    return stage.server.status()
 
 
 def session(stage: Stage) -> FacadeSessionStatus:

@@ -155,10 +155,10 @@ class Bots:
         self.kills = 0  # of a façade of its own
         self.bus = f"ipc://{folder}/bus" if apart else None
         self._spared = asyncio.Event()
-        self._door: ChildProcess | None = None
+        self._facade: ChildProcess | None = None
         self._killing: asyncio.Task[None] | None = None
         if apart:
-            self._door = ChildProcess(folder / "door.log", {"DISCORD_BOT_TOKEN": sim.token, "NO_COLOR": "1"})
+            self._facade = ChildProcess(folder / "facade.log", {"DISCORD_BOT_TOKEN": sim.token, "NO_COLOR": "1"})
         self._tokens = {name: make_token(BOT_ID) for name in ("resumes", "forgets")}
         for name, token in self._tokens.items():
             (folder / f"{name}.token").write_text(token)
@@ -174,8 +174,8 @@ class Bots:
 
     def start(self, config: Path, rng: random.Random) -> None:
         """Let them connect. ``config``: the file of the control plane."""
-        if self._door is not None:
-            self._killing = asyncio.create_task(self._kill_again_and_again(self._door, config, rng), name="door")
+        if self._facade is not None:
+            self._killing = asyncio.create_task(self._kill_again_and_again(self._facade, config, rng), name="facade")
         intents = load_config(config, publishers=False).gateway.intents_value
         for name, token in self._tokens.items():
             self.all.append(Bot(f"ws://{self._address}", token, intents, forgets=name == "forgets", rng=rng))
@@ -187,27 +187,27 @@ class Bots:
         if self._killing is not None:
             self._killing.cancel()
             await asyncio.wait([self._killing])
-        if self._door is not None:
-            await self._door.clean_up()
+        if self._facade is not None:
+            await self._facade.clean_up()
 
     def spare_facade(self) -> None:
         """Let a façade of its own live from now on."""
         self._spared.set()
 
-    async def _kill_again_and_again(self, door: ChildProcess, config: Path, rng: random.Random) -> None:
+    async def _kill_again_and_again(self, facade: ChildProcess, config: Path, rng: random.Random) -> None:
         spared = False
         while not spared:
             command = ("-m", "discorder", "facade", "-c", str(config), "--bus", f"{self.bus}", "--bind", self._address)
-            await door.begin(command)
+            await facade.begin(command)
             try:
                 async with asyncio.timeout(rng.uniform(SHORTEST_LIFE, LONGEST_LIFE)):
                     spared = await self._spared.wait()
             except TimeoutError:
-                self.kills += await door.kill() == -signal.SIGKILL
+                self.kills += await facade.kill() == -signal.SIGKILL
 
     def faults(self, sim: Simulator, plane_log: str) -> list[str]:
         """Return what is wrong with what they got. ``plane_log``: what the control plane has said."""
-        log = plane_log if self._door is None else self._door.said(ALL_LINES)
+        log = plane_log if self._facade is None else self._facade.said(ALL_LINES)
         sent, faults = _messages(sim), list[str]()
         for bot in self.all:
             judged = _judge(bot, sent)

@@ -49,15 +49,15 @@ def _ports(config: Config, holders: Sequence[Holder]) -> Iterator[Finding]:
     ]
     for key, address in addresses:
         yield _ipc(key, address, holders) if address.startswith(IPC) else _tcp(key, address, holders)
-    door, page = config.facade.address, config.http.address
-    if door is not None and door.port:
-        yield _tcp("facade.bind", f"http://{door}", holders)
+    facade, page = config.facade.address, config.http.address
+    if facade is not None and facade.port:
+        yield _tcp("facade.bind", f"http://{facade}", holders)
     if page is not None and page.port:
         found = _tcp("http.bind", f"{config.http.scheme}://{page}", holders)
         if found.status is Status.FAIL and not config.http_bind_set:
             found = warn("ports", f"{found.text}; a start would run without the status page", _NEW_ADDRESS)
         yield found
-    if not addresses and page is None and door is None:
+    if not addresses and page is None and facade is None:
         yield ok("ports", "none is named by the configuration")
 
 

@@ -43,7 +43,7 @@ DAY_MS = 86_400_000
 _GATEWAY = re.compile(r"(?:/api(?:/v[0-9]+)?)?/gateway(?P<bot>/bot)?/?")
 
 
-class Door:
+class FacadeServer:
     """Accepts the bots. ``rest``: None if REST requests are not passed on."""
 
     def __init__(self, services: FacadeServices, rest: PassThrough | None) -> None:
@@ -105,7 +105,7 @@ class Door:
             self._unwatch()
         if self._server is not None:
             await self._server.shutdown(SHUTDOWN_SECONDS)
-        await self._services.desk.close()
+        await self._services.commands.close()
         if self._rest is not None:
             await self._rest.close()
         self._services.places.save()
