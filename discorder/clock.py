@@ -166,7 +166,7 @@ async def within(clock: Clock, seconds: float, awaitable: Awaitable[T]) -> T:
     try:
         return await task
     except asyncio.CancelledError:
-        # A cancellation from outside reaches the inner task as well; `cancelling` tells the two apart.
+        # A cancellation from outside reaches the inner task as well; `cancelling` distinguishes the two.
         current = asyncio.current_task()
         if expired and not (current is not None and current.cancelling()):
             raise TimeoutError from None

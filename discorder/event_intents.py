@@ -30,11 +30,12 @@ ALL = 53_608_447  # every documented bit
 PRIVILEGED = GUILD_MEMBERS | GUILD_PRESENCES | MESSAGE_CONTENT
 UNPRIVILEGED = ALL & ~PRIVILEGED
 
+# of an application, for small bots
 _FLAGS = {
     GUILD_PRESENCES: 1 << 13,
     GUILD_MEMBERS: 1 << 15,
     MESSAGE_CONTENT: 1 << 19,
-}  # of an application, for small bots
+}
 
 _BY_PREFIX: tuple[tuple[str, int], ...] = (
     ("AUTO_MODERATION_RULE_", AUTO_MODERATION_CONFIGURATION),

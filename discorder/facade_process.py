@@ -131,7 +131,7 @@ class _Process:
             self._facade.server.services.commands.repeat_presences()
 
     async def _notify(self) -> None:
-        """Tell the service manager that the façade listens, and from then on that its loop turns."""
+        """Notify the service manager that the façade listens, and from then on that its event loop runs."""
         notifier = Notifier.of()
         if notifier is None:
             await asyncio.Event().wait()

@@ -15,9 +15,8 @@ from discorder.errors import ConfigError, DiscorderError, PublisherError, Unusab
 from discorder.publishers.csv_format import HEAD_BYTES, RowFormat
 
 READ_BACK = 65_536  # bytes per step in search of the last line break
-FLAGS = (
-    os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-)  # opening a FIFO must not block; it is refused later
+# opening a FIFO must not block; it is refused later
+FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 logger = logging.getLogger(__name__)
 

@@ -161,7 +161,7 @@ WIRE = frozenset(
 """Triggers that the peer causes. On a connection, such a trigger in the wrong state is a breach of the protocol."""
 
 VERBS = frozenset({Name.RESTART, Name.PAUSE, Name.UNPAUSE})
-"""Triggers that an operator requests of one shard. The machine takes them at once; the operator learns why one has no effect."""
+"""Triggers that an operator requests of one shard. The machine takes them at once, and says why one has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +315,7 @@ ROWS: tuple[Row, ...] = (
         (*_LOST, Name.ZOMBIE, Name.TASK_FAILED, Name.BREACH),
         _UNHEALTHY,
         (Action.NOTE_HOST_FAILURE, Action.SUSPECT_SESSION, Action.DEMOTE_HOST),
-        "RESUME was not answered, or by nonsense: the host or the session is at fault, and the other host will tell which",
+        "RESUME was not answered, or by nonsense: the host or the session is at fault, and the other host will show which",
     ),
     Row(
         (_RESUMING,),

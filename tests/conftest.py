@@ -27,9 +27,8 @@ pytest_plugins = [
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started in the background; commands would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-csv.field_size_limit(
-    1 << 30
-)  # bytes; a GUILD_CREATE in one field is larger than the csv module's default, in any test module
+# bytes; a GUILD_CREATE in one field is larger than the csv module's default, in any test module
+csv.field_size_limit(1 << 30)
 
 
 # The folders that `make test` leaves to `make suites`.

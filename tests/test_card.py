@@ -33,12 +33,13 @@ CARD = {
     "prometheus_client": ("prometheus-client", {"metrics"}),
     "platformdirs": ("platformdirs", {"sessions"}),
 }
+# apart from dev
 EXTRAS = {
     "diagrams": {"graphviz-pure"},
     "nats": {"nats-py"},
     "speed": {"zlib-ng"},
     "zstd": {"backports.zstd"},
-}  # apart from dev
+}
 
 
 @functools.cache

@@ -50,9 +50,8 @@ def test_every_error_is_there() -> None:
     sources = [Path(router.__file__), Path(protocol.__file__), Path(errors.__file__)]
     code = "".join(source.read_text() for source in sources)
     words = set(re.findall(r'(?:id_frame, |error: str = |error=|super\(\).__init__\()"([a-z_]+)"', code))
-    assert first_column("`error`") == words - {
-        "no_answer"
-    }  # raised by the bot's side, or after members: not an answer of the bus
+    # raised by the bot's side, or after members: not an answer of the bus
+    assert first_column("`error`") == words - {"no_answer"}
 
 
 @pytest.mark.parametrize(

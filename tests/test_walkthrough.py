@@ -19,9 +19,8 @@ from discorder.config import sample_config
 from discorder.simulator import Simulator
 
 PAGE = (Path(__file__).parent.parent / "docs" / "walkthrough.md").read_text()
-LOG_LINE = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d\d:\d\d [^\n]*\n"
-)  # may be printed in the middle of typed input
+# may be printed in the middle of typed input
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d\d:\d\d [^\n]*\n")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 SECONDS = 60.0
 

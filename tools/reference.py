@@ -141,9 +141,8 @@ def configuration() -> str:
     meanings = dict(read_meanings((ROOT / "etc" / "prod.toml").read_text(encoding="utf-8")))
     parts = [CONFIGURATION]
     for section, cls in SECTIONS.items():
-        names = [
-            name for name in cls.__struct_fields__ if (section, name) != ("facade", "clients")
-        ]  # tables, see below
+        # tables, see below
+        names = [name for name in cls.__struct_fields__ if (section, name) != ("facade", "clients")]
         parts.append(f"## `[{section}]`\n\n{_key_table(cls, names, section, meanings)}")
     of_client = _key_table(FacadeClient, FacadeClient.__struct_fields__, "facade.clients.main", meanings)
     parts.append(f"{CLIENTS}\n{of_client}")

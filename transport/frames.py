@@ -18,9 +18,8 @@ _MASKED = 0x80  # second byte: only a client masks (RFC 6455 §5.1)
 _OPCODE = 0x0F  # first byte
 _CONTROL = 0x08  # opcode: the bit of control frames
 _LENGTH_16, _LENGTH_64 = 126, 127  # second byte: the length follows in two or in eight bytes
-_VALID_CODES = frozenset(
-    {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
-)  # on the wire (RFC 6455 §7.4)
+# on the wire (RFC 6455 §7.4)
+_VALID_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 
 
 class Opcode(IntEnum):

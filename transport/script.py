@@ -31,9 +31,8 @@ LONGEST_SHOWN = 200  # characters of a frame in a report
 EXTRA_TIME = 900.0
 _ACK_IN_FLIGHT = 0.25  # of an interval: well below the half after which an unanswered heartbeat makes a zombie
 _ACK = b'{"op":11}'
-_SENT_BY_CLIENT = frozenset(
-    {Op.HEARTBEAT, Op.IDENTIFY, Op.RESUME}
-)  # opcodes that a control plane sends without a command
+# opcodes that a control plane sends without a command
+_SENT_BY_CLIENT = frozenset({Op.HEARTBEAT, Op.IDENTIFY, Op.RESUME})
 LATE_FRAMES = 1000  # ms; a frame recorded this shortly before our own close may have crossed it
 
 

@@ -15,9 +15,8 @@ from discorder.transport.inflate import Inflater
 from discorder.transport.protocol import MAX_BATCH, Deliver
 from discorder.wire import RESUMABLE_CLOSE
 
-LARGE_MESSAGE = (
-    1 << 16
-)  # bytes, decompressed; a larger message ends its batch, which bounds the memory and time of one turn of the loop
+# bytes, decompressed; a larger message ends its batch, which bounds the memory and time of one turn of the loop
+LARGE_MESSAGE = 1 << 16
 FLUSH_SECONDS = 1.0  # for unsent data when the connection is dropped after a close frame
 _APPLICATION_CODES = range(3000, 5000)  # the codes that may be sent back as they came (RFC 6455 §7.4.2)
 

@@ -17,9 +17,8 @@ from discorder.logs import logger
 from discorder.runtime.hangup import hangups_wait
 from discorder.service import GOODBYE_LINE
 
-CRASHES = frozenset(
-    {1, 120}
-)  # exit codes of an internal error, and of an interpreter that could not flush; and every signal
+# exit codes of an internal error, and of an interpreter that could not flush; and every signal
+CRASHES = frozenset({1, 120})
 SHORTEST_PAUSE = 1.0  # seconds before a child is started again; doubled with each crash
 LONGEST_PAUSE = 60.0
 STABLE_SECONDS = 60.0  # a child that has run for so long begins with the shortest pause again

@@ -1,4 +1,4 @@
-"""Tell the story of `discorder demo`: events flow, the connection is cut, the session is resumed, nothing is lost."""
+"""Run `discorder demo`: events flow, the connection is cut, the session is resumed, nothing is lost."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def _run_demo(seconds: float, rate: float, overrides: Sequence[str]) -> Ou
                 story.say_addresses(_zmq(tracker))
                 subscribed.set()
                 await unless_over(plane, story.narrator.until(asyncio.ensure_future(ref.ready(timeout=START_SECONDS))))
-                await unless_over(plane, story.tell(seconds))
+                await unless_over(plane, story.run(seconds))
                 await shutdown(tracker)
                 return await story.outcome()
         finally:
@@ -85,7 +85,7 @@ class _Story:
             soft_wrap=True,
         )
 
-    async def tell(self, seconds: float) -> None:
+    async def run(self, seconds: float) -> None:
         """Let events flow, cut the connection, recover, let events flow until ``seconds`` have passed."""
         end = time.monotonic() + seconds
         await self.narrator.watch(seconds * CUT_AFTER)

@@ -1,4 +1,4 @@
-"""Tell the story of `discorder demo --bot`: an unmodified bot is killed and started again, and has missed no message."""
+"""Run `discorder demo --bot`: an unmodified bot is killed and started again, and has missed no message."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def _run(folder: Path, seconds: float, rate: float, overrides: Sequence[st
                 with progress(console, "Starting a bot of discord.py in a process of its own"):
                     await unless_over(plane, bot.ready())
                 await sim.set_rate(rate)
-                await unless_over(plane, story.tell(seconds))
+                await unless_over(plane, story.run(seconds))
             await shutdown(tracker)
             return story.outcome()
         finally:
@@ -137,7 +137,7 @@ class _Story:
         self._sim = sim
         self._bot = bot
 
-    async def tell(self, seconds: float) -> None:
+    async def run(self, seconds: float) -> None:
         """Kill the bot, start it again, cut the connection to Discord; end when ``seconds`` have passed."""
         narrator, bot = self.narrator, self._bot
         narrator.say(f"The bot is ready, with {GUILDS} guilds. It believes that it is connected to Discord.")

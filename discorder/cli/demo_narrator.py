@@ -23,7 +23,7 @@ START_SECONDS = 20.0  # for READY
 RECOVERY_SECONDS = 30.0  # for the session to be Ready again; a back-off and a RESUME take about two
 STEP = 0.05  # seconds between two looks at the state machine
 SETTINGS = (  # before those of the user
-    "log.level=error",  # the story is told here instead
+    "log.level=error",  # the narrator prints instead
     'gateway.intents=["default", "message_content"]',
 )
 
@@ -61,7 +61,7 @@ class Narrator:
         self.tracker = tracker
         self._console = console
         self._began = time.monotonic()
-        self._told: dict[int, int] = {}  # transitions of each shard
+        self._printed: dict[int, int] = {}  # transitions of each shard
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -107,11 +107,11 @@ class Narrator:
         several = len(self.tracker.shards) > 1
         for shard in self.tracker.shards:
             steps = list(shard.transitions)
-            for step in steps[self._told.get(shard.shard_id, 0) :]:
+            for step in steps[self._printed.get(shard.shard_id, 0) :]:
                 if step.source is not step.target:
                     who = f"shard {shard.shard_id}" if several else "it"
                     self.say(f"[bold]{step.source} → {step.target}[/]  {who} {_meaning(step)}")
-            self._told[shard.shard_id] = len(steps)
+            self._printed[shard.shard_id] = len(steps)
 
     def _is_ready(self) -> bool:
         return all(shard.state is State.READY for shard in self.tracker.shards)

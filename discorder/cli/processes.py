@@ -49,9 +49,8 @@ def serve_processes(config_file: Path | None, overrides: Sequence[str], processe
     for folder in socket_folders(config):
         _prepare(folder, processes)
     common = [*(("--config", str(config_file)) if config_file else ()), *_sets(overrides), *options]
-    environment = without_notifications(os.environ) | {
-        TOKEN_VARIABLE: token
-    }  # a token file may be a pipe, which gives it once
+    # a token file may be a pipe, which gives it once
+    environment = without_notifications(os.environ) | {TOKEN_VARIABLE: token}
     notifier = Notifier.of()
     watchdog = None if notifier is None else notifier.watchdog
     children = [
@@ -214,9 +213,7 @@ def _sets(overrides: Sequence[str]) -> list[str]:
 
 def _prepare(folder: SocketFolder, processes: int) -> None:
     """Make the folder, and remove the sockets of processes that there are no more."""
-    readers = (
-        folder.mode | folder.mode >> 1 | folder.mode >> 2
-    ) & 0o111  # whoever may use a socket may list the folder
+    readers = (folder.mode | folder.mode >> 1 | folder.mode >> 2) & 0o111  # every user of a socket may list the folder
     try:
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.group:

@@ -19,7 +19,7 @@ Shard = Annotated[int | None, typer.Option(help="Only this shard.")]
 Guild = Annotated[int, typer.Argument(help="A guild's id.")]
 
 
-class Bus(NamedTuple):
+class BusOptions(NamedTuple):
     """The bus of a command: how to connect to it, where it is, and the keys."""
 
     connect: Callable[[], Commands]
@@ -46,7 +46,7 @@ def bus(
     from discorder.bot.commands import Commands
 
     keys = load_keys(server_key, secret_file)
-    context.obj = Bus(lambda: Commands(address, keys=keys), address, keys)
+    context.obj = BusOptions(lambda: Commands(address, keys=keys), address, keys)
 
 
 @app.command("presence")
@@ -111,7 +111,7 @@ def _run(context: typer.Context, work: Callable[[Commands], Awaitable[T]]) -> T:
     from discorder.cli.bus_hint import hint
     from discorder.wire import replay_address
 
-    bus: Bus = context.obj
+    bus: BusOptions = context.obj
 
     async def run() -> T:
         try:

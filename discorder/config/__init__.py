@@ -65,6 +65,7 @@ __all__ = [
     "sample_config",
 ]
 
+# endings of the files beside a session store
 STORE_FILES = (
     "-wal",
     "-shm",
@@ -72,7 +73,7 @@ STORE_FILES = (
     ".locks",
     ".operator-token",
     ".journal",
-)  # endings of the files beside a session store
+)
 MAX_TOKEN_BYTES = 4096  # of a token or its file; Discord's tokens have about 72
 
 _log = logging.getLogger(__name__)

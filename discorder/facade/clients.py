@@ -120,7 +120,7 @@ def check_clients(clients: Mapping[str, FacadeClient], real: str) -> None:
             raise ConfigError(msg)
         other = names.setdefault(token, name)
         if other != name:
-            msg = f"{key}: {file} holds the token of facade.clients.{other}, too, but tokens tell bots apart; {remedy}"
+            msg = f"{key}: {file} holds the token of facade.clients.{other}, too, but each bot needs a token of its own; {remedy}"
             raise ConfigError(msg)
 
 

@@ -53,7 +53,7 @@ class LogLimit:
 SendAgain = Callable[[Sequence[int], str | None], None]  # sequences of chunks of members, and the nonce of the bot
 
 
-class Commands(Protocol):
+class CommandTarget(Protocol):
     """Sends commands to Discord."""
 
     async def send(self, op: int, d: Any, *, shard: int | None = None, timeout: float | None = None) -> None:
@@ -64,7 +64,7 @@ class Commands(Protocol):
 class CommandSender:
     """Sends the commands of all sessions. Of several presences of a shard the last one counts, whichever bot sets it."""
 
-    def __init__(self, commands: Commands, clock: Clock) -> None:
+    def __init__(self, commands: CommandTarget, clock: Clock) -> None:
         self.nonces = Nonces()
         self.log_limit = LogLimit(clock.monotonic)
         self._commands = commands
@@ -221,9 +221,8 @@ class SessionCommands:
         """Give the commands that wait `LINGER_SECONDS` after the end of the connection."""
         left = list(self._waiting)
         if left:
-            clock.call_later(
-                LINGER_SECONDS, lambda: [task.cancel() for task in left]
-            )  # no effect on a task that is done
+            # no effect on a task that is done
+            clock.call_later(LINGER_SECONDS, lambda: [task.cancel() for task in left])
 
 
 def _all_members(d: Mapping[str, Any], session: FacadeSession) -> AllMembers | None:

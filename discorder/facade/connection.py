@@ -15,7 +15,7 @@ from discorder.facade.commands import COMMANDS
 from discorder.facade.encoding import Encode
 from discorder.facade.handshake import Identify, Refused, Resume, Unresumable, check_identify, check_resume
 from discorder.facade.live import FacadeServices
-from discorder.facade.session import Session, identified, resumed, shard_known
+from discorder.facade.session import BotSession, identified, resumed, shard_known
 from discorder.facade.stream import SessionLost
 from discorder.logs import logger
 from discorder.wire import MAX_SEND_BYTES, Op
@@ -30,7 +30,7 @@ class _Interrupted(Exception):
     """The connection ends before the bot has got a session."""
 
 
-class Connection:
+class BotConnection:
     """One websocket, from HELLO to its end. ``url``: where the bot is to resume."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Connection:
         self._last_beat = services.clock.monotonic()
         self._late = False
         self._timer: Timer | None = None
-        self.session: Session | None = None
+        self.session: BotSession | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done when `run` has ended
 
     async def run(self) -> None:
@@ -144,7 +144,7 @@ class Connection:
                 self._opening = error
         self._woken.set()
 
-    async def _command(self, session: Session, op: int, d: Any) -> None:
+    async def _command(self, session: BotSession, op: int, d: Any) -> None:
         if session.commands.is_full:
             if self._services.commands.log_limit.due(session.client_name, "full") is not None:
                 logger.warning(

@@ -1,4 +1,4 @@
-"""Share the answer to a request for all members of a guild: Discord answers such a request once in about 30 s, whoever asks.
+"""Share the answer to a request for all members of a guild: Discord answers such a request once in about 30 s.
 
 A bot that is started again, or a second bot, is answered from the chunks of the earlier request
 (docs/protocol.md#request-guild-members).
@@ -40,7 +40,7 @@ class _Request:
     askers: dict[str, Asker] = field(default_factory=dict)  # by tag
 
 
-class MemberRequests:
+class SharedMemberRequests:
     """The requests that went to Discord, by what they ask for, and by their nonce there (``mark``)."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from discorder.facade.member_requests import MemberRequests
+from discorder.facade.member_requests import SharedMemberRequests
 from discorder.outbound.checks import NONCE_BYTES
 
 CHUNK = "GUILD_MEMBERS_CHUNK"
@@ -24,7 +24,7 @@ class Nonces:
     """The nonces of all sessions. A tag is followed by ``|`` and the bot's nonce, or by ``~`` and a number in the table."""
 
     def __init__(self) -> None:
-        self.members = MemberRequests()
+        self.members = SharedMemberRequests()
         self._replaced: OrderedDict[str, str | None] = OrderedDict()
         self._number = 0
 

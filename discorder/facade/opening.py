@@ -13,7 +13,7 @@ from discorder.config.facade import SYSTEMD
 from discorder.config.facade import Facade as FacadeSettings
 from discorder.errors import AddressInUse, ConfigError
 from discorder.facade.clients import REAL, Client, Clients, check_clients, load_client
-from discorder.facade.commands import Commands, CommandSender
+from discorder.facade.commands import CommandSender, CommandTarget
 from discorder.facade.live import FacadeServices
 from discorder.facade.places import Places, PlaceStore
 from discorder.facade.rest import PassThrough
@@ -38,7 +38,7 @@ class Facade:
     """The façade, in a control plane or in a process of its own. Off without ``facade.bind``; ``journal`` may be None then."""
 
     def __init__(
-        self, config: Config, journal: FacadeFeed | None, client: BotClient, commands: Commands, clock: Clock
+        self, config: Config, journal: FacadeFeed | None, client: BotClient, commands: CommandTarget, clock: Clock
     ) -> None:
         self._config = config
         self._journal = journal if config.facade.bind else None

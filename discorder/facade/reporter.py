@@ -31,7 +31,7 @@ class Reporter:
         self._is_refused = False
 
     async def run(self) -> None:
-        """Report for ever. A control plane that does not take reports is told again later."""
+        """Report until cancelled. A report that the control plane did not take is repeated later."""
         while True:
             parts = _parts(self._status())
             if parts and (parts != self._sent or self._clock.monotonic() >= self._again_at):

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from discorder.facade.connection import Connection
+from discorder.facade.connection import BotConnection
 from discorder.facade.encoding import choose_encoding
 from discorder.facade.live import FacadeServices, describe_bots
 from discorder.facade.rest import PassThrough, problem, refuse_token
@@ -49,7 +49,7 @@ class FacadeServer:
     def __init__(self, services: FacadeServices, rest: PassThrough | None) -> None:
         self._services = services
         self._rest = rest
-        self._connections: set[Connection] = set()
+        self._connections: set[BotConnection] = set()
         self._server: web.Server | None = None
         self._listener: HttpListener | None = None
         self._saver: asyncio.Task[None] | None = None
@@ -188,7 +188,7 @@ class FacadeServer:
             return websocket
         if isinstance(request.protocol, HttpConnection):
             request.protocol.streams = True
-        connection = Connection(self._services, websocket, transport, encode, _websocket_url(request))
+        connection = BotConnection(self._services, websocket, transport, encode, _websocket_url(request))
         self._connections.add(connection)
         try:
             await connection.run()

@@ -13,7 +13,7 @@ from discorder.facade.handshake import Identify, Resume, begin_session, check_he
 from discorder.facade.live import FacadeServices
 from discorder.facade.places import Place
 from discorder.facade.session_id import FacadeSession
-from discorder.facade.stream import EventStream
+from discorder.facade.stream import SessionStream
 from discorder.guilds.feed import Snapshot
 from discorder.logs import logger
 from discorder.tracking.facade_status import FacadeSessionStatus
@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.5  # between two looks whether a shard is known
 Send = Callable[[bytes], Awaitable[None]]
 
 
-class Session:
+class BotSession:
     """One session that has a connection. ``woken`` is set when there may be more to send."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Session:
         *,
         client_name: str,
         session: FacadeSession,
-        stream: EventStream,
+        stream: SessionStream,
         from_heartbeat: bool,
     ) -> None:
         self._services = services
@@ -155,7 +155,7 @@ async def shard_known(services: FacadeServices, shard: int) -> None:
         await services.clock.sleep(LOOK_SECONDS)
 
 
-def identified(services: FacadeServices, identify: Identify, woken: asyncio.Event) -> tuple[Session, Snapshot]:
+def identified(services: FacadeServices, identify: Identify, woken: asyncio.Event) -> tuple[BotSession, Snapshot]:
     """Begin a session of a shard that is known. Raises `Refused`."""
     check_layout(identify, services.feed)
     client, shard = identify.client, identify.shard[0]
@@ -180,7 +180,7 @@ def identified(services: FacadeServices, identify: Identify, woken: asyncio.Even
         guilds=len(snapshot.guilds.states),
         caught_up=session.folded - session.start,
     )
-    stream = EventStream(
+    stream = SessionStream(
         services.feed,
         session,
         session.start,
@@ -210,7 +210,7 @@ def _is_too_old(services: FacadeServices, client: Client, shard: int, place: Pla
     return True
 
 
-def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> Session:
+def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> BotSession:
     """Go on with a session of a shard that is known. Raises `Unresumable`."""
     check_held(resume, services.feed)
     shard = resume.session.shard[0]
@@ -218,7 +218,7 @@ def resumed(services: FacadeServices, resume: Resume, woken: asyncio.Event) -> S
     assert snapshot is not None  # noqa: S101  # the session is held
     client, session = resume.client, resume.session
     logger.info("A bot resumed its session of the façade", client=client.name, shard=shard)
-    stream = EventStream(
+    stream = SessionStream(
         services.feed,
         session,
         resume.seq,
@@ -235,10 +235,10 @@ def _session(
     woken: asyncio.Event,
     client_name: str,
     session: FacadeSession,
-    stream: EventStream,
+    stream: SessionStream,
     catch_up_from: str,
-) -> Session:
-    begun = Session(
+) -> BotSession:
+    begun = BotSession(
         services,
         woken,
         client_name=client_name,

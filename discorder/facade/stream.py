@@ -83,7 +83,7 @@ class _LagSample(NamedTuple):
     oldest_at: float
 
 
-class EventStream:
+class SessionStream:
     """The events of ``session`` after Discord's sequence ``seq``.
 
     ``fresh_from``: seconds since the epoch; events that were recorded as lost before do not concern this session.

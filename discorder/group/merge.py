@@ -1,6 +1,6 @@
 """Merge the status documents of several processes into one.
 
-Shards, history and log are put together, counters added. A process that does not answer stands there with its shards, which do
+Shards, history and log are put together, counters added. A process that does not answer is shown with its shards, which do
 not serve as far as is known.
 """
 
@@ -125,7 +125,7 @@ def _member(part: MemberStatus) -> MemberPart:
 
 
 def _notes(known: Sequence[tuple[int, StatusDocument]]) -> list[NotePart]:
-    """Return the notes; one that all processes have stands there once, others name their process."""
+    """Return the notes; one that all processes have is there once, others name their process."""
     notes: dict[tuple[str, str, str], list[tuple[int, NotePart]]] = {}
     for number, document in known:
         for note in document.notes:

@@ -24,7 +24,7 @@ class _Family:
 def merge_metrics(scrapes: Sequence[tuple[int, str]], absent: Iterable[Member]) -> bytes:
     """Return the metrics of the processes as one. ``scrapes``: number and text of each, all in one format.
 
-    The processes of ``absent`` have no metrics; samples that say that their shards are not ready stand in, so that alerts fire.
+    The processes of ``absent`` have no metrics; they get samples that say that their shards are not ready, so that alerts fire.
     """
     end = OPEN_METRICS_END.decode()
     families: dict[str, _Family] = {}

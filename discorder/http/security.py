@@ -118,7 +118,7 @@ class HttpSecurity:
             )
         self._attempts.failed(client.address)
         logger.warning("A wrong operator token was refused", peer=client.address)
-        raise _unauthorized("the operator token is wrong; it stands in the file of http.operator_token_file")
+        raise _unauthorized("the operator token is wrong; the right one is in the file of http.operator_token_file")
 
     def sign(self, method: str, path: str, body: bytes) -> str:
         """Return the value of the header Authorization for a request to another process with the same token."""

@@ -255,10 +255,11 @@ class _Active:
         ours = logging.getLogger("discorder")
         self._before = (ours.level, ours.propagate)
         ours.propagate = False  # else the handlers of the root logger would get each record unredacted
+        # aiohttp's records still reach the root: the program may use aiohttp too
         for (
             name,
             bridge,
-        ) in self._bridges.items():  # aiohttp's records still reach the root: the program may use aiohttp too
+        ) in self._bridges.items():
             logging.getLogger(name).addHandler(bridge)
 
     def _restore(self) -> None:

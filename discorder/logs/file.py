@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 MODE: Final = 0o640  # a log may hold what users wrote and, at level debug, tokens of interactions
-FLAGS: Final = (
-    os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-)  # a FIFO must not block
+# a FIFO must not block
+FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 class RotatedFile(RotatingFileHandler):

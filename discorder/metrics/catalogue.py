@@ -14,14 +14,14 @@ from discorder.escapes import escape_controls
 from discorder.metrics.families import (
     Family,
     HistogramFamily,
-    Kind,
     Labelled,
+    MetricKind,
     ShardFamily,
     count,
     gauge,
     states,
 )
-from discorder.metrics.reading import Reading
+from discorder.metrics.scrape import Scrape
 from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.sessions import Budget
 from discorder.sessions.store import StoreState
@@ -30,28 +30,28 @@ from discorder.tracking.facade_status import FacadeClientStatus
 from discorder.version import installed_version
 
 
-def _build(reading: Reading) -> Labelled:
+def _build(reading: Scrape) -> Labelled:
     return [((installed_version(), platform.python_version(), reading.tracker.compression.value), 1)]
 
 
-def _shards_by_state(reading: Reading) -> Labelled:
+def _shards_by_state(reading: Scrape) -> Labelled:
     now = Counter(shard.state for shard in reading.shards)
     return [((state.value,), now[state]) for state in State]
 
 
-def _states_entered(reading: Reading) -> Labelled:
+def _states_entered(reading: Scrape) -> Labelled:
     return [((state.value,), reading.stats.states_entered[state.value]) for state in State]
 
 
-def _events_by_type(reading: Reading) -> Labelled:
+def _events_by_type(reading: Scrape) -> Labelled:
     return [((kind,), events) for kind, events in reading.events_by_type]
 
 
-def _odd_frames(reading: Reading) -> float:
+def _odd_frames(reading: Scrape) -> float:
     return reading.stats.odd_frames.total()
 
 
-def _foreign_identifies(reading: Reading) -> float:
+def _foreign_identifies(reading: Scrape) -> float:
     other = reading.tracker.plane.other_use
     return 0 if other is None else other.identifies
 
@@ -61,13 +61,13 @@ def _label(publisher: PublisherHealth) -> str:
     return escape_controls(publisher.name)
 
 
-def _publisher_info(reading: Reading) -> Labelled:
+def _publisher_info(reading: Scrape) -> Labelled:
     return [
         ((_label(one), escape_controls(one.kind), "true" if one.required else "false"), 1) for one in reading.publishers
     ]
 
 
-def _publisher_states(reading: Reading) -> Labelled:
+def _publisher_states(reading: Scrape) -> Labelled:
     return [((_label(one), state.value), one.state is state) for one in reading.publishers for state in PublisherState]
 
 
@@ -75,13 +75,13 @@ def _budget(name: str, text: str, read: Callable[[Budget], float]) -> Family:
     return gauge(name, text, lambda reading: None if reading.budget is None else read(reading.budget))
 
 
-def _publisher(kind: Kind, name: str, text: str, read: Callable[[PublisherHealth], float]) -> Family:
+def _publisher(kind: MetricKind, name: str, text: str, read: Callable[[PublisherHealth], float]) -> Family:
     return Family(
         name, kind, text, lambda reading: [((_label(one),), read(one)) for one in reading.publishers], ("publisher",)
     )
 
 
-def _bot(kind: Kind, name: str, text: str, read: Callable[[FacadeClientStatus], float]) -> Family:
+def _bot(kind: MetricKind, name: str, text: str, read: Callable[[FacadeClientStatus], float]) -> Family:
     return Family(
         name, kind, text, lambda reading: [((one.name,), read(one)) for one in reading.facade.clients], ("client",)
     )
@@ -90,7 +90,7 @@ def _bot(kind: Kind, name: str, text: str, read: Callable[[FacadeClientStatus], 
 PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
     Family(
         "discorder_build_info",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "Always 1; the labels have the version of Discorder and Python, and the compression of the gateway's stream.",
         _build,
         ("version", "python", "compression"),
@@ -102,7 +102,7 @@ PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
     ),
     Family(
         "discorder_shards",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "Number of shards of this process in each state.",
         _shards_by_state,
         ("state",),
@@ -115,7 +115,7 @@ PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
     # what happened to the connections
     Family(
         "discorder_transitions_total",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "Transitions of all shards into each state.",
         _states_entered,
         ("state",),
@@ -189,7 +189,7 @@ PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
     ),
     Family(
         "discorder_events_total",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         'Events of each type that were received; "other" has the types beyond the first 128.',
         _events_by_type,
         ("type",),
@@ -275,62 +275,62 @@ PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
     # publishers
     Family(
         "discorder_publisher_info",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "Always 1; the labels have the class of the publisher, and whether the resume point waits for it.",
         _publisher_info,
         ("publisher", "kind", "required"),
     ),
     Family(
         "discorder_publisher_state",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "1 for the present state of the publisher, 0 for the other states.",
         _publisher_states,
         ("publisher", "state"),
     ),
     _publisher(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_publisher_lag_seconds",
         "Age of the oldest event that the publisher has not accepted, 0 if there is none.",
         lambda one: one.lag,
     ),
     _publisher(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_publisher_queued_events",
         "Events that wait for the publisher.",
         lambda one: one.queued_events,
     ),
     _publisher(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_publisher_queued_bytes",
         "Size of the events that wait for the publisher.",
         lambda one: one.queued_bytes,
     ),
     _publisher(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_publisher_in_flight_events",
         "Events that are being published.",
         lambda one: one.in_flight,
     ),
     _publisher(
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "discorder_publisher_accepted_events_total",
         "Events that the publisher accepted.",
         lambda one: one.accepted,
     ),
     _publisher(
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "discorder_publisher_dropped_events_total",
         "Events that were dropped for this publisher.",
         lambda one: one.dropped,
     ),
     _publisher(
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "discorder_publisher_gaps_total",
         "Runs of events that were dropped for this publisher.",
         lambda one: one.gaps,
     ),
     _publisher(
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "discorder_publisher_failures_total",
         "Attempts to open the publisher or to publish that failed.",
         lambda one: one.failures,
@@ -342,49 +342,49 @@ PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
         lambda reading: reading.facade.url is not None if reading.tracker.config.facade.clients else None,
     ),
     _bot(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_facade_sessions",
         "Sessions of the bot that are connected to the façade.",
         lambda one: one.sessions,
     ),
     _bot(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_facade_lag_events",
         "Events that the bot has yet to get, on the shard on which it is furthest behind.",
         lambda one: one.lag,
     ),
     _bot(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_facade_lag_seconds",
         "Age of the oldest event that the bot has yet to get, 0 if there is none.",
         lambda one: one.lag_s,
     ),
     _bot(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_facade_away_seconds",
         "Time since the bot last had a session, at most since the façade was opened; 0 while it has one.",
         lambda one: one.away_s,
     ),
     _bot(
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "discorder_facade_catch_up_seconds",
         "Time after its last session within which the bot gets the events that it missed.",
         lambda one: one.catch_up,
     ),
     _bot(
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "discorder_facade_identifies_total",
         "Sessions that the bot began at the façade; none of them costs an IDENTIFY at Discord.",
         lambda one: one.identifies,
     ),
     _bot(
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "discorder_facade_resumes_total",
         "Sessions that the bot resumed at the façade.",
         lambda one: one.resumes,
     ),
     _bot(
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "discorder_facade_invalid_sessions_total",
         "Times that the bot got op 9, because its session could not go on.",
         lambda one: one.invalid_sessions,
@@ -395,25 +395,25 @@ PROCESS: Final[tuple[Family | HistogramFamily, ...]] = (
 PER_SHARD: Final = (
     ShardFamily(
         "discorder_shard_ready",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "1 if the shard is in state Ready and its heartbeats are answered, else 0.",
         lambda shard: shard.serves,
     ),
     ShardFamily(
         "discorder_shard_ack_age_seconds",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "Age of the last heartbeat ACK on the shard's connection; no sample before the first one.",
         lambda shard: None if shard.pulse is None else shard.age_of(shard.pulse.last_ack_at),
     ),
     ShardFamily(
         "discorder_shard_restarts_total",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "Connections of the shard that were opened to replace an earlier one.",
         lambda shard: shard.stats.restart_count,
     ),
     ShardFamily(
         "discorder_shard_events_total",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "Events of the shard that were passed to the publishers.",
         lambda shard: shard.stats.published_event_count,
     ),

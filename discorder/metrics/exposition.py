@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 
 from discorder.metrics.catalogue import PER_SHARD, PROCESS
 from discorder.metrics.event_types import EventTypes
-from discorder.metrics.families import Kind, ShardFamily
-from discorder.metrics.reading import Reading
+from discorder.metrics.families import MetricKind, ShardFamily
+from discorder.metrics.scrape import Scrape
 from discorder.tracking.tracker import GatewayTracker
 
 OPEN_METRICS_END: Final = b"# EOF\n"
@@ -45,7 +45,7 @@ class Exposition:
         ``packed``: compress them with gzip.
         """
         encode, content_type = choose_encoder(accept)
-        reading = Reading(self._tracker, self._event_types)
+        reading = Scrape(self._tracker, self._event_types)
         body = encode(_Scrape(reading, self._process))
         end = OPEN_METRICS_END if body.endswith(OPEN_METRICS_END) else b""
         body = body.removesuffix(end) + _shard_lines(reading, open_metrics=bool(end)).encode() + end
@@ -57,7 +57,7 @@ class Exposition:
 class _Scrape(Collector):
     """The families of the process as a whole at one moment."""
 
-    def __init__(self, reading: Reading, process: Collector) -> None:
+    def __init__(self, reading: Scrape, process: Collector) -> None:
         self._reading = reading
         self._process = process
 
@@ -68,7 +68,7 @@ class _Scrape(Collector):
         yield from self._process.collect()
 
 
-def _shard_lines(reading: Reading, *, open_metrics: bool) -> str:
+def _shard_lines(reading: Scrape, *, open_metrics: bool) -> str:
     """Return the families of the shards. prometheus_client would take some ten times as long for 500 shards."""
     parts = []
     for family in PER_SHARD:
@@ -78,12 +78,12 @@ def _shard_lines(reading: Reading, *, open_metrics: bool) -> str:
 
 def _head(family: ShardFamily, *, open_metrics: bool) -> str:
     """Return the lines before the samples. OpenMetrics names a counter without the suffix of its samples."""
-    counter = family.kind is Kind.COUNTER
+    counter = family.kind is MetricKind.COUNTER
     name = family.name.removesuffix("_total") if counter and open_metrics else family.name
     return f"# HELP {name} {family.text}\n# TYPE {name} {family.kind}\n"
 
 
-def _lines(family: ShardFamily, reading: Reading) -> Iterator[str]:
+def _lines(family: ShardFamily, reading: Scrape) -> Iterator[str]:
     read, name = family.read, family.name
     for shard in reading.shards:
         value = read(shard)

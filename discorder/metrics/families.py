@@ -10,7 +10,7 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from discorder.metrics.reading import Reading
+from discorder.metrics.scrape import Scrape
 from discorder.stats import LATENCY_BOUNDS, Latencies
 from discorder.tracking.shard_tracker import ShardTracker
 
@@ -18,7 +18,7 @@ Labelled = Iterable[tuple[tuple[str, ...], float]]  # (label values, value)
 BOUNDS: Final = (*map(str, LATENCY_BOUNDS), "+Inf")
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """Name Prometheus' types of metrics that are used here."""
 
     COUNTER = "counter"
@@ -31,12 +31,12 @@ class Family:
     """Define one metric of the process as a whole. ``read`` returns its samples; ``text`` is its HELP text."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     text: str
-    read: Callable[[Reading], Labelled]
+    read: Callable[[Scrape], Labelled]
     labels: tuple[str, ...] = ()
 
-    def metric(self, reading: Reading) -> Metric:
+    def metric(self, reading: Scrape) -> Metric:
         """Return the family with its samples in ``reading``."""
         made = _CLASSES[self.kind](self.name, self.text, labels=self.labels)
         for labels, value in self.read(reading):
@@ -50,11 +50,11 @@ class HistogramFamily:
 
     name: str
     text: str
-    read: Callable[[Reading], Latencies]
-    kind: Kind = Kind.HISTOGRAM
+    read: Callable[[Scrape], Latencies]
+    kind: MetricKind = MetricKind.HISTOGRAM
     labels: tuple[str, ...] = ()
 
-    def metric(self, reading: Reading) -> Metric:
+    def metric(self, reading: Scrape) -> Metric:
         """Return the family with its buckets in ``reading``."""
         latencies = self.read(reading)
         made = HistogramMetricFamily(self.name, self.text)
@@ -68,36 +68,40 @@ class ShardFamily:
     """Define one metric of each shard, with its id as the label. ``read`` returns None for a shard that has no value now."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     text: str
     read: Callable[[ShardTracker], float | None]
     labels: tuple[str, ...] = ("shard",)
 
 
-_CLASSES: Final[dict[Kind, type[CounterMetricFamily | GaugeMetricFamily]]] = {
-    Kind.COUNTER: CounterMetricFamily,
-    Kind.GAUGE: GaugeMetricFamily,
+_CLASSES: Final[dict[MetricKind, type[CounterMetricFamily | GaugeMetricFamily]]] = {
+    MetricKind.COUNTER: CounterMetricFamily,
+    MetricKind.GAUGE: GaugeMetricFamily,
 }
 
 
-def count(name: str, text: str, read: Callable[[Reading], float]) -> Family:
+def count(name: str, text: str, read: Callable[[Scrape], float]) -> Family:
     """Return a counter without labels."""
-    return Family(name, Kind.COUNTER, text, lambda reading: [((), read(reading))])
+    return Family(name, MetricKind.COUNTER, text, lambda reading: [((), read(reading))])
 
 
-def gauge(name: str, text: str, read: Callable[[Reading], float | None]) -> Family:
+def gauge(name: str, text: str, read: Callable[[Scrape], float | None]) -> Family:
     """Return a gauge without labels; it has no sample while ``read`` returns None."""
 
-    def samples(reading: Reading) -> Labelled:
+    def samples(reading: Scrape) -> Labelled:
         value = read(reading)
         return [] if value is None else [((), value)]
 
-    return Family(name, Kind.GAUGE, text, samples)
+    return Family(name, MetricKind.GAUGE, text, samples)
 
 
-def states(name: str, text: str, all_states: Iterable[str], now: Callable[[Reading], str]) -> Family:
+def states(name: str, text: str, all_states: Iterable[str], now: Callable[[Scrape], str]) -> Family:
     """Return a gauge with one sample per state: 1 for the state ``now``, 0 for the others."""
     listed = tuple(all_states)
     return Family(
-        name, Kind.GAUGE, text, lambda reading: [((state,), state == now(reading)) for state in listed], ("state",)
+        name,
+        MetricKind.GAUGE,
+        text,
+        lambda reading: [((state,), state == now(reading)) for state in listed],
+        ("state",),
     )

@@ -28,9 +28,8 @@ MAX_OP = 255  # opcodes are below 100 today; a larger number is a mistake
 MAX_SNOWFLAKE = (1 << 64) - 1  # an id is an unsigned 64-bit integer
 SNOWFLAKE_DIGITS = 20  # of the largest id; checked before the text is converted, which takes quadratic time
 MAX_SINCE = 1 << 53  # milliseconds since the epoch: beyond this JSON numbers are not exact
-GUILD_MEMBERS = (
-    1 << 1
-)  # the intent; after a request for a whole guild without it Discord closes with 4014, which is fatal
+# the intent; after a request for a whole guild without it Discord closes with 4014, which is fatal
+GUILD_MEMBERS = 1 << 1
 SHOWN = 64  # characters of an invalid value in an error message
 
 

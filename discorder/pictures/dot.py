@@ -23,7 +23,7 @@ from discorder.statemachine.table import FINAL, INITIAL, LIVE, State
 
 FONT = "Helvetica"
 MEANING_WIDTH = 31  # characters, so that a README can show two boxes in a row
-NAME_SIZE, TEXT_SIZE, SMALL_SIZE, ACTIONS_SIZE = 18, 13, 12, 11  # points; `page_svg.py` tells the texts apart by them
+NAME_SIZE, TEXT_SIZE, SMALL_SIZE, ACTIONS_SIZE = 18, 13, 12, 11  # points; `page_svg.py` distinguishes the texts by them
 
 _HEAD = f"""\
 digraph life_cycle {{

@@ -54,9 +54,8 @@ def _cell(state: State, trigger: Name) -> str:
     if cell is not None:
         ink = MUTED if cell.kind is Kind.IGNORE else TONE_INKS[Tone.FAILURE]
         return f'<td><font color="{ink.light}">{_SIGNS[cell.kind]}</font></td>'
-    lines = dict.fromkeys(
-        (str(row.target or "stays"), tone_of(state, row)) for row in rows_for(state, trigger)
-    )  # in the order of the table, without duplicates
+    # in the order of the table, without duplicates
+    lines = dict.fromkeys((str(row.target or "stays"), tone_of(state, row)) for row in rows_for(state, trigger))
     said = "<br/>".join(
         f'<font color="{(MUTED if target == "stays" else TONE_INKS[tone]).light}">{escape(target)}</font>'
         for target, tone in lines

@@ -48,9 +48,8 @@ class GuildRecovery:
         The journal is not synced to the disk at each event: after a power cut it may end before the stored sequence.
         """
         delivered = stored.delivered
-        if (
-            self._journal is None or delivered is None
-        ):  # a READY that was not delivered comes again, and the guilds after it
+        # a READY that was not delivered comes again, and the guilds after it
+        if self._journal is None or delivered is None:
             return delivered
         end = self._journal.end(stored.shard_id)
         if end is not None and end.session == stored.label:

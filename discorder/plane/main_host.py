@@ -23,10 +23,9 @@ from discorder.tracking.shard_tracker import ShardTracker
 from discorder.transport import Compression, gateway_url, parse_address
 
 TRIES_UNDER_FAIL_ON_ERROR = 5
-MEANWHILE = 2.0  # seconds that a dial waits for the look-up where it could dial the resume host instead
-UNKNOWN_WITHIN = (
-    DIAL_SECONDS - 1.0
-)  # seconds after which a dial gives up, with the reason, before its deadline gives none
+LOOK_UP_PATIENCE = 2.0  # seconds that a dial waits for the look-up where it could dial the resume host instead
+# seconds after which a dial gives up, with the reason, before its deadline gives none
+UNKNOWN_WITHIN = DIAL_SECONDS - 1.0
 MOST_SHARDS = 4096  # that one process runs: each is a socket, and an IDENTIFY every 5 s makes it six hours
 
 
@@ -94,7 +93,7 @@ class MainHost:
         return ""
 
     def stored_url(self, url: str) -> str:
-        """Like `resume_url`, for a session of the store: judged when it is dialled if only the look-up can tell."""
+        """Like `resume_url`, for a session of the store: checked at the dial if that needs the look-up's answer."""
         if self._hosts is None or self._answer.done() or self._hosts.is_decidable(url):
             return self.resume_url(url)
         return url
@@ -132,7 +131,7 @@ class MainHost:
     async def _main(self, instead: str | None) -> str:
         """The main host; ``instead`` where it is not known soon."""
         if not self._answer.done():
-            limit = UNKNOWN_WITHIN if instead is None else MEANWHILE
+            limit = UNKNOWN_WITHIN if instead is None else LOOK_UP_PATIENCE
             await self._wait_for_answer(limit, or_failure=instead is not None)
         if self._answer.done():
             return self._answer.result().url

@@ -148,9 +148,8 @@ class ControlPlane:
                 logger.error("This start failed, and the process served nothing", pid=os.getpid(), error=str(error))
             raise
         finally:
-            if (
-                served
-            ):  # the log file may be that of the process that holds the shards, and must not say that it stopped
+            # the log file may be that of the process that holds the shards, and must not say that it stopped
+            if served:
                 logger.info("Shut down completely")
 
     def _log_choices(self) -> None:
@@ -388,9 +387,8 @@ class ControlPlane:
         if self._tracker is not None:
             self._tracker.config = self._config
         table = self._config.publisher_tables().get(EVENT_LOG)
-        with contextlib.suppress(
-            NotRunning, ValueError
-        ):  # the plane ends; or the program has added or removed it itself
+        # the plane ends; or the program has added or removed it itself
+        with contextlib.suppress(NotRunning, ValueError):
             if table is not None and not had:
                 publisher, options = registry.build(EVENT_LOG, table)
                 self._fan_out.add(publisher, options)

@@ -130,7 +130,7 @@ class Sessions:
         self._misfits = [session for session in self._misfits if session not in ending]
         lost: list[LostSession] = []
         for session in ending:
-            lost += untold_before(session, still_stored=True)
+            lost += unreported_before(session, still_stored=True)
             lost.append(
                 LostSession(
                     shard=session.shard,
@@ -154,7 +154,7 @@ class Sessions:
             receiver,
             delivery,
             session=None if stored is None else Session(stored.session_id, stored.resume_url, stored.ordinal),
-            untold=() if stored is None else stored.untold,
+            unreported=() if stored is None else stored.unreported,
             intents=self._intents,
             token=self._token,
             clock=self._clock,
@@ -254,18 +254,18 @@ def why_unfit(session: StoredSession, shard: tuple[int, int], intents: int, toke
     return "the token changed" if session.intents == intents else "the intents changed"
 
 
-def untold_before(stored: StoredSession, *, still_stored: bool = False) -> list[LostSession]:
+def unreported_before(stored: StoredSession, *, still_stored: bool = False) -> list[LostSession]:
     """Return the sessions before ``stored`` whose loss did not reach every required publisher before their process ended."""
     return [
         LostSession(
-            shard=untold.shard,
-            session=untold.session,
-            delivered=untold.seq,
+            shard=unreported.shard,
+            session=unreported.session,
+            delivered=unreported.seq,
             cause="the session ended, and the process too, before its last events were delivered",
-            since=untold.since,
+            since=unreported.since,
             still_stored=still_stored,
         )
-        for untold in stored.untold
+        for unreported in stored.unreported
     ]
 
 

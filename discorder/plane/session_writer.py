@@ -13,7 +13,7 @@ from typing import Final
 
 from discorder.clock import Clock
 from discorder.publishers.delivery.shard_progress import ShardDelivery
-from discorder.sessions import SessionStore, StoredSession, Untold
+from discorder.sessions import SessionStore, StoredSession, UnreportedLoss
 from discorder.shard.receiver import Receiver
 from discorder.statemachine import Session
 from discorder.wire import session_label
@@ -27,39 +27,39 @@ class Retention(Enum):
 
     IN_USE = "the shard runs on the session that is stored, or none is"
     DROPPED = "the session is over, and the shard has no other yet"
-    UNTOLD = "the session is over and the shard has ended; a required publisher lacks some of it"
+    UNREPORTED = "the session is over and the shard has ended; a required publisher lacks some of it"
     ENDED = "the shard has ended; what is stored is for the next process"
 
 
-class Trigger(Enum):
+class RetentionTrigger(Enum):
     """What happened."""
 
     SAVED = "a new session was stored in place of the last"
     DROPPED = "the session was given up"
     ENDED = "the shard ended, and handed the loss of a session to the publishers"
-    TOLD = "no required publisher lacks anything any more"
+    REPORTED = "no required publisher lacks anything any more"
 
 
-R, T = Retention, Trigger
-RETENTION: Final[dict[tuple[Retention, Trigger], Retention]] = {
+R, T = Retention, RetentionTrigger
+RETENTION: Final[dict[tuple[Retention, RetentionTrigger], Retention]] = {
     (R.IN_USE, T.SAVED): R.IN_USE,
     (R.IN_USE, T.DROPPED): R.DROPPED,
     (R.IN_USE, T.ENDED): R.ENDED,
-    (R.IN_USE, T.TOLD): R.IN_USE,
+    (R.IN_USE, T.REPORTED): R.IN_USE,
     (R.DROPPED, T.SAVED): R.IN_USE,
     (R.DROPPED, T.DROPPED): R.DROPPED,
-    (R.DROPPED, T.ENDED): R.UNTOLD,
-    (R.DROPPED, T.TOLD): R.DROPPED,  # a kill could still come before the shard has ended
-    (R.UNTOLD, T.SAVED): R.ENDED,
-    (R.UNTOLD, T.DROPPED): R.UNTOLD,
-    (R.UNTOLD, T.ENDED): R.UNTOLD,
-    (R.UNTOLD, T.TOLD): R.ENDED,  # forgets
+    (R.DROPPED, T.ENDED): R.UNREPORTED,
+    (R.DROPPED, T.REPORTED): R.DROPPED,  # a kill could still come before the shard has ended
+    (R.UNREPORTED, T.SAVED): R.ENDED,
+    (R.UNREPORTED, T.DROPPED): R.UNREPORTED,
+    (R.UNREPORTED, T.ENDED): R.UNREPORTED,
+    (R.UNREPORTED, T.REPORTED): R.ENDED,  # forgets
     (R.ENDED, T.SAVED): R.ENDED,
-    (R.ENDED, T.DROPPED): R.UNTOLD,
+    (R.ENDED, T.DROPPED): R.UNREPORTED,
     (R.ENDED, T.ENDED): R.ENDED,
-    (R.ENDED, T.TOLD): R.ENDED,
+    (R.ENDED, T.REPORTED): R.ENDED,
 }
-FORGETS: Final = (R.UNTOLD, T.TOLD)  # the one cell in which the stored session is removed
+FORGETS: Final = (R.UNREPORTED, T.REPORTED)  # the one cell in which the stored session is removed
 
 
 class SessionWriter:
@@ -73,14 +73,14 @@ class SessionWriter:
         delivery: ShardDelivery,
         *,
         session: Session | None,
-        untold: tuple[Untold, ...],
+        unreported: tuple[UnreportedLoss, ...],
         intents: int,
         token: str,
         clock: Clock,
     ) -> None:
-        """``session`` is the stored one, ``untold`` what is stored beside it."""
+        """``session`` is the stored one, ``unreported`` what is stored beside it."""
         self._store = store
-        self._untold = untold
+        self._unreported = unreported
         self.shard = shard
         self._receiver = receiver
         self._delivery = delivery
@@ -102,7 +102,7 @@ class SessionWriter:
     def save(self, session: Session) -> None:
         """Write a new session at once."""
         self._session = session
-        self._post(Trigger.SAVED)
+        self._post(RetentionTrigger.SAVED)
         seq = self._delivered()
         self._write(session, self._before_ready if seq is None else seq, now=True)
 
@@ -111,9 +111,9 @@ class SessionWriter:
         if self._session is not None:
             label, seq = _label(self._session), self._delivered()
             reached = self._reached if seq is None else seq
-            self._untold = (*self._untold, Untold(label, self.shard, reached, self._clock.now()))
+            self._unreported = (*self._unreported, UnreportedLoss(label, self.shard, reached, self._clock.now()))
         self._session = None
-        self._post(Trigger.DROPPED)
+        self._post(RetentionTrigger.DROPPED)
 
     def pause(self, since: datetime) -> None:
         """Store that an operator has paused the shard."""
@@ -134,12 +134,12 @@ class SessionWriter:
 
     def finish(self) -> None:
         """Note that the shard has ended, and has handed the loss of a dropped session to the publishers."""
-        self._post(Trigger.ENDED)
-        self._look_whether_told()
+        self._post(RetentionTrigger.ENDED)
+        self._check_reported()
 
     def checkpoint(self) -> None:
         """Write the delivered sequence if it has moved."""
-        self._look_whether_told()
+        self._check_reported()
         if self._delivery.handed_seq == self._stored_seq:
             return  # nothing came since: most shards, most seconds
         seq = self._delivered()
@@ -159,11 +159,11 @@ class SessionWriter:
             self._urgent = False
             self._write(self._session, seq, now=True)
 
-    def _look_whether_told(self) -> None:
-        if self._retention is Retention.UNTOLD and not self._delivery.behind:
-            self._post(Trigger.TOLD)
+    def _check_reported(self) -> None:
+        if self._retention is Retention.UNREPORTED and not self._delivery.behind:
+            self._post(RetentionTrigger.REPORTED)
 
-    def _post(self, trigger: Trigger) -> None:
+    def _post(self, trigger: RetentionTrigger) -> None:
         forgets = (self._retention, trigger) == FORGETS
         self._retention = RETENTION[self._retention, trigger]
         if forgets:
@@ -184,10 +184,10 @@ class SessionWriter:
         return None if self._session is None else self._delivery.delivered(_label(self._session))
 
     def _write(self, session: Session, seq: int, *, now: bool) -> None:
-        """Store ``session``. A ``seq`` before READY's: the stored READY is still to be delivered, and ``untold`` before it."""
+        """Store ``session``. A ``seq`` before READY's: READY is still to be delivered, and ``unreported`` before it."""
         self._stored_seq = seq
         if seq > self._before_ready:
-            self._untold = ()
+            self._unreported = ()
         shard_id, shard_count = self.shard
         self.saved_at = self._clock.now()
         self._store.save(
@@ -201,7 +201,7 @@ class SessionWriter:
                 updated_at=self.saved_at,
                 intents=self._intents,
                 token_key=self._token,
-                untold=self._untold,
+                unreported=self._unreported,
                 ordinal=session.ordinal,
                 ready_seq=self._receiver.ready_seq,
             ),

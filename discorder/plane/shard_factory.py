@@ -12,7 +12,7 @@ from discorder.errors import ConfigError
 from discorder.logs import logger
 from discorder.plane.guild_recovery import GuildRecovery
 from discorder.plane.main_host import MOST_SHARDS, MainHost
-from discorder.plane.session_persistence import Layout, LookUp, Sessions, untold_before
+from discorder.plane.session_persistence import Layout, LookUp, Sessions, unreported_before
 from discorder.publishers.delivery.fanout import FanOut
 from discorder.rest import Token
 from discorder.sessions import SessionStore, StoredSession
@@ -118,7 +118,7 @@ class ShardFactory:
         delivery = self._fan_out.shard(shard.shard_id)
         receiver = Receiver(identity, around.clock, shard.stats, delivery, ordinal=self._sessions.ordinal)
         if stored is not None and session is not None:
-            for lost in untold_before(stored):
+            for lost in unreported_before(stored):
                 delivery.session_lost(lost)
             seq = self._recovery.resume_seq(stored)
             receiver.adopt(session, seq, stored.last_ready, stored.updated_at, stored.ready_seq)

@@ -132,7 +132,7 @@ def _takes(table: Table, state: State, arrival: Arrival) -> Iterator[tuple[Step,
     cell = table.cells.get((state, arrival.trigger))
     if cell is not None:
         if arrival in ACTS and cell.kind is Kind.IGNORE:
-            return  # the operator is told why nothing happens, and nothing happens
+            return  # the operator gets the reason, and nothing happens
         wrong = () if cell.kind is Kind.IGNORE else violated(Property.NO_REJECT)
         yield Step(actor, f"{arrival}: {cell.kind}, {cell.why}", here, (*gone, *wrong), duty), None
         return

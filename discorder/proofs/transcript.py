@@ -31,11 +31,13 @@ def setting(compiled: Compiled, beginning: bytes) -> str:
 
 def described(compiled: Compiled, state: bytes) -> str:
     """Return the variables that differ from their first value, with the state and the inbox."""
-    facts = (f"{v.name} = {compiled.value(state, v)}" for v in compiled.world.variables if _is_told(compiled, state, v))
+    facts = (
+        f"{v.name} = {compiled.value(state, v)}" for v in compiled.world.variables if _is_shown(compiled, state, v)
+    )
     return ", ".join((compiled.value(state, STATE), *facts, f"inbox = [{', '.join(_inbox(compiled, state))}]"))
 
 
-def _is_told(compiled: Compiled, state: bytes, variable: Variable) -> bool:
+def _is_shown(compiled: Compiled, state: bytes, variable: Variable) -> bool:
     return variable.shown and variable not in _TOLD_APART and compiled.value(state, variable) != variable.values[0]
 
 

@@ -19,7 +19,7 @@ from discorder.redaction import Redactor
 from discorder.rest.body import MAX_BODY
 from discorder.rest.encoding import FileLike, Param, encode_body, encode_query
 from discorder.rest.gateway import GatewayInfo, decode_gateway_info
-from discorder.rest.http import HttpConnection, RequestFailed, open_connection
+from discorder.rest.http import RequestFailed, RestConnection, open_connection
 from discorder.rest.limiter import RateLimiter
 from discorder.rest.rate_limit_queue import RateLimitMode, rate_limited
 from discorder.rest.response import Response
@@ -76,7 +76,7 @@ class BotClient:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._timeout = timeout
         self._limiter = RateLimiter(self._clock, mode)
-        self._connection: HttpConnection | None = None
+        self._connection: RestConnection | None = None
         self._refused: str | None = None
         self.api = api
         self.proxies = Proxies(proxy, trust_env)
@@ -194,7 +194,7 @@ class BotClient:
         retrying = make_retrying(tries=tries, longest=LONGEST_WAIT, sleep=sleep, retry_on=is_transient, on_retry=report)
         return await retrying(self._try, connection, call)
 
-    async def _try(self, connection: HttpConnection, call: _PreparedRequest) -> Any:
+    async def _try(self, connection: RestConnection, call: _PreparedRequest) -> Any:
         """Try once. A 429 does not count as a try: the limiter delays the next request."""
         route = call.route
         while True:
@@ -219,7 +219,7 @@ class BotClient:
                 seconds = self._limiter.banned_for() if limited.address else limited.retry_after
                 raise rate_limited(route, seconds, limited.scope, banned=limited.address)
 
-    async def _send(self, connection: HttpConnection, call: _PreparedRequest) -> Response:
+    async def _send(self, connection: RestConnection, call: _PreparedRequest) -> Response:
         route = call.route
         started = self._clock.monotonic()
         try:
@@ -269,7 +269,7 @@ class BotClient:
         """Return Discord's code and message, redacted, since either may echo a token."""
         return answer.error(self._redactor(route))
 
-    def _refuse(self, connection: HttpConnection, route: Route) -> None:
+    def _refuse(self, connection: RestConnection, route: Route) -> None:
         if self._refused is not None:
             raise AuthenticationFailed(self._refused)
         if connection.closing.is_set():
@@ -279,7 +279,7 @@ class BotClient:
     def _redactor(self, route: Route) -> Redactor:
         return Redactor((self._token.reveal(), *route.secrets))
 
-    def _connect(self) -> HttpConnection:
+    def _connect(self) -> RestConnection:
         """Return the connection of the running loop, created at first use."""
         loop = asyncio.get_running_loop()
         current = self._connection

@@ -52,7 +52,7 @@ class RequestFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class HttpConnection:
+class RestConnection:
     """The HTTP session of one event loop, and whether `BotClient.close` was called."""
 
     session: aiohttp.ClientSession
@@ -86,7 +86,7 @@ class HttpConnection:
         raise RequestFailed(reason, trouble)
 
 
-def open_connection(proxies: Proxies, most: int = MOST_CONNECTIONS) -> HttpConnection:
+def open_connection(proxies: Proxies, most: int = MOST_CONNECTIONS) -> RestConnection:
     """Create the HTTP session of the running event loop. ``most``: connections at a time, 0 without a limit."""
     session = aiohttp.ClientSession(
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -96,7 +96,7 @@ def open_connection(proxies: Proxies, most: int = MOST_CONNECTIONS) -> HttpConne
             resolver=DaemonResolver(),  # a look-up that hangs must not delay the exit
         ),
     )
-    return HttpConnection(session, asyncio.get_running_loop(), proxies)
+    return RestConnection(session, asyncio.get_running_loop(), proxies)
 
 
 def _user_agent() -> str:

@@ -61,9 +61,8 @@ class RateLimiter:
         self._mode = mode
         self._numbers = itertools.count()
         self._buckets = RouteBuckets()
-        self._route_queues: dict[
-            str, dict[RouteKey, RouteQueue]
-        ] = {}  # by major parameter: only queues with the same one share buckets
+        # by major parameter: only queues with the same one share buckets
+        self._route_queues: dict[str, dict[RouteKey, RouteQueue]] = {}
         self._sub_limits = SubLimits(clock, mode)
         self._block = AddressBlock()
         self._global = RateLimitQueue(GlobalRule(self._block, SlidingWindow(GLOBAL_LIMIT, GLOBAL_PERIOD)), clock, mode)

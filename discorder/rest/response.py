@@ -80,9 +80,8 @@ class Response:
             decoded, problem = _decode_leniently(self.body)
             if not problem:
                 return decoded
-        raise ValueError(
-            problem
-        )  # not in a handler: the decoders' frames and errors hold the text, which may echo a token
+        # not in a handler: the decoders' frames and errors hold the text, which may echo a token
+        raise ValueError(problem)
 
     def json_object(self) -> dict[str, Any] | None:
         """Return the decoded body if it is a JSON object, else None."""

@@ -33,7 +33,7 @@ from discorder.sessions.identify_budget import (
 )
 from discorder.sessions.start_limit import Allowance, OtherUse
 from discorder.sessions.store import SessionStore
-from discorder.sessions.wait_queue import Request, WaitQueue
+from discorder.sessions.wait_queue import WaitingShard, WaitQueue
 
 T = TypeVar("T")
 
@@ -191,7 +191,7 @@ class IdentifyGate:
 
     # --- waiting --------------------------------------------------------------------------------------------------------
 
-    async def _step(self, request: Request) -> Ticket | Refusal | Later:
+    async def _step(self, request: WaitingShard) -> Ticket | Refusal | Later:
         """Check the queue once. Returns an answer, or how long to wait unless woken."""
         left = self._left(request)
         if self._closed:
@@ -224,12 +224,12 @@ class IdentifyGate:
     def _refusal(self, seconds: float, reason: str, cause: RefusalCause) -> Refusal:
         return Refusal(self._clock.now() + timedelta(seconds=seconds), reason, cause)
 
-    def _left(self, request: Request) -> float:
+    def _left(self, request: WaitingShard) -> float:
         return request.deadline - self._clock.monotonic()
 
     # --- paying ---------------------------------------------------------------------------------------------------------
 
-    async def _take(self, request: Request, bucket: int, seconds: float) -> Ticket | Refusal | Later:
+    async def _take(self, request: WaitingShard, bucket: int, seconds: float) -> Ticket | Refusal | Later:
         """Pay in a task of its own. On cancellation or timeout, refund the ticket.
 
         Raises TimeoutError after ``seconds``. There is no task between here and the caller of `admit`: a cancellation in the
@@ -243,14 +243,14 @@ class IdentifyGate:
                 _give_back(paying)
             raise
 
-    async def _pay(self, request: Request, bucket: int) -> Ticket | Refusal | Later:
+    async def _pay(self, request: WaitingShard, bucket: int) -> Ticket | Refusal | Later:
         """Try to pay once, and refund a request that was withdrawn meanwhile, so that `flush` waits for both."""
         answer = await self._attempt(request, bucket)
         if request.withdrawn and isinstance(answer, Ticket):
             answer.refund()
         return answer
 
-    async def _attempt(self, request: Request, bucket: int) -> Ticket | Refusal | Later:
+    async def _attempt(self, request: WaitingShard, bucket: int) -> Ticket | Refusal | Later:
         wait = self._next_send.get(bucket, 0.0) - self._clock.monotonic()
         if wait > 0:
             return Later(wait)
@@ -261,7 +261,7 @@ class IdentifyGate:
             answer = await self._pay_once(request, bucket)
         return answer
 
-    async def _pay_once(self, request: Request, bucket: int) -> Ticket | Refusal | Later:
+    async def _pay_once(self, request: WaitingShard, bucket: int) -> Ticket | Refusal | Later:
         if request.withdrawn or self._closed:
             return Later(0.0)
         ticket = Ticket(

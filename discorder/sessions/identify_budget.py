@@ -23,9 +23,8 @@ SETTLING = 5.0  # seconds after which an IDENTIFY that was sent shows in `remain
 DISCORDS_SPACING = 5.0  # seconds between two IDENTIFYs of a bucket (docs/protocol.md#session-start-limit)
 SPACING = 5.25  # seconds between two IDENTIFYs of a bucket: Discord's 5 s and 0.25 s for the network
 ASK_AGAIN = 60.0  # seconds to the next try if Discord states no reset
-MOST = (
-    2**53
-)  # a count or milliseconds beyond it: a damaged store, or an answer that is not Discord's; arithmetic stays exact
+# a count or milliseconds beyond it: a damaged store, or an answer that is not Discord's; arithmetic stays exact
+MOST = 2**53
 LATEST = 32_503_680_000.0  # the year 3000, in POSIX seconds; `datetime` cannot hold what lies far beyond
 RESERVE_SHARE = 0.1  # of the total; kept back for a start by hand
 HOLD = 15.0  # seconds for which a ticket that was neither sent nor refunded keeps its bucket: its process may have died

@@ -14,7 +14,9 @@ from urllib.parse import quote
 from discorder.errors import UnusableFile
 from discorder.sessions.schema import Unsound
 
-APPLICATION_ID: Final = 0x44534352  # "DSCR", in the header of every store: tells ours from another program's file
+APPLICATION_ID: Final = (
+    0x44534352  # "DSCR", in the header of every store: distinguishes ours from another program's file
+)
 VERSION: Final = 1
 READ_BUSY_MS: Final = 1_000
 

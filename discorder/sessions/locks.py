@@ -156,9 +156,8 @@ def process_start(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return int(
-        stat.rpartition(")")[2].split()[19]
-    )  # field 22 (proc(5)), counted after the name, which may contain blanks
+    # field 22 (proc(5)), counted after the name, which may contain blanks
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime) -> ShardLocks | list[Holder]:
@@ -288,9 +287,8 @@ def _terminate(pid: int, started: int | None) -> bool:
         if process_start(pid) != started:
             return False
         if handle is not None:
-            signal.pidfd_send_signal(
-                handle, signal.SIGTERM
-            )  # the handle names the process, so the id cannot be reused here
+            # the handle names the process, so the id cannot be reused here
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
         else:
             os.kill(pid, signal.SIGTERM)
     except (ProcessLookupError, PermissionError):

@@ -16,7 +16,7 @@ import msgspec
 
 from discorder.sessions.identify_budget import Debit, Ledger, LookUp, Slot, StartLimit
 from discorder.sessions.seal import UNKEYED, Seal, ready_hash
-from discorder.sessions.store import Shard, StoredSession, Untold, superseded
+from discorder.sessions.store import Shard, StoredSession, UnreportedLoss, superseded
 from discorder.wire import session_label
 
 _LATER_TABLES: Final = (  # which files of earlier versions lack
@@ -62,7 +62,7 @@ _SIGNED_COLUMNS: Final = (  # and last_ready, by its hash
 )
 _SESSION_COLUMNS: Final = (*_SIGNED_COLUMNS, "last_ready", "seal")
 _SessionRow = tuple[int, int, str, str, int, int, str, str, str, int, int, bytes | None, str]
-_decode_untold = msgspec.json.Decoder(tuple[Untold, ...]).decode
+_decode_untold = msgspec.json.Decoder(tuple[UnreportedLoss, ...]).decode
 
 
 # newest session ids remembered for each bot, about 100 bytes each; a repeat follows a restart at once
@@ -109,7 +109,7 @@ def try_tables(connection: sqlite3.Connection) -> None:
     The text of a schema may be damaged in a way that no check of SQLite finds, and that no reading shows.
     """
     at = datetime.fromtimestamp(0, UTC)
-    session = StoredSession(0, 1, "id", "url", 2, b"{}", at, 3, "key", (Untold("label", (0, 1), 4, at),), 5)
+    session = StoredSession(0, 1, "id", "url", 2, b"{}", at, 3, "key", (UnreportedLoss("label", (0, 1), 4, at),), 5)
     look_up = LookUp(StartLimit(1, 2, 3, 4), 5.5, 6)
     ledger = Ledger(look_up, {"ticket": Debit(1.5, 2.5, True)}, {7: Slot(1.5, "holder", 2.5)})
     earlier = Ledger(replace(look_up, at=4.5), {"ticket": Debit(1.5, 2.5, False), "spent": Debit(1.5, None, False)}, {})
@@ -188,7 +188,7 @@ def _signed_values(session: StoredSession) -> tuple[object, ...]:
         session.intents,
         session.updated_at.isoformat(),
         session.token_key,
-        msgspec.json.encode(session.untold).decode(),
+        msgspec.json.encode(session.unreported).decode(),
         session.ordinal,
         session.ready_seq,
     )

@@ -64,9 +64,8 @@ class Allowance:
             return None
         async with self._turn:
             now = self._clock.monotonic()
-            reset_passed = (
-                self.limit is not None and 0 < self.limit.reset_after_ms <= self.age * 1000
-            )  # 0: no window runs
+            # 0: no window runs
+            reset_passed = self.limit is not None and 0 < self.limit.reset_after_ms <= self.age * 1000
             asked_just_now = now - self._asked_at < LOOK_UP_WITHIN
             if self._closed or (self.age < older_than and not reset_passed) or asked_just_now:
                 return None

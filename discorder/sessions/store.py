@@ -27,7 +27,7 @@ MAX_SEQ = 2**63 - 1  # what SQLite and every reader of the bus can hold
 
 
 @dataclass(frozen=True, slots=True)
-class Untold:
+class UnreportedLoss:
     """A session (its label) that ended before a required publisher had its events after ``seq`` and its gap record.
 
     ``since`` (aware) is when it ended. ``shard``: the shard that it belonged to.
@@ -46,7 +46,7 @@ class StoredSession:
     ``seq`` is the delivered one: every required publisher has accepted all events up to it; READY's sequence − 1 while READY is
     not accepted. ``last_ready`` is the ``d`` of the shard's last READY, as it came, ``ready_seq`` its sequence. ``updated_at`` is
     aware. ``intents`` and ``token_key`` (a `token_key`, "" if unknown) are those of its IDENTIFY: a resumed session keeps its
-    intents, so that one with other intents than the configured ones must not be resumed. ``untold``: sessions before it whose
+    intents, so that one with other intents than the configured ones must not be resumed. ``unreported``: sessions before it whose
     loss was not published, while its READY is not delivered. ``ordinal`` numbers the sessions that had this id, from 0.
     ``trusted`` is False for a row without this token's signature: it is never resumed, but its loss is published. Raises
     ValueError for what cannot be a session.
@@ -61,7 +61,7 @@ class StoredSession:
     updated_at: datetime
     intents: int = 0
     token_key: str = ""
-    untold: tuple[Untold, ...] = ()
+    unreported: tuple[UnreportedLoss, ...] = ()
     ordinal: int = 0
     ready_seq: int = 1
     trusted: bool = True

@@ -17,7 +17,7 @@ OVERDUE = 60.0  # seconds after which no place is kept any more for a shard that
 
 
 @dataclass(slots=True, eq=False)
-class Request:
+class WaitingShard:
     """One waiting shard, until monotonic second ``deadline``. ``order`` distinguishes two requests of one shard."""
 
     shard_id: int
@@ -38,7 +38,7 @@ class WaitQueue:
         self.is_open = False  # the number of buckets is known
         self._clock = clock
         self.concurrency = 1  # Discord's ``max_concurrency``: the number of buckets
-        self._queues: dict[int, list[Request]] = {}
+        self._queues: dict[int, list[WaitingShard]] = {}
         self._away: dict[int, float] = {}  # shard to monotonic second at which it is due back
         self._order = itertools.count()
 
@@ -60,20 +60,20 @@ class WaitQueue:
             for request in waiting:
                 self._insert(request)
 
-    def enter(self, shard_id: int, seconds: float) -> Request:
+    def enter(self, shard_id: int, seconds: float) -> WaitingShard:
         """Queue ``shard_id`` for at most ``seconds``."""
         self._away.pop(shard_id, None)
-        request = Request(shard_id, next(self._order), self._clock.monotonic() + seconds)
+        request = WaitingShard(shard_id, next(self._order), self._clock.monotonic() + seconds)
         self._insert(request)
         return request
 
-    def leave(self, request: Request) -> None:
+    def leave(self, request: WaitingShard) -> None:
         """Withdraw ``request``, and wake those behind it."""
         request.withdrawn = True
         self._queues[self.bucket(request.shard_id)].remove(request)
         self.wake(self.bucket(request.shard_id))
 
-    def before(self, request: Request) -> int:
+    def before(self, request: WaitingShard) -> int:
         """Return how many requests are ahead of ``request``."""
         return bisect_left(self._queues[self.bucket(request.shard_id)], request.rank, key=_rank)
 
@@ -88,7 +88,7 @@ class WaitQueue:
             del self._away[shard]
         return sum(shard < shard_id and self.bucket(shard) == bucket for shard in self._away)
 
-    async def pause(self, request: Request, seconds: float) -> None:
+    async def pause(self, request: WaitingShard, seconds: float) -> None:
         """Return after ``seconds``, or as soon as ``request`` is woken; it clears ``woken`` before it checks anything."""
         if seconds <= 0:
             await asyncio.sleep(0)
@@ -108,14 +108,14 @@ class WaitQueue:
         for queue in self._queues.values():
             _wake(queue)
 
-    def _insert(self, request: Request) -> None:
+    def _insert(self, request: WaitingShard) -> None:
         insort(self._queues.setdefault(self.bucket(request.shard_id), []), request, key=_rank)
 
 
-def _rank(request: Request) -> tuple[int, int]:
+def _rank(request: WaitingShard) -> tuple[int, int]:
     return request.rank
 
 
-def _wake(requests: Iterable[Request]) -> None:
+def _wake(requests: Iterable[WaitingShard]) -> None:
     for request in requests:
         request.woken.set()

@@ -58,7 +58,6 @@ class ShardDependencies:
     admit: Admit
     saver: SessionSaver
     delivery: ShardDelivery
-    why_end: Callable[
-        [str | None], str | None
-    ]  # why a session (its label) must end once its replay is complete; None to keep it
+    # why a session (its label) must end once its replay is complete; None to keep it
+    why_end: Callable[[str | None], str | None]
     changed: Callable[[ShardTracker, Transition], None]  # called after each transition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from discorder.simulator.client import Client
+from discorder.simulator.client import SimulatedClient
 from discorder.simulator.faults import HOSTS
 from discorder.simulator.observed import Observed
 
@@ -95,7 +95,7 @@ class Breakable(Observed):
                 self._gateway.greet(client)
         await asyncio.sleep(0)
 
-    def _clients(self, shard: int | None) -> list[Client]:
+    def _clients(self, shard: int | None) -> list[SimulatedClient]:
         return self._gateway.open_clients(check_shard(shard))
 
 

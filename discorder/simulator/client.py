@@ -45,7 +45,7 @@ class HeartbeatWatch:
 
 
 @dataclass(slots=True, eq=False)
-class Client:
+class SimulatedClient:
     """One connection and its state. ``version``: the gateway version of the URL (docs/protocol.md#connection)."""
 
     connection: SimulatedConnection

@@ -10,7 +10,7 @@ import zlib
 from types import ModuleType
 from typing import NamedTuple, Protocol
 
-ZLIB_SUFFIX = b"\x00\x00\xff\xff"  # what Z_SYNC_FLUSH ends with; tells a client that the message is complete
+ZLIB_SUFFIX = b"\x00\x00\xff\xff"  # what Z_SYNC_FLUSH ends with; shows a client that the message is complete
 PAYLOAD_COMPRESSION_FROM = 1024  # bytes; smaller frames stay text (docs/protocol.md#payload-compression)
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from discorder.simulator import handshake, requests
-from discorder.simulator.client import Client
+from discorder.simulator.client import SimulatedClient
 from discorder.simulator.connection import ClientError, Ending, SimulatedConnection
 from discorder.simulator.gateway import SimulatedGateway
 from discorder.simulator.records import Frame, ViolationKind
 from discorder.wire import Op
 
-Handler = Callable[[SimulatedGateway, Client, Any], None]
+Handler = Callable[[SimulatedGateway, SimulatedClient, Any], None]
 
 _WITHOUT_SESSION: dict[int, Handler] = {
     Op.HEARTBEAT: handshake.heartbeat,

@@ -12,7 +12,7 @@ import msgspec
 
 from discorder import event_intents as intent
 from discorder.clock import Clock
-from discorder.simulator.client import PRESENCE_LIMIT, PRESENCE_WINDOW, Client, HeartbeatWatch
+from discorder.simulator.client import PRESENCE_LIMIT, PRESENCE_WINDOW, HeartbeatWatch, SimulatedClient
 from discorder.simulator.connection import Ending, SimulatedConnection
 from discorder.simulator.faults import Faults
 from discorder.simulator.limits import IdentifyLimit, SlidingLog, Spacing
@@ -40,7 +40,7 @@ class SimulatedGateway:
         self.resume_url = ""
         self.token_valid = True
         self.sessions: dict[str, SimulatedSession] = {}
-        self.clients: dict[SimulatedConnection, Client] = {}
+        self.clients: dict[SimulatedConnection, SimulatedClient] = {}
         self.gate = IdentifyLimit(
             total=options.session_start_total,
             remaining=options.session_start_remaining,
@@ -49,14 +49,14 @@ class SimulatedGateway:
             count_rejected=options.count_rejected_identifies,
         )
         self.member_requests = Spacing(options.member_request_spacing)
-        self._attached: dict[SimulatedSession, Client] = {}
+        self._attached: dict[SimulatedSession, SimulatedClient] = {}
 
     # connections
 
-    def connected(self, connection: SimulatedConnection, *, version: int, may_compress: bool) -> Client:
+    def connected(self, connection: SimulatedConnection, *, version: int, may_compress: bool) -> SimulatedClient:
         """Register a new connection and send HELLO, unless HELLO is withheld."""
         patience = self.options.missed_heartbeats * self.options.heartbeat_interval_ms / 1000
-        client = Client(
+        client = SimulatedClient(
             connection,
             version,
             may_compress,
@@ -71,7 +71,7 @@ class SimulatedGateway:
             self.greet(client)
         return client
 
-    def greet(self, client: Client) -> None:
+    def greet(self, client: SimulatedClient) -> None:
         """Send HELLO, once; from now on heartbeats are expected (docs/protocol.md#heartbeats)."""
         if client.greeted:
             return
@@ -92,7 +92,7 @@ class SimulatedGateway:
         if ended_by_client or (ending.by == "server" and ending.code in SESSION_ENDING_SERVER_CODES):
             self.end_session(session)
 
-    def closed(self, client: Client) -> None:
+    def closed(self, client: SimulatedClient) -> None:
         """Forget a connection whose socket is closed."""
         del self.clients[client.connection]
         session, ending = client.last_session, client.connection.ending
@@ -102,7 +102,7 @@ class SimulatedGateway:
                 self.records.closes, Close(session_id, client.shard, ending.code, ending.by, ending.answer)
             )
 
-    def open_clients(self, shard: int | None = None) -> list[Client]:
+    def open_clients(self, shard: int | None = None) -> list[SimulatedClient]:
         """Return the clients whose connection is open: of one shard, or all."""
         return [
             client
@@ -113,7 +113,7 @@ class SimulatedGateway:
     # sessions
 
     def start_session(
-        self, client: Client, *, shard: tuple[int, int], sharded: bool, intents: int, large_threshold: int
+        self, client: SimulatedClient, *, shard: tuple[int, int], sharded: bool, intents: int, large_threshold: int
     ) -> SimulatedSession:
         """Start a session on this connection: send READY, then a GUILD_CREATE per guild (docs/protocol.md#ready)."""
         session = SimulatedSession(
@@ -146,7 +146,7 @@ class SimulatedGateway:
             sample=sample,
         )
 
-    def attach(self, client: Client, session: SimulatedSession) -> None:
+    def attach(self, client: SimulatedClient, session: SimulatedSession) -> None:
         """Bind a session to a connection, and take it from the one that has it."""
         previous = self._attached.get(session)
         if previous is not None:
@@ -159,7 +159,7 @@ class SimulatedGateway:
         client.session = client.last_session = session
         self._attached[session] = client
 
-    def detach(self, client: Client) -> None:
+    def detach(self, client: SimulatedClient) -> None:
         """Separate a session from its connection: it is kept for ``session_ttl`` seconds and goes on collecting events."""
         session = client.session
         if session is not None:
@@ -177,7 +177,7 @@ class SimulatedGateway:
         self.sessions.pop(session.id, None)
         self.records.changed()
 
-    def invalidate(self, client: Client, *, resumable: bool) -> None:
+    def invalidate(self, client: SimulatedClient, *, resumable: bool) -> None:
         """Send op 9 (docs/protocol.md#invalid-session); the connection stays usable for RESUME or IDENTIFY."""
         session = client.session
         if session is not None:
@@ -214,7 +214,7 @@ class SimulatedGateway:
             client.connection.send(frame)
         self.records.dispatched(session.id, session.seq, event_type, data)
 
-    def _heartbeat_missed(self, client: Client) -> None:
+    def _heartbeat_missed(self, client: SimulatedClient) -> None:
         if client.connection.stalled:
             client.watch.start()
             return

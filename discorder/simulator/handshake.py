@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from discorder import event_intents as intent
-from discorder.simulator.client import Client
+from discorder.simulator.client import SimulatedClient
 from discorder.simulator.compression import PayloadCompression
 from discorder.simulator.connection import ClientError
 from discorder.simulator.gateway import SimulatedGateway
@@ -22,7 +22,7 @@ DEFAULT_LARGE_THRESHOLD = 50  # docs/protocol.md#identify
 RESUMED = b'{"_trace":["gateway-sim-0001"]}'  # an object: discord.py writes a key into it (docs/protocol.md#resume)
 
 
-def heartbeat(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+def heartbeat(gateway: SimulatedGateway, client: SimulatedClient, d: Any) -> None:
     """Acknowledge op 1 at once; it is allowed at any time (docs/protocol.md#heartbeats)."""
     if d is not None and type(d) is not int:
         raise ClientError(4001, "heartbeat without a sequence")
@@ -31,7 +31,7 @@ def heartbeat(gateway: SimulatedGateway, client: Client, d: Any) -> None:
         client.connection.send(encode_op(Op.HEARTBEAT_ACK, b"null"))
 
 
-def identify(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+def identify(gateway: SimulatedGateway, client: SimulatedClient, d: Any) -> None:
     """Handle op 2: check it in Discord's order, then the identify limits, then start a session."""
     gateway.records.identifies += 1
     gateway.records.changed()
@@ -64,7 +64,7 @@ def identify(gateway: SimulatedGateway, client: Client, d: Any) -> None:
     gateway.start_session(client, shard=shard, sharded="shard" in d, intents=intents, large_threshold=large_threshold)
 
 
-def resume(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+def resume(gateway: SimulatedGateway, client: SimulatedClient, d: Any) -> None:
     """Answer op 6: the missed events with their own ``s``, then RESUMED; or op 9 false on a connection that stays open."""
     gateway.records.resumes += 1
     gateway.records.changed()
@@ -106,7 +106,7 @@ def _authenticated(gateway: SimulatedGateway, d: Any) -> dict[str, Any]:
     return d
 
 
-def _intents(gateway: SimulatedGateway, client: Client, d: dict[str, Any]) -> int:
+def _intents(gateway: SimulatedGateway, client: SimulatedClient, d: dict[str, Any]) -> int:
     """Return the intents of an IDENTIFY. Required since v8; older versions get all that need no approval."""
     intents = d.get("intents")
     if intents is None and client.version < 8:

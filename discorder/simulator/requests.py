@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from discorder import event_intents as intent
-from discorder.simulator.client import Client
+from discorder.simulator.client import SimulatedClient
 from discorder.simulator.connection import ClientError
 from discorder.simulator.gateway import SimulatedGateway
 from discorder.simulator.payloads import load_payloads
@@ -37,14 +37,14 @@ def check_presence(presence: Any) -> None:
         raise ClientError(4001, "unknown status")
 
 
-def update_presence(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+def update_presence(gateway: SimulatedGateway, client: SimulatedClient, d: Any) -> None:
     """Handle op 3, which has no answer (docs/protocol.md#presence-update)."""
     check_presence(_as_object(d))
     if not client.presences.allow(gateway.clock.monotonic()):
         gateway.records.breach(ViolationKind.PRESENCE_LIMIT, client.shard, "more than 5 in 20 s")
 
 
-def update_voice_state(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+def update_voice_state(gateway: SimulatedGateway, client: SimulatedClient, d: Any) -> None:
     """Answer op 4: the bot's VOICE_STATE_UPDATE, and VOICE_SERVER_UPDATE unless it left (docs/protocol.md#voice-state-update)."""
     session, d = _session(client), _as_object(d)
     guild = gateway.world.find_guild(_snowflake(d.get("guild_id")))
@@ -64,7 +64,7 @@ def update_voice_state(gateway: SimulatedGateway, client: Client, d: Any) -> Non
         gateway.deliver(session, "VOICE_SERVER_UPDATE", server)
 
 
-def request_members(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+def request_members(gateway: SimulatedGateway, client: SimulatedClient, d: Any) -> None:
     """Answer op 8: one GUILD_MEMBERS_CHUNK or more; RATE_LIMITED for a whole guild twice in 30 s."""
     session, d = _session(client), _as_object(d)
     guild_id = d.get("guild_id")
@@ -143,7 +143,7 @@ def _send_chunks(
         gateway.deliver(session, "GUILD_MEMBERS_CHUNK", msgspec.json.encode(chunk | extra | common))
 
 
-def request_sounds(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+def request_sounds(gateway: SimulatedGateway, client: SimulatedClient, d: Any) -> None:
     """Answer op 31: one SOUNDBOARD_SOUNDS per guild (docs/protocol.md#request-soundboard-sounds)."""
     session, d = _session(client), _as_object(d)
     if not isinstance(d.get("guild_ids"), list):
@@ -155,7 +155,7 @@ def request_sounds(gateway: SimulatedGateway, client: Client, d: Any) -> None:
             gateway.deliver(session, "SOUNDBOARD_SOUNDS", data)
 
 
-def request_channel_info(gateway: SimulatedGateway, client: Client, d: Any) -> None:
+def request_channel_info(gateway: SimulatedGateway, client: SimulatedClient, d: Any) -> None:
     """Answer op 43: CHANNEL_INFO with the requested fields (docs/protocol.md#request-channel-info)."""
     session, d = _session(client), _as_object(d)
     guild = gateway.world.find_guild(_snowflake(d.get("guild_id")))
@@ -170,7 +170,7 @@ def request_channel_info(gateway: SimulatedGateway, client: Client, d: Any) -> N
     gateway.deliver(session, "CHANNEL_INFO", msgspec.json.encode(info))
 
 
-def _session(client: Client) -> SimulatedSession:
+def _session(client: SimulatedClient) -> SimulatedSession:
     if client.session is None:  # the dispatcher has checked it
         raise ClientError(4003, "not authenticated")
     return client.session

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from discorder.simulator.client import Client
+from discorder.simulator.client import SimulatedClient
 from discorder.simulator.compression import choose_encoder
 from discorder.simulator.connection import MAX_MESSAGE, SimulatedConnection
 from discorder.simulator.dispatcher import Dispatcher
@@ -104,7 +104,7 @@ class Server:
         await self._serve(client, valid_version=version is not None)
         return websocket
 
-    async def _serve(self, client: Client, *, valid_version: bool) -> None:
+    async def _serve(self, client: SimulatedClient, *, valid_version: bool) -> None:
         if not valid_version:
             client.connection.close(4012, "invalid API version")
         try:

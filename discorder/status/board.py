@@ -13,7 +13,7 @@ from discorder.logs.tail import LogTail
 from discorder.publishers.delivery.keep_running import keep_running
 from discorder.status.describer import Describer
 from discorder.status.document import StatusDocument
-from discorder.status.feed import Feed, encode
+from discorder.status.feed import StatusFeed, encode
 from discorder.status.listener import Listener
 from discorder.tracking.shard_tracker import ShardTracker, Transition
 from discorder.tracking.tracker import GatewayTracker
@@ -32,7 +32,7 @@ class Board:
         self._clock = clock
         self._log = LogTail()
         self._describer = Describer(tracker, clock, self._log)
-        self._feed = Feed(self._describer, clock, self._log)
+        self._feed = StatusFeed(self._describer, clock, self._log)
         self._sampler: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] = lambda: None
 

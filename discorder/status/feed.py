@@ -30,7 +30,7 @@ def encode(part: DocumentPart) -> bytes:
 _AT_BYTES = len(encode(BeatUpdate(at="2026-01-01T00:00:00.000Z"))) - 1  # each part begins with ``at``
 
 
-class Feed:
+class StatusFeed:
     """The readers of one plane's events. Nothing is described while there is none."""
 
     def __init__(self, describer: Describer, clock: Clock, log: LogTail) -> None:

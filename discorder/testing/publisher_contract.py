@@ -195,9 +195,8 @@ class PublisherContract:
 
     def test_closing_leaves_no_thread_task_or_descriptor(self, play: Callable[[_TestBody], None]) -> None:
         async def body(rig: PublisherRig) -> None:
-            await (
-                rig.publisher.open()
-            )  # resources that are created only once, such as a library's own thread, do not count
+            # resources that are created only once, such as a library's own thread, do not count
+            await rig.publisher.open()
             await rig.publisher.publish([event(1)])
             await rig.publisher.close()
             before = threading.active_count(), len(asyncio.all_tasks()), open_descriptors()

@@ -121,9 +121,8 @@ class _Open:
         left = BYTES_PER_PART
         for shard, place in self._places.items():
             end = feed.end(shard)
-            if (
-                end is None or end == place or left <= 0
-            ):  # the shard has had no READY, or the next part continues with it
+            # the shard has had no READY, or the next part continues with it
+            if end is None or end == place or left <= 0:
                 continue
             try:
                 entries = _entries(feed, shard, place, end.session, left)

@@ -26,7 +26,7 @@ class GuildsReader:
             self._entry = LogEntry(self._place.seq, b"%d" % guild_id, self._guilds.packed(guild_id))
         return self._entry
 
-    def wanted(self, entry: LogEntry) -> bool:  # noqa: ARG002  # see `Source`
+    def wanted(self, entry: LogEntry) -> bool:  # noqa: ARG002  # see `ReplaySource`
         """Return True: every guild is sent."""
         return True
 

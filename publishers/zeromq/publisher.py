@@ -270,9 +270,8 @@ class ZmqPublisher:
             if begin:
                 await self._clock.sleep(0)
             if self._sockets is not None:
-                self._sockets.bus.get(
-                    zmq.EVENTS
-                )  # updates the free room of the queues; sending does so only once in 1 ms
+                # updates the free room of the queues; sending does so only once in 1 ms
+                self._sockets.bus.get(zmq.EVENTS)
             self.publish_nowait(events[begin : begin + self.most_in_line])
             self._send_all()
 
@@ -314,7 +313,7 @@ class ZmqPublisher:
     def _publish_moved(self, *, again: bool) -> None:
         """Publish the position of each shard that has moved, or with ``again`` of all.
 
-        From it a subscriber learns whether it has lost the last event of a type.
+        From it a subscriber sees whether it has lost the last event of a type.
         """
         self._ring.trim(self._clock.monotonic())
         now = self._clock.now()

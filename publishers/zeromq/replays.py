@@ -25,7 +25,7 @@ YIELDS_AFTER = 1.0  # seconds without room; then a client's replays may be dropp
 ASK_AGAIN = 1.0  # seconds that a client whose replay was dropped should wait
 
 
-class Source(Protocol):
+class ReplaySource(Protocol):
     """Yield the documents of one long answer."""
 
     def look(self) -> LogEntry | None:
@@ -50,7 +50,7 @@ class Stream:
     """Hold one long answer, usually a replay, that is being sent."""
 
     id_frame: bytes
-    source: Source
+    source: ReplaySource
 
 
 @dataclass(slots=True)

@@ -132,9 +132,8 @@ class Router:
             try:
                 more = self._read()
                 progress = self._replays.pump()
-                more = more or bool(
-                    int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN
-                )  # sending may have cleared the signal
+                # sending may have cleared the signal
+                more = more or bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
             except zmq.ZMQError as error:  # the socket is broken, which must not affect the events
                 logger.warning("The bus stops answering: %s", error)
                 return

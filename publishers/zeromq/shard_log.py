@@ -252,9 +252,8 @@ class LogReader:
             if self.complete:
                 self.since = asked
         if types is not None and not types:
-            self._number, self._index = (
-                self._end
-            )  # the client requests only the last part, which the ring may hold completely
+            # the client requests only the last part, which the ring may hold completely
+            self._number, self._index = self._end
 
     @property
     def exhausted(self) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class BusClient:
-    """One connection to the bus: its address, "" if the system does not tell, and when it was accepted (UTC)."""
+    """One connection to the bus: its address, "" if the system does not say, and when it was accepted (UTC)."""
 
     peer: str
     since: datetime

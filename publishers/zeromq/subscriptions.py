@@ -129,9 +129,8 @@ class SubscriptionLimit:
         busy = [one for one in found if one.unread or since[one] >= MANY_BYTES]
         if not busy and any(since.values()):
             busy = [max(found, key=lambda one: since[one])]
-        for connection in (
-            busy or found
-        ):  # all of them if the system does not tell which one it is: the others connect again
+        # all of them if the system does not say which one it is: the others connect again
+        for connection in busy or found:
             _cut(connection.descriptor)
 
     async def _run(self) -> None:

@@ -49,6 +49,7 @@ def test_a_sample_with_every_comment_mark_removed_loads(written: Path, name: Sam
 @samples
 def test_a_commented_key_of_a_section_shows_its_default(written: Path, name: Sample) -> None:
     text = COMMENTED_KEY.sub("", sample_config(name))
+    # examples, or set by a sample
     examples = {
         "intents",
         "fail_on_error",
@@ -60,7 +61,7 @@ def test_a_commented_key_of_a_section_shows_its_default(written: Path, name: Sam
         "compress",
         "operator_token_file",
         "clients",
-    }  # examples, or set by a sample
+    }
     written.write_text(text, encoding="utf-8")
     config = load_config(written)
     for section, cls in SECTIONS.items():

@@ -26,9 +26,8 @@ async def test_killing_plane_and_bot_in_random_order_loses_nothing() -> None:
 def test_an_event_in_a_gap_is_accounted_for_and_any_other_must_be_there(tmp_path: Path) -> None:
     label = session_label("s")
     notes = tmp_path / "bot.tsv"
-    notes.write_text(
-        f"event\t{label}\t1\ngap\t{label}\t2\t3\nevent\t{label}\t5\nevent\t{label}\t6"
-    )  # the last one is torn
+    # the last one is torn
+    notes.write_text(f"event\t{label}\t1\ngap\t{label}\t2\t3\nevent\t{label}\t5\nevent\t{label}\t6")
     assert Notes.read(notes).unaccounted(SENT) == [(label, 4), (label, 6)]
     notes.write_text(f"event\t{label}\t1\ngap\t{label}\t2\t-\n")
     assert Notes.read(notes).unaccounted(SENT) == []

@@ -76,9 +76,8 @@ async def test_21_a_second_ready_in_its_place_in_the_stream(
     assert (sim.resumed, tracker.session_label) == (1, session)
 
 
-UNREADABLE = {
-    name: frame for name, frame in BREACHES.items() if name not in {"a second READY", "s going back", "no s"}
-}  # the others are dropped before READY, or where they were seen before
+# the others are dropped before READY, or where they were seen before
+UNREADABLE = {name: frame for name, frame in BREACHES.items() if name not in {"a second READY", "s going back", "no s"}}
 
 
 @pytest.mark.parametrize("frame", UNREADABLE.values(), ids=UNREADABLE.keys())

@@ -71,10 +71,11 @@ async def test_a_cut_connection_and_its_recovery_are_shown_live(serve: Serve, si
     await sim.drop()
     await until(page, f"{LEVEL} === 'down'")  # measured: 0.1 s
     await until(page, f"{CURRENT} === 'Restarting'")
+    # shown, before the first attempt fails
     for words in (
         "Why\\nclosed: closed by network",
         "RESUME on the resume host",
-    ):  # shown, before the first attempt fails
+    ):
         await until(page, f'window.answered.some((text) => text.includes("{words}"))')
     await until(page, "/^(in [0-9.]+ m?s|now)$/.test(document.querySelector('.lc .current .clock')?.textContent)")
     await until(page, "window.walked.length >= 2")
@@ -94,9 +95,8 @@ async def test_page_document_and_command_say_the_same_words(
     page = await open_page(served.url)
     await sim.refuse_upgrades(retry_after=30)
     await sim.drop()
-    await until(
-        page, "/ in 2.* s.*attempt 2/.test(document.getElementById('answers').textContent)"
-    )  # both hosts were tried
+    # both hosts were tried
+    await until(page, "/ in 2.* s.*attempt 2/.test(document.getElementById('answers').textContent)")
     document = (await served.ask("/status.json")).document
     (shard,) = document["shards"]
     shown = await page.inner_text("main")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from discorder.metrics.catalogue import PER_SHARD, PROCESS
-from discorder.metrics.families import Kind
+from discorder.metrics.families import MetricKind
 from discorder.publishers.delivery.health import PublisherState
 from discorder.sessions.store import StoreState
 from discorder.statemachine import State
@@ -30,7 +30,7 @@ OF_THE_SYSTEM = {
 def series() -> Iterator[str]:
     """Yield the name of each series of the catalogue."""
     for family in (*PROCESS, *PER_SHARD):
-        if family.kind is Kind.HISTOGRAM:
+        if family.kind is MetricKind.HISTOGRAM:
             yield from (f"{family.name}_{suffix}" for suffix in ("bucket", "count", "sum"))
         else:
             yield family.name

@@ -11,11 +11,11 @@ import pytest
 
 from discorder.clock import FakeClock
 from discorder.errors import StoreUnavailable
-from discorder.plane.session_persistence import Claim, Sessions, untold_before
+from discorder.plane.session_persistence import Claim, Sessions, unreported_before
 from discorder.plane.session_writer import SessionWriter
 from discorder.publishers.delivery.shard_progress import LostSession, ShardDelivery
 from discorder.rest import GatewayInfo, SessionStartLimit
-from discorder.sessions import MemorySessionStore, StoredSession, Ticket, Untold
+from discorder.sessions import MemorySessionStore, StoredSession, Ticket, UnreportedLoss
 from discorder.sessions.store import Ordinals, Shard
 from discorder.shard.receiver import Receiver
 from discorder.statemachine import Session
@@ -75,7 +75,9 @@ class Reached(ShardDelivery):
 class Kept:
     """The session writer of shard 1 of 4, with its dependencies."""
 
-    def __init__(self, session: Session | None = None, seq: int | None = None, untold: tuple[Untold, ...] = ()) -> None:
+    def __init__(
+        self, session: Session | None = None, seq: int | None = None, unreported: tuple[UnreportedLoss, ...] = ()
+    ) -> None:
         self.clock, self.store, self.delivery = FakeClock(), Watched(), Reached()
         self.receiver = Receiver((1, 4), self.clock, GatewayStats(), self.delivery, ordinal=Ordinals().take)
         self.receiver.adopt(Session("stored", ""), 1, READY, self.clock.now())
@@ -87,7 +89,7 @@ class Kept:
             self.receiver,
             self.delivery,
             session=session,
-            untold=untold,
+            unreported=unreported,
             intents=513,
             token="token-key",
             clock=self.clock,
@@ -102,9 +104,9 @@ class Kept:
         return [(session.seq, now) for session, now in self.store.saved]
 
     @property
-    def untold(self) -> list[tuple[str, int]]:
+    def unreported(self) -> list[tuple[str, int]]:
         """Return the earlier sessions whose loss the last write marks as unreported."""
-        return [(one.session, one.seq) for one in self.store.saved[-1][0].untold]
+        return [(one.session, one.seq) for one in self.store.saved[-1][0].unreported]
 
 
 # ---------------------------------------------------------------- one shard
@@ -235,13 +237,13 @@ async def test_what_ended_before_ready_was_delivered_is_stored_beside_the_next_s
     ended = it.clock.now()
     await it.clock.advance(60.0)
     it.writer.save(SECOND)
-    assert it.store.saved[-1][0].untold == (Untold(LABEL, (1, 4), 7, ended),)
+    assert it.store.saved[-1][0].unreported == (UnreportedLoss(LABEL, (1, 4), 7, ended),)
     it.reaches(SECOND, 1)
     it.writer.checkpoint()
-    assert it.untold == []
+    assert it.unreported == []
     it.reaches(SECOND, 2)
     it.writer.checkpoint()
-    assert it.untold == []
+    assert it.unreported == []
 
 
 def test_of_a_session_that_ended_with_nothing_delivered_since_the_last_write_counts_what_was_written() -> None:
@@ -254,30 +256,30 @@ def test_of_a_session_that_ended_with_nothing_delivered_since_the_last_write_cou
     it.writer.save(SECOND)
     it.writer.drop()
     it.writer.save(Session("s-3", "wss://three.example"))
-    assert it.untold == [(LABEL, 5), (session_label("s-2"), 0)]
+    assert it.unreported == [(LABEL, 5), (session_label("s-2"), 0)]
 
 
-def test_of_a_stored_session_that_delivered_nothing_all_is_untold() -> None:
+def test_of_a_stored_session_that_delivered_nothing_all_is_unreported() -> None:
     it = Kept(FIRST)
     it.writer.drop()
     it.writer.save(SECOND)
-    assert it.untold == [(LABEL, 0)]
+    assert it.unreported == [(LABEL, 0)]
 
 
-def test_what_an_earlier_process_left_untold_is_handed_on() -> None:
+def test_what_an_earlier_process_left_unreported_is_handed_on() -> None:
     """It is stored with the session beside which it was found, and with the one after that."""
-    before = Untold("earlier", (0, 1), 3, THEN)
-    it = Kept(FIRST, untold=(before,))
+    before = UnreportedLoss("earlier", (0, 1), 3, THEN)
+    it = Kept(FIRST, unreported=(before,))
     it.writer.drop()
     it.writer.save(SECOND)
-    assert it.untold == [("earlier", 3), (LABEL, 0)]
+    assert it.unreported == [("earlier", 3), (LABEL, 0)]
 
 
-def test_where_no_session_was_nothing_is_untold() -> None:
+def test_where_no_session_was_nothing_is_unreported() -> None:
     it = Kept()
     it.writer.drop()
     it.writer.save(FIRST)
-    assert it.untold == []
+    assert it.unreported == []
 
 
 # ---------------------------------------------------------------- all shards of a plane
@@ -347,34 +349,34 @@ def lost(session: StoredSession, cause: str) -> LostSession:
 )
 async def test_a_session_that_cannot_go_on_is_told_of_once_with_the_reason(misfit: StoredSession, cause: str) -> None:
     """The first shard that overlaps with it reports it, with the losses that its own process could not report."""
-    before = Untold("earlier", (0, 1), 3, THEN - timedelta(hours=1))
-    misfit = replace(misfit, untold=(before,))
+    before = UnreportedLoss("earlier", (0, 1), 3, THEN - timedelta(hours=1))
+    misfit = replace(misfit, unreported=(before,))
     it = Plane(misfit)
     await it.sessions.load(([0, 1, 2], 4))
     assert it.sessions.lost_to((1, 4)) == []
-    assert it.sessions.lost_to((0, 4)) == [*untold_before(misfit, still_stored=True), lost(misfit, cause)]
+    assert it.sessions.lost_to((0, 4)) == [*unreported_before(misfit, still_stored=True), lost(misfit, cause)]
     assert it.sessions.lost_to((0, 4)) == it.sessions.lost_to((2, 4)) == []
 
 
 def test_what_a_process_could_not_tell_of_is_lost_from_where_it_was_delivered() -> None:
     """That session has ended, even if the one with which it was stored goes on, unless that one is only a misfit."""
-    session = replace(stored(0, 4), untold=(Untold("earlier", (0, 1), 3, THEN),))
+    session = replace(stored(0, 4), unreported=(UnreportedLoss("earlier", (0, 1), 3, THEN),))
     for still_stored in (True, False):
-        (told,) = untold_before(session, still_stored=still_stored)
+        (told,) = unreported_before(session, still_stored=still_stored)
         assert (told.shard, told.session, told.delivered, told.since) == ((0, 1), "earlier", 3, THEN)
         assert told.still_stored is still_stored
-    assert not untold_before(session)[0].still_stored
+    assert not unreported_before(session)[0].still_stored
 
 
 async def test_a_shard_goes_on_with_what_is_stored_of_it() -> None:
-    session = replace(stored(0, 4), untold=(Untold("earlier", (0, 1), 3, THEN),))
+    session = replace(stored(0, 4), unreported=(UnreportedLoss("earlier", (0, 1), 3, THEN),))
     it = Plane()
     writer, _ = it.writer(0, 4, session)
     writer.drop()
     writer.save(SECOND)
     ((written, _),) = it.store.saved
     assert (written.shard, written.intents, written.token_key) == ((0, 4), 513, "mine")
-    assert [one.session for one in written.untold] == ["earlier", session_label("s-0-4")]
+    assert [one.session for one in written.unreported] == ["earlier", session_label("s-0-4")]
 
 
 async def test_a_checkpoint_is_one_of_every_shard() -> None:

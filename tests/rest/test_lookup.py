@@ -62,12 +62,13 @@ async def test_a_missing_field_is_named(client: BotClient, server: Any, plays: A
 async def test_without_a_limit_it_tries_until_there_is_an_answer(
     client: BotClient, server: Any, plays: Any, run: Any, gateway_document: Any
 ) -> None:
+    # a cut GET: the HTTP library asks twice
     faults = [
         plays.text(502, "bad"),
         plays.reset,
         plays.reset,
         plays.answer(500, {}),
-    ]  # a cut GET: the HTTP library asks twice
+    ]
     server.script.extend(faults * 4 + [plays.answer(200, gateway_document)])
     retries: list[tuple[int, float, BaseException]] = []
     info = await run(look_up(client, tries=None, clock=server.clock, on_retry=lambda *told: retries.append(told)))

@@ -31,7 +31,7 @@ from discorder.sessions import (
 )
 from discorder.sessions.database import Database
 from discorder.sessions.identify_budget import Later
-from discorder.sessions.wait_queue import Request
+from discorder.sessions.wait_queue import WaitingShard
 from tests.sessions.shaky import ShakyStore
 
 T = TypeVar("T")
@@ -688,7 +688,7 @@ async def test_500_shards_that_start_at_once_cost_no_more_than_their_turns(clock
     steps = 0
     step = gate._step  # noqa: SLF001  # counts what the gate does by itself
 
-    async def counted(request: Request) -> Ticket | Refusal | Later:
+    async def counted(request: WaitingShard) -> Ticket | Refusal | Later:
         nonlocal steps
         steps += 1
         return await step(request)

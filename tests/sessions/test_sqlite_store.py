@@ -28,7 +28,7 @@ from discorder.sessions import (
     StartLimit,
     StoredSession,
     StoreState,
-    Untold,
+    UnreportedLoss,
     bot_key,
     default_store_path,
     fitting,
@@ -490,7 +490,9 @@ async def test_what_was_told_meanwhile_is_not_told_again_by_the_next_process(
 ) -> None:
     """The row has changed in more than its sequence, so it is written whole."""
     store, session = await make_store(), make_session(seq=0)
-    store.save(replace(session, untold=(Untold("0123456789abcdef", (0, 1), 4, session.updated_at),)), now=True)
+    store.save(
+        replace(session, unreported=(UnreportedLoss("0123456789abcdef", (0, 1), 4, session.updated_at),)), now=True
+    )
     await store.flush()
     store.save(replace(session, seq=9), now=True)
     await store.flush()
@@ -502,7 +504,9 @@ async def test_what_was_rolled_back_is_not_taken_for_written(
 ) -> None:
     """The disk is full at another shard of the same transaction, so the row is unchanged and must be written again."""
     store, session = await make_store(), make_session(0, 2, seq=0)
-    store.save(replace(session, untold=(Untold("0123456789abcdef", (0, 1), 4, session.updated_at),)), now=True)
+    store.save(
+        replace(session, unreported=(UnreportedLoss("0123456789abcdef", (0, 1), 4, session.updated_at),)), now=True
+    )
     await store.flush()
     with monkeypatch.context() as full:
 
@@ -626,7 +630,7 @@ async def test_a_file_of_an_earlier_version_is_read_and_goes_on_being_read_by_it
     later.pause(0, 1, clock.now())
     assert await later.load_pauses() == {(0, 1): clock.now()}
     told_apart = replace(
-        make_session(seq=9), token_key="0123456789abcdef", untold=(Untold("s-0", (0, 1), 7, clock.now()),)
+        make_session(seq=9), token_key="0123456789abcdef", unreported=(UnreportedLoss("s-0", (0, 1), 7, clock.now()),)
     )
     later.save(told_apart, now=True)
     await later.flush()

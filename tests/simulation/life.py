@@ -93,9 +93,8 @@ class Life:
     failed_hosts: dict[int, str] = field(default_factory=dict)  # shard: where its last dial brought no Hello
     steps: dict[int, Transition] = field(default_factory=dict)  # the last one seen of each shard
     ready_since: dict[int, float] = field(default_factory=dict)  # monotonic seconds of the process
-    held_off: dict[int, tuple[float, Book, int]] = field(
-        default_factory=dict
-    )  # congested when, by whom, what it had accepted
+    # congested when, by whom, what it had accepted
+    held_off: dict[int, tuple[float, Book, int]] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:

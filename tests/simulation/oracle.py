@@ -269,9 +269,8 @@ class Referee:
     def spent(self, link: Link, remaining: int) -> None:
         total = self._gateway.measures.start_total
         life = self._lives[link.process]
-        misled = (
-            life.host.wall_jumped_at > life.looked_up_at - ASKED_JUST_NOW
-        )  # by a clock that shows the reset as passed
+        # by a clock that shows the reset as passed
+        misled = life.host.wall_jumped_at > life.looked_up_at - ASKED_JUST_NOW
         floor = 0 if self.foreign or misled else self._gateway.measures.reserve
         if remaining < floor:
             self._violate(f"IDENTIFYs are overspent: {remaining} of {total} left, {floor} are not to be touched")

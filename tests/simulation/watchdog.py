@@ -156,9 +156,8 @@ class Watchdog:
         slack = SETTLING if host.wall_jumped_at < 0 else CLOCK_WAS_SET
         spent = sum(at > now - DAY - slack for at in host.identified_at)
         by_discord = measures.start_total - self._gateway.remaining
-        unsent = sum(
-            at > now - DAY - slack for at in host.started_at
-        )  # who is killed may have paid for one that it did not send
+        # who is killed may have paid for one that it did not send
+        unsent = sum(at > now - DAY - slack for at in host.started_at)
         return max(by_discord, spent) + unsent >= spendable
 
     def _bounded(self, life: Life) -> None:

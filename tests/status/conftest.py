@@ -20,6 +20,7 @@ Document = dict[str, Any]
 
 SESSION_ID = "9f8e7d6c5b4a39281706f5e4d3c2b1a0"  # never in a document
 CONTENT = "the contents of a message"  # as little
+# or ages on the real clock
 NO_AGES = (
     "interval_s",
     "backoff_s",
@@ -28,7 +29,7 @@ NO_AGES = (
     "span_limit_s",
     "step_s",
     "catch_up_s",
-)  # or ages on the real clock
+)
 
 VALIDATOR = Draft202012Validator(schema("status"))
 

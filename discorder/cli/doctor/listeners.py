@@ -16,7 +16,7 @@ EVERY_INTERFACE = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class PortOwner:
     """A process that listens on a port."""
 
     pid: int
@@ -41,15 +41,15 @@ def objection(host: str, port: int) -> str | None:
     return None
 
 
-def find_listener(port: int) -> Listener | None:
-    """Return the process that listens on ``port`` on any interface; None if the system does not tell."""
+def find_listener(port: int) -> PortOwner | None:
+    """Return the process that listens on ``port`` on any interface; None if the system does not say."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(port)}
     for process in PROC.iterdir() if wanted else ():
         if not process.name.isdecimal():
             continue
         with suppress(OSError):  # it has ended, or belongs to another user
             if any(_target(entry) in wanted for entry in (process / "fd").iterdir()):
-                return Listener(int(process.name), (process / "comm").read_text(errors="replace").strip())
+                return PortOwner(int(process.name), (process / "comm").read_text(errors="replace").strip())
     return None
 
 

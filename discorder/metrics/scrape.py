@@ -25,7 +25,7 @@ class OldestAges:
     unanswered_heartbeat: float | None
 
 
-class Reading:
+class Scrape:
     """A control plane at the moment of a scrape. Made on the loop of the plane; what several metrics need is computed once."""
 
     def __init__(self, tracker: GatewayTracker, event_types: EventTypes) -> None:
