@@ -26,7 +26,8 @@
     │   └── TaskDied                              one of our tasks was cancelled or ended from outside
     ├── NotStarted                            1   TrackerRef.value before the tracker exists
     ├── NotRunning                            1   throw_to a task that is not running
-    ├── GuildsNotKept                         1   guilds were read, and the control plane keeps none
+    ├── GuildsNotKept                        78   guilds were read, and the control plane keeps none
+    ├── SubscriptionFailed                   78   a broker cannot serve a subscription; the message names the remedy
     ├── VerbRefused                           1   restart, pause or unpause of a shard has no effect now
     ├── NotSharded                            1   a per-shard field was read from a tracker with several shards
     ├── PublisherError                        1   a publisher could not be opened or refused a batch
@@ -237,6 +238,12 @@ NO_JOURNAL = (
 
 class GuildsNotKept(DiscorderError):
     """The guilds were read, and the control plane keeps none: it has no journal. The message names the key."""
+
+    exit_code = 78
+
+
+class SubscriptionFailed(DiscorderError):
+    """A broker cannot serve a subscription, and waiting would not help: the login, the stream or the group does not fit."""
 
     exit_code = 78
 

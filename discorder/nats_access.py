@@ -1,4 +1,4 @@
-"""Where the NATS servers are and how to log in, for the publisher and for its readers. Connects to nothing."""
+"""Where the NATS servers are, how to log in, and the subjects: for the publisher and for its readers. Connects to nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from discorder.errors import ConfigError, PublisherUnreachable
@@ -19,6 +20,10 @@ REFUSED_LOGIN = (
     "Authorization|Authentication"  # in the server's own words: the library has a class for one of them only
 )
 CREDENTIALS = ("NATS USER JWT", "USER NKEY SEED")  # the parts of a .creds file
+
+NAMELESS = "NAMELESS"  # the last word of the subject of an event without a name
+REMEMBERED_NAMES = 1_024  # Discord has about 80; the bound is for a peer that invents names
+MAX_NAME = 128  # characters of a name in a subject; NATS bounds the length of a protocol line
 
 _PREFIX = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 _STREAM = re.compile(r"[\w-]+", re.ASCII)
@@ -142,3 +147,19 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def event_subjects(prefix: str, shard: tuple[int, int] | None = None) -> str:
+    """Return the pattern that matches the subjects of all events of ``shard`` (id, count), None for all shards."""
+    return f"{prefix}.*.*.*" if shard is None else f"{prefix}.{shard[1]}.{shard[0]}.*"
+
+
+def record_subjects(prefix: str, shard: tuple[int, int] | None = None) -> str:
+    """Return the pattern that matches the subjects of all records of the control plane, or of those of ``shard`` (id, count)."""
+    return f"{prefix}.record.*.*.*" if shard is None else f"{prefix}.record.{shard[1]}.{shard[0]}.*"
+
+
+@lru_cache(REMEMBERED_NAMES)
+def subject_word(name: str) -> str:
+    """Return ``name`` as one word of a subject: a dot, a space, ``*`` or ``>`` has a meaning there."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name[:MAX_NAME]) or NAMELESS

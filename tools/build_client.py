@@ -5,7 +5,7 @@
     python tools/build_client.py --source FOLDER  # its source tree only
 
 The modules that `EXPORTS` needs are copied, with ``discorder`` renamed to ``discorder_client``. The build fails if one of them
-needs a package besides those of `DEPENDENCIES`.
+needs a package besides those of `DEPENDENCIES` and `EXTRAS`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "discorder"
 CLIENT = "discorder_client"
 DEPENDENCIES = {"msgspec": "msgspec", "zmq": "pyzmq"}  # import name: distribution
+EXTRAS = {"nats": "nats"}  # import name: extra of the full package, and of the client
 ERRORS = "discorder.errors"  # the only module of which a part is copied
 
 EXPORTS = {
@@ -122,7 +123,7 @@ def _imports(module: str) -> Iterator[str]:
 
 
 def _check_dependencies(modules: set[str]) -> None:
-    allowed = {"discorder", *DEPENDENCIES, *sys.stdlib_module_names}
+    allowed = {"discorder", *DEPENDENCIES, *EXTRAS, *sys.stdlib_module_names}
     wrong = [
         f"{_file(module).relative_to(ROOT)} imports {name}"
         for module in sorted(modules)
@@ -136,7 +137,7 @@ def _check_dependencies(modules: set[str]) -> None:
 
 def renamed(source: str) -> str:
     """Return ``source`` with the names of modules and examples of the client."""
-    return re.sub(r"\bdiscorder\.(?=\w)", f"{CLIENT}.", source)
+    return re.sub(r"\bdiscorder\.(?=\w)", f"{CLIENT}.", source).replace("'discorder[", "'discorder-client[")
 
 
 def needed_errors(source: str, modules: set[str]) -> str:
@@ -175,6 +176,7 @@ def _by_home(export: tuple[str, str]) -> tuple[str, str]:
 
 def _pyproject() -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = "\n".join(f"{one} = {project['optional-dependencies'][one]!r}" for one in EXTRAS.values())
     wanted = [one for one in project["dependencies"] if re.split(r"[<>=\[ ;]", one)[0] in DEPENDENCIES.values()]
     return f"""\
 [build-system]
@@ -191,6 +193,9 @@ license = "{project["license"]}"
 license-files = ["LICENSE"]
 dependencies = {wanted!r}
 classifiers = {project["classifiers"]!r}
+
+[project.optional-dependencies]
+{extras}
 
 [tool.setuptools.packages.find]
 include = ["{CLIENT}*"]

@@ -40,6 +40,11 @@ class Contiguity:
         seen = {name: seq for name, seq in self._seen.items() if seq > self.upto}
         return SavedPosition(shard, self.session, self.upto, seen)
 
+    @property
+    def last(self) -> int:
+        """The highest sequence that was delivered or reported lost."""
+        return max(self.upto, *self._seen.values()) if self._seen else self.upto
+
     def wants(self, name: str) -> bool:
         """Return whether events of this name are to be delivered."""
         return self._types is None or name in self._types

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from discorder.bot.positions import GAP_RECORD, Item, ReplayEnd, ReplayRequest, SavedPosition, Shard
-from discorder.bot.shard_gap_detector import ShardGapDetector, SharedState
+from discorder.bot.shard_gap_detector import NOT_REQUESTED, ShardGapDetector, SharedState
 from discorder.wire import ReceivedEvent
 
 
@@ -18,7 +18,8 @@ class GapDetector:
     """All shards of one subscription. ``types``: the wanted ones, None for all. ``replay``: whether replays may be requested.
 
     ``saved``: the positions of an earlier run, None for none. A shard that is not among them starts with the oldest event that
-    can be replayed; without an earlier run it starts with the first event that arrives.
+    can be replayed; without an earlier run it starts with the first event that arrives. ``lost``: why events are missing where no
+    replay may be requested.
     """
 
     def __init__(
@@ -28,10 +29,11 @@ class GapDetector:
         replay: bool,
         saved: tuple[SavedPosition, ...] | None,
         from_oldest: bool = False,
+        lost: str = NOT_REQUESTED,
     ) -> None:
         self._can_replay = replay
         oldest = (saved is not None or from_oldest) and replay
-        self.shared = SharedState(types, replay, from_oldest=oldest, nothing_before=saved is None)
+        self.shared = SharedState(types, replay, from_oldest=oldest, nothing_before=saved is None, lost=lost)
         self._shards: dict[Shard, ShardGapDetector] = {}
         self._count: int | None = None  # of shards, in the last layout
         for position in saved or ():
@@ -93,6 +95,15 @@ class GapDetector:
         """Start a shard at ``position``: everything up to it is known, and what came since is requested."""
         yield from self._end_other_layouts(position.shard[1])
         self._shard(position.shard).restore(position)
+
+    def receive_after_loss(self, event: ReceivedEvent) -> Iterator[Item]:
+        """Yield what to deliver now that ``event`` came, before which events of any type may be lost; else as `receive`.
+
+        Only for events that come in their order: nothing is missing up to the last one that was delivered.
+        """
+        if event.shard in self._shards:
+            yield from self._shards[event.shard].lose_before(event)
+        yield from self.receive(event)
 
     def request_all(self) -> None:
         """Request of each shard what may have been missed on a connection that was silent."""

@@ -16,7 +16,7 @@ import msgspec
 from discorder.bot.cursor import Cursor, FileCursor, dump
 from discorder.bot.positions import Gap
 from discorder.bot.progress import close_cursor
-from discorder.bot.subscriber import Subscription
+from discorder.bot.subscription import Subscription
 from discorder.paths import IPC, resolve_endpoint
 from discorder.wire import ReceivedEvent
 

@@ -35,13 +35,15 @@ class SharedState:
     """What all shards of a subscription share. ``requests``: the replays that are wanted now.
 
     ``replay``: whether replays may be requested; the owner may change it. ``from_oldest``: a new shard starts with the oldest
-    event that the bus has. ``nothing_before``: events before the first one of a new shard are not missed.
+    event that the bus has. ``nothing_before``: events before the first one of a new shard are not missed. ``lost``: the cause of
+    a gap where no replay may be requested.
     """
 
     types: frozenset[str] | None
     replay: bool
     from_oldest: bool
     nothing_before: bool
+    lost: str = NOT_REQUESTED
     requests: dict[Shard, ReplayRequest] = field(default_factory=dict)
 
 
@@ -82,6 +84,16 @@ class ShardGapDetector:
         """Request everything after the position, unless a replay runs."""
         if self._shared.replay and self._delivered.session is not None and self._request is None:
             self._request_replay()
+
+    def lose_before(self, event: ReceivedEvent) -> Iterator[Item]:
+        """See `GapDetector.receive_after_loss`."""
+        delivered = self._delivered
+        if event.seq is None or event.session != delivered.session:
+            return
+        delivered.advance(delivered.last)
+        if event.seq > delivered.upto + 1:
+            yield self._gap(GapKind.SUBSCRIBER, delivered.upto + 1, event.seq - 1, self._shared.lost)
+            delivered.advance(event.seq - 1)
 
     @property
     def position(self) -> SavedPosition | None:
@@ -196,7 +208,7 @@ class ShardGapDetector:
             self._hold(event)
         else:
             from_start = not self._shared.nothing_before
-            yield from self._deliver_after_gap(event, NOT_REQUESTED, missed_from_start=from_start)
+            yield from self._deliver_after_gap(event, self._shared.lost, missed_from_start=from_start)
 
     def _hold(self, event: ReceivedEvent) -> None:
         self._request_replay()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from functools import lru_cache
 
 import msgspec
 
+from discorder.nats_access import subject_word
 from discorder.records import LossKind, LostEvents, gap_record
 from discorder.wire import Event, StreamPosition
 
 ID_HEADER = "Nats-Msg-Id"
-NAMELESS = "NAMELESS"  # the last word of the subject of an event without a name
-REMEMBERED_NAMES = 1_024  # Discord has about 80; the bound is for a peer that invents names
-MAX_NAME = 128  # characters of a name in a subject; NATS bounds the length of a protocol line
 HEADER_BYTES = len("NATS/1.0\r\n: \r\n\r\n") + len(ID_HEADER)  # of a message with an id, besides the id
 
 
@@ -41,7 +37,9 @@ def message_of(event: Event, prefix: str) -> Message:
     if event.seq is None:
         return Message(_record_subject(event, prefix), hashlib.sha256(event.document).hexdigest()[:32], event)
     shard_id, shard_count = event.shard
-    return Message(f"{prefix}.{shard_count}.{shard_id}.{_word(event.type)}", f"{event.session}:{event.seq}", event)
+    return Message(
+        f"{prefix}.{shard_count}.{shard_id}.{subject_word(event.type)}", f"{event.session}:{event.seq}", event
+    )
 
 
 def gap_instead(message: Message, prefix: str, publisher: str, limit: int) -> Message:
@@ -63,16 +61,6 @@ def size_of(message: Message) -> int:
     return HEADER_BYTES + len(message.id) + len(message.event.document)
 
 
-def event_subjects(prefix: str, shard: tuple[int, int] | None = None) -> str:
-    """Return the pattern that matches the subjects of all events of ``shard`` (id, count), None for all shards."""
-    return f"{prefix}.*.*.*" if shard is None else f"{prefix}.{shard[1]}.{shard[0]}.*"
-
-
-def record_subjects(prefix: str) -> str:
-    """Return the pattern that matches the subjects of all records of the control plane."""
-    return f"{prefix}.record.*.*.*"
-
-
 def position_in(message_id: str) -> StreamPosition | None:
     """Return session and sequence of the event with this id; None for an id of another form."""
     session, _, seq = message_id.rpartition(":")
@@ -80,10 +68,4 @@ def position_in(message_id: str) -> StreamPosition | None:
 
 
 def _record_subject(record: Event, prefix: str) -> str:
-    return f"{prefix}.record.{record.shard[1]}.{record.shard[0]}.{_word(record.type)}"
-
-
-@lru_cache(REMEMBERED_NAMES)
-def _word(name: str) -> str:
-    """Return ``name`` as one word of a subject: a dot, a space, ``*`` or ``>`` has a meaning there."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name[:MAX_NAME]) or NAMELESS
+    return f"{prefix}.record.{record.shard[1]}.{record.shard[0]}.{subject_word(record.type)}"

@@ -13,7 +13,8 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from discorder.errors import ConfigError, PublisherUnreachable
-from discorder.publishers.nats.messages import ID_HEADER, event_subjects, position_in, record_subjects
+from discorder.nats_access import event_subjects, record_subjects
+from discorder.publishers.nats.messages import ID_HEADER, position_in
 from discorder.wire import StreamPosition
 
 OVERLAP = 10_065  # JetStream's error codes: another stream has one of the subjects

@@ -1,0 +1,79 @@
+"""Chooses what reads the addresses of a broker, by their scheme. Its client library is imported when an address names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from discorder.bot.cursor import Cursor
+from discorder.bot.subscription import Subscription
+from discorder.errors import ConfigError
+
+Broker = Literal["nats"]
+_SCHEMES: Mapping[str, Broker] = {"nats": "nats", "tls": "nats"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerRequest:
+    """What `subscribe` was asked for. ``types`` and ``group`` None: all, and a reader of its own.
+
+    ``of_the_bus``: arguments that mean something for ZeroMQ only.
+    """
+
+    addresses: tuple[str, ...]
+    types: frozenset[str] | None
+    decode: Any
+    cursor: Cursor | None
+    oldest: bool
+    live_only: bool
+    state: bool
+    group: str | None
+    of_the_bus: Mapping[str, object]
+
+    @property
+    def address(self) -> str:
+        """The only address. Raises ValueError if there are several."""
+        first, *others = self.addresses
+        if others:
+            msg = (
+                "a list of addresses is for buses of ZeroMQ; name one broker, with the servers of its cluster in one address: "
+                "nats://HOST:4222,nats://HOST:4222"
+            )
+            raise ValueError(msg)
+        return first
+
+
+def broker_of(address: str) -> Broker | None:
+    """Return which broker has this address; None: none, it is the bus of a control plane."""
+    return _SCHEMES.get(address.partition("://")[0].lower())
+
+
+def open_reader(request: BrokerRequest) -> Subscription[Any]:
+    """Return the subscription to a broker. Raises ValueError for what it cannot do, and ConfigError without its library."""
+    for name, value in request.of_the_bus.items():
+        if value is not None:
+            msg = f"{name} is for a bus of ZeroMQ; leave it out for {request.address.partition('://')[0]}://"
+            raise ValueError(msg)
+    if request.state:
+        msg = (
+            "state: only the control plane itself knows its guilds; subscribe to its bus of ZeroMQ, or leave out state"
+        )
+        raise ValueError(msg)
+    match broker_of(request.address):
+        case "nats":
+            try:
+                from discorder.bot.nats.subscription import open_nats  # noqa: PLC0415
+            except ModuleNotFoundError as error:
+                raise missing_library(error, "nats") from None
+            return open_nats(request)
+        case None:
+            msg = f"{request.address} is not the address of a broker"
+            raise ValueError(msg)
+
+
+def missing_library(error: ModuleNotFoundError, extra: Broker) -> Exception:
+    """Return the error for an address whose client library is not installed; another missing module is a mistake of ours."""
+    if error.name is None or error.name.startswith("discorder"):
+        return error
+    return ConfigError(f"{extra}:// needs the package {error.name.partition('.')[0]}: pip install 'discorder[{extra}]'")

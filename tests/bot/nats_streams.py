@@ -1,0 +1,64 @@
+"""A stream of events on a real NATS server, written by the control plane's publisher, for the tests of readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from discorder.bot.subscription import Subscription
+from discorder.errors import PublisherError
+from discorder.publishers.nats.publisher import NatsPublisher
+from discorder.wire import Event, ReceivedEvent
+from tests.publishers.nats_server import NatsServer
+
+WITHIN = 60.0  # seconds
+ROOM = 50_000_000  # bytes of a stream
+SESSION = "0123456789abcdef"
+
+Make = Callable[..., NatsPublisher]
+
+
+def event(
+    seq: int,
+    kind: str = "MESSAGE_CREATE",
+    *,
+    shard: tuple[int, int] = (0, 2),
+    session: str = SESSION,
+    prev: int | None = -1,
+    data: bytes = b"{}",
+) -> Event:
+    """One event; unless ``prev`` is given, all events of its session are of its type."""
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    return Event(kind, shard, seq, seq - 1 if prev == -1 else prev, session, moment, data)
+
+
+def events(first: int, last: int, **how: Any) -> list[Event]:
+    return [event(seq, **how) for seq in range(first, last + 1)]
+
+
+def publisher(server: NatsServer, **settings: Any) -> NatsPublisher:
+    return NatsPublisher(**{"servers": server.url, "prefix": "discord.7", "stream_bytes": ROOM, **settings})
+
+
+async def publish(one: NatsPublisher, batch: Sequence[Event]) -> None:
+    """Publish until the stream has all."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            try:
+                await one.publish(batch)
+            except PublisherError:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+async def take(reading: Subscription[Any], count: int) -> list[Any]:
+    """Return the next items."""
+    async with asyncio.timeout(WITHIN):
+        return [await anext(reading) for _ in range(count)]
+
+
+async def seqs(reading: Subscription[ReceivedEvent], count: int) -> list[int | None]:
+    return [item.seq for item in await take(reading, count)]
