@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
+# Some environments forbid compiled modules; the tests import each module in many processes.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help bench bench-quick demo check test suites test-all faults kills buses compare scale soak weather simulate-time teeth proofs mutants mutate-code lint types reference diagrams client screenshots clean
 
 help:            ## list the verbs

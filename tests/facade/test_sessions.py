@@ -467,9 +467,11 @@ async def test_unreadable_places_begin_with_the_present(facade: Stage) -> None:
     for text in (b"[{]", b'["\xef"]', b"[%s]" % (row % b"1e300"), b"[%s]" % (row % b"-1")):
         facade.store.text = text
         await facade.open()
-        await (await facade.bot()).identify(guilds=2)
+        bot = await facade.bot()
+        await bot.identify(guilds=2)
         assert facade.server is not None
         assert facade.server.status().clients[0].name == "one"
+        await bot.gone()
         await facade.close()
 
 

@@ -14,8 +14,6 @@ from discorder.statemachine import State
 from discorder.statemachine.table import CELLS, Name, rows_for
 from discorder.statemachine.terms import Kind
 
-COMPONENTS = read_components()
-
 
 def test_the_grid_has_a_cell_for_every_pair() -> None:
     """Read back, row by row: the targets of the table, a dot for ignore, a cross for reject, a mark for breach."""
@@ -37,18 +35,18 @@ def test_every_part_of_the_package_is_drawn_with_its_summary() -> None:
     """Modules and sub-packages; each has a docstring."""
     folder = Path(next(iter(discorder.__path__)))
     expected = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert set(COMPONENTS) | ENTRY_POINTS == {name for name in expected if name != "etc"} | ENTRY_POINTS
-    assert [component.name for component in COMPONENTS.values() if not component.summary] == []
+    assert set(read_components()) | ENTRY_POINTS == {name for name in expected if name != "etc"} | ENTRY_POINTS
+    assert [component.name for component in read_components().values() if not component.summary] == []
     drawn = render(Subject.ARCHITECTURE, PictureFormat.DOT).decode()
-    assert all(f'id="component-{name}"' in drawn for name in COMPONENTS)
+    assert all(f'id="component-{name}"' in drawn for name in read_components())
 
 
 def test_imports_are_those_of_the_code() -> None:
     """A few known imports; and the core imports no other component."""
-    assert COMPONENTS["statemachine"].imports == frozenset()
-    assert {"publishers", "statemachine", "wire"} <= COMPONENTS["shard"].imports
-    assert "simulator" in COMPONENTS["cli"].imports
-    assert not {"control_plane", "shard", "plane"} & COMPONENTS["simulator"].imports
+    assert read_components()["statemachine"].imports == frozenset()
+    assert {"publishers", "statemachine", "wire"} <= read_components()["shard"].imports
+    assert "simulator" in read_components()["cli"].imports
+    assert not {"control_plane", "shard", "plane"} & read_components()["simulator"].imports
 
 
 def test_arrows_that_follow_from_others_are_left_out() -> None:
@@ -59,8 +57,8 @@ def test_arrows_that_follow_from_others_are_left_out() -> None:
 
     small = {"a": component("a", "b", "c"), "b": component("b", "c"), "c": component("c")}
     assert reduced(small) == {"a": frozenset({"b"}), "b": frozenset({"c"}), "c": frozenset()}
-    arrows = reduced(COMPONENTS)
-    for name, found in COMPONENTS.items():
+    arrows = reduced(read_components())
+    for name, found in read_components().items():
         assert arrows[name] <= found.imports <= reached(name, arrows)
 
 
@@ -74,4 +72,4 @@ def test_no_arrow_is_drawn_twice() -> None:
     drawn = Counter(
         re.findall(r"^  (\w+) -> (\w+)$", render(Subject.ARCHITECTURE, PictureFormat.DOT).decode(), re.MULTILINE)
     )
-    assert sum(drawn.values()) == len(drawn) == sum(len(others) for others in reduced(COMPONENTS).values())
+    assert sum(drawn.values()) == len(drawn) == sum(len(others) for others in reduced(read_components()).values())
