@@ -7,7 +7,7 @@ ARGS   ?=
 # Some environments forbid compiled modules; the tests import each module in many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench bench-quick demo check test suites test-all faults kills buses compare scale soak weather simulate-time teeth proofs mutants mutate-code lint types reference diagrams client screenshots clean
+.PHONY: help bench bench-quick demo check test suites test-all faults kills buses compare scale soak weather simulate-time sabotage proofs mutants mutate-code lint types reference diagrams client screenshots clean
 
 help:            ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -78,7 +78,7 @@ bench-quick: $(VENV)/.dev         ## CPU per event beside a bare loop, under a m
 simulate-time: $(VENV)/.dev       ## a control plane on virtual time, with faults: SEED= and DAYS= for one run, else fresh seeds for SECONDS= (120)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
-teeth: $(VENV)/.dev               ## break the product in a copy, report what the simulation notices in SECONDS= (60) each; ARGS="--only gate"
+sabotage: $(VENV)/.dev               ## break the product in a copy, report what the simulation notices in SECONDS= (60) each; ARGS="--only gate"
 	$(BIN)/python -m tests.simulation.sabotage $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 proofs: $(VENV)/.dev              ## prove the table: static check, search, and spin (apt: spin gcc); ARGS="--only recovery"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import cast
 
-from discorder.proofs.model import SmallWorld
+from discorder.proofs.model import TableModel
 from discorder.proofs.model_dsl import (
     FALSE,
     TRUE,
@@ -38,11 +38,11 @@ class Compiled:
     For each combination of values of `_KEYS`, simplify the conditions once and cache the generated function.
     """
 
-    def __init__(self, world: SmallWorld) -> None:
-        self.world = world
-        self._place = {variable: place for place, variable in enumerate(world.variables)}
+    def __init__(self, model: TableModel) -> None:
+        self.model = model
+        self._place = {variable: place for place, variable in enumerate(model.variables)}
         self._first, self._second = (self._place[variable] for variable in _KEYS)
-        self._effects = _execute(_all_effects(world))
+        self._effects = _execute(_all_effects(model))
         self._looks: dict[tuple[int, int], Callable[[bytes], tuple[list[tuple[int, bytes]], int]]] = {}
 
     def look(self, state: bytes) -> tuple[list[tuple[int, bytes]], int]:
@@ -51,14 +51,14 @@ class Compiled:
         look = self._looks.get(key)
         if look is None:
             known = dict(zip(_KEYS, key, strict=True))
-            scope = _execute(_look(self.world, known), self._effects)
+            scope = _execute(_look(self.model, known), self._effects)
             look = self._looks[key] = cast("Callable[[bytes], tuple[list[tuple[int, bytes]], int]]", scope["look"])
         return look(state)
 
     def beginnings(self) -> Iterator[bytes]:
         """Yield the initial states."""
-        for values in product(*(variable.beginnings for variable in self.world.variables)):
-            yield bytes(v.index(value) for v, value in zip(self.world.variables, values, strict=True))
+        for values in product(*(variable.beginnings for variable in self.model.variables)):
+            yield bytes(v.index(value) for v, value in zip(self.model.variables, values, strict=True))
 
     def reachable(self) -> list[bytes]:
         """Return every reachable state."""
@@ -77,13 +77,13 @@ class Compiled:
 
     def test(self, condition: Condition) -> Callable[[bytes], bool]:
         """Compile ``condition`` to a test of states."""
-        source = ["def holds(state):", f" ({_names(self.world)}) = state", f" return {python(condition)}"]
+        source = ["def holds(state):", f" ({_names(self.model)}) = state", f" return {python(condition)}"]
         return cast("Callable[[bytes], bool]", _execute(source)["holds"])
 
 
 def _execute(source: Iterable[str], scope: Mapping[str, object] | None = None) -> dict[str, object]:
     result = dict(scope or {})
-    exec(compile("\n".join(source), "<the small world>", "exec"), result)  # noqa: S102  # the source is generated here
+    exec(compile("\n".join(source), "<the model>", "exec"), result)  # noqa: S102  # the source is generated here
     return result
 
 
@@ -102,27 +102,27 @@ def python(condition: Condition) -> str:
             return " or ".join(f"({python(part)})" for part in parts) or "False"
 
 
-def _names(world: SmallWorld) -> str:
-    return ", ".join(variable.name for variable in world.variables)
+def _names(model: TableModel) -> str:
+    return ", ".join(variable.name for variable in model.variables)
 
 
-def _all_effects(world: SmallWorld) -> Iterator[str]:
-    names = _names(world)
-    for number, step in enumerate(world.steps):
+def _all_effects(model: TableModel) -> Iterator[str]:
+    names = _names(model)
+    for number, step in enumerate(model.steps):
         yield f"def step{number}({names}):"
         yield from _statements(step.effects, 1)
         yield f" return bytes(({names}))"
 
 
-def _look(world: SmallWorld, known: Mapping[Variable, int]) -> Iterator[str]:
-    names = _names(world)
+def _look(model: TableModel, known: Mapping[Variable, int]) -> Iterator[str]:
+    names = _names(model)
     yield "def look(state):"
     yield f" ({names}) = state"
     yield " found = []"
-    for number, step in enumerate(world.steps):
+    for number, step in enumerate(model.steps):
         if (when := given(step.when, known)) != FALSE:
             yield f" if {python(when)}: found.append(({number}, step{number}({names})))"
-    for number, (_, condition) in enumerate(world.invariants):
+    for number, (_, condition) in enumerate(model.invariants):
         if (holds := given(condition, known)) != TRUE:
             yield f" if not ({python(holds)}): return found, {number}"
     yield " return found, -1"

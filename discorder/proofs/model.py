@@ -79,7 +79,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class SmallWorld:
+class TableModel:
     """Hold a model. ``moves[n]`` is the transition that ``steps[n]`` records, None for a step that records no transition."""
 
     variables: tuple[Variable, ...]
@@ -88,30 +88,30 @@ class SmallWorld:
     invariants: tuple[tuple[Property, Condition], ...]
 
 
-def with_steps(world: SmallWorld, *steps: Step) -> SmallWorld:
+def with_steps(model: TableModel, *steps: Step) -> TableModel:
     """Return the model with ``steps`` added. They record no transitions."""
-    return replace(world, steps=(*world.steps, *steps), moves=(*world.moves, *(None for _ in steps)))
+    return replace(model, steps=(*model.steps, *steps), moves=(*model.moves, *(None for _ in steps)))
 
 
-def without_properties(world: SmallWorld, kept: Set[Variable]) -> SmallWorld:
+def without_properties(model: TableModel, kept: Set[Variable]) -> TableModel:
     """Return the model without the variables that only properties use, except ``kept``. Its runs stay the same."""
     dropped = frozenset(FACTS_FOR_PROPERTIES) - kept
-    return SmallWorld(
-        tuple(variable for variable in world.variables if variable not in dropped),
-        tuple(replace(step, effects=without(step.effects, dropped)) for step in world.steps),
-        world.moves,
+    return TableModel(
+        tuple(variable for variable in model.variables if variable not in dropped),
+        tuple(replace(step, effects=without(step.effects, dropped)) for step in model.steps),
+        model.moves,
         (),
     )
 
 
-def small_world(table: Table = THE_TABLE) -> SmallWorld:
+def table_model(table: Table = THE_TABLE) -> TableModel:
     """Build the model of a machine with ``table``."""
     steps: list[Step] = list(environment_steps(table.deadlines, table.runs, table.stable_after, table.closings))
     moves: list[Move | None] = [None] * len(steps)
     for step, move in _machine(table):
         steps.append(step)
         moves.append(move)
-    return SmallWorld((*FACTS, *FACTS_FOR_PROPERTIES), tuple(steps), tuple(moves), INVARIANTS)
+    return TableModel((*FACTS, *FACTS_FOR_PROPERTIES), tuple(steps), tuple(moves), INVARIANTS)
 
 
 def _machine(table: Table) -> Iterator[tuple[Step, Move | None]]:

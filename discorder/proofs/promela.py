@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from discorder.proofs.liveness import Liveness
-from discorder.proofs.model import SmallWorld
+from discorder.proofs.model import TableModel
 from discorder.proofs.model_dsl import (
     All,
     Assign,
@@ -30,34 +30,34 @@ from discorder.proofs.model_dsl import (
 STEP_MARK = "@"
 
 
-def promela(world: SmallWorld, check: Liveness) -> str:
-    """Return the Promela source of ``world`` with the LTL formula of ``check``."""
-    return "\n".join([*_declarations(world), *_processes(world), *_formula(check)]) + "\n"
+def promela(model: TableModel, check: Liveness) -> str:
+    """Return the Promela source of ``model`` with the LTL formula of ``check``."""
+    return "\n".join([*_declarations(model), *_processes(model), *_formula(check)]) + "\n"
 
 
-def _declarations(world: SmallWorld) -> Iterator[str]:
-    yield "/* generated from the table and the small world; do not edit */"
-    for variable in world.variables:
+def _declarations(model: TableModel) -> Iterator[str]:
+    yield "/* generated from the table and the model; do not edit */"
+    for variable in model.variables:
         for number in range(len(variable.values)):
             yield f"#define {_value(variable, number)} {number}"
-    for variable in world.variables:
+    for variable in model.variables:
         size = "bit" if len(variable.values) <= 2 else "byte"
         yield f"{size} {variable.name};"
 
 
-def _processes(world: SmallWorld) -> Iterator[str]:
+def _processes(model: TableModel) -> Iterator[str]:
     """Yield the processes. `init` chooses the initial state and starts the others in one atomic step."""
-    numbered = list(enumerate(world.steps))
+    numbered = list(enumerate(model.steps))
     owed = [(number, step) for number, step in numbered if step.duty is Duty.MUST]
     actors = sorted({step.actor for _, step in owed})
     for actor in actors:
         yield from _process(actor, [(n, step) for n, step in owed if step.actor == actor], idle=False)
     yield from _process("chance", [(n, step) for n, step in numbered if step.duty is not Duty.MUST], idle=True)
     yield "init { atomic {"
-    for variable in world.variables:
+    for variable in model.variables:
         options = " ".join(f":: {variable.name} = {_value(variable, variable.index(v))}" for v in variable.beginnings)
         yield f"  if {options} fi;"
-    yield f'  printf("{STEP_MARK}begin{" %d" * len(world.variables)}\\n", {", ".join(v.name for v in world.variables)});'
+    yield f'  printf("{STEP_MARK}begin{" %d" * len(model.variables)}\\n", {", ".join(v.name for v in model.variables)});'
     yield "  " + " ".join(f"run the_{name}();" for name in (*actors, "chance")) + " } }"
 
 

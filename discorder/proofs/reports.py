@@ -10,7 +10,7 @@ from pathlib import Path
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.completeness import check_meanings, check_origins, dead_rows
 from discorder.proofs.liveness import LIVENESS, Liveness
-from discorder.proofs.model import THE_TABLE, SmallWorld, Table, small_world
+from discorder.proofs.model import THE_TABLE, Table, TableModel, table_model
 from discorder.proofs.search import Found, search
 from discorder.proofs.spin import Verified, missing_tools, verify
 from discorder.proofs.traces import read_traces
@@ -54,11 +54,11 @@ def proofs(checks: Sequence[Liveness], table: Table = THE_TABLE) -> Iterator[Lin
     yield Line(
         f"static    holds: {len(State)} states × {len(Name)} triggers; {pairs} rows, {len(table.cells)} other cells"
     )
-    world = small_world(table)
-    found = search(world)
-    yield from _searched(world, found)
+    model = table_model(table)
+    found = search(model)
+    yield from _searched(model, found)
     if found.counterexample is None and checks:
-        yield from _lively(world, checks)
+        yield from _lively(model, checks)
 
 
 def traces(paths: Sequence[Path]) -> Iterator[Line]:
@@ -77,11 +77,11 @@ def _findings(layer: str, findings: Sequence[str]) -> Iterator[Line]:
         yield Line(f"{layer:<9} {finding}", sound=False)
 
 
-def _searched(world: SmallWorld, found: Found) -> Iterator[Line]:
+def _searched(model: TableModel, found: Found) -> Iterator[Line]:
     seen = f"{found.states:,} states, {found.steps:,} steps, at most {found.depth} deep, {found.seconds:.1f} s"
     wrong = found.counterexample
     if wrong is not None:
-        compiled = Compiled(world)
+        compiled = Compiled(model)
         yield Line(
             f"search    violated: {wrong.broken.value} ({wrong.broken.name} in {_ROOM}properties.py); {seen}",
             sound=False,
@@ -90,19 +90,19 @@ def _searched(world: SmallWorld, found: Found) -> Iterator[Line]:
         for text in transcript(compiled, wrong.beginning, wrong.steps):
             yield Line(text, sound=False)
         return
-    dead = dead_rows(world, found)
+    dead = dead_rows(model, found)
     yield from _findings("search", dead)
     if not dead:
         yield Line(f"search    holds: {seen}")
 
 
-def _lively(world: SmallWorld, checks: Sequence[Liveness]) -> Iterator[Line]:
+def _lively(model: TableModel, checks: Sequence[Liveness]) -> Iterator[Line]:
     missing = missing_tools()
     if missing:
         yield Line(f"liveness  needs {' and '.join(missing)}: apt-get install spin gcc", sound=False)
         return
     with ThreadPoolExecutor(SPINS_AT_ONCE) as pool:
-        for verified in pool.map(lambda check: verify(world, check), checks):
+        for verified in pool.map(lambda check: verify(model, check), checks):
             yield from _verified(verified)
 
 
@@ -112,7 +112,7 @@ def _verified(verified: Verified) -> Iterator[Line]:
     if run is None:
         yield Line(f"liveness  holds: {check.says} ({check.name}); {seen}")
         return
-    compiled = Compiled(verified.world)
+    compiled = Compiled(verified.model)
     yield Line(f"liveness  violated: {check.says} ({check.name} in {_ROOM}liveness.py); {seen}", sound=False)
     yield Line(f"  with {setting(compiled, run.beginning)}", sound=False)
     turn = len(run.steps) if run.cycle is None else run.cycle

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from discorder.proofs.compiled import Compiled
-from discorder.proofs.model import SmallWorld
+from discorder.proofs.model import TableModel
 from discorder.proofs.model_dsl import Duty
 from discorder.proofs.properties import WRONG, Property
 from discorder.proofs.variables import FAIL_ON_ERROR, MAX_ATTEMPTS, in_state
@@ -43,10 +43,10 @@ class Found:
     counterexample: Counterexample | None = None
 
 
-def search(world: SmallWorld) -> Found:
+def search(model: TableModel) -> Found:
     """Search the whole model, or stop at the first violation."""
     began = time.perf_counter()
-    compiled = Compiled(world)
+    compiled = Compiled(model)
     states = steps = depth = 0
     taken: set[int] = set()
     for beginnings in _configurations(compiled):
@@ -76,14 +76,14 @@ class _Search:
         self.order = list(beginnings)
         self.steps = 0
         self.taken: set[int] = set()
-        self._world, self._look = compiled.world, compiled.look
+        self._model, self._look = compiled.model, compiled.look
         self._number = {state: n for n, state in enumerate(beginnings)}
         self._before = array("L", [_NOTHING] * len(beginnings))
         self._by = array("H", [0] * len(beginnings))
         self._targets = array("L")  # the successors of each state in turn, without steps that end the shard
         self._ends = array("L")  # for each state, the end of its successors in _targets
-        self._desperate = {n for n, step in enumerate(compiled.world.steps) if step.duty is Duty.MAY_END}
-        self._wrong = compiled.world.variables.index(WRONG)
+        self._desperate = {n for n, step in enumerate(compiled.model.steps) if step.duty is Duty.MAY_END}
+        self._wrong = compiled.model.variables.index(WRONG)
         self._is_good = compiled.test(in_state(State.READY, State.EXITED))
 
     def run(self) -> tuple[Property, int] | None:
@@ -95,7 +95,7 @@ class _Search:
                 return Property[WRONG.values[state[wrong]]], n
             broken = self.grow()
             if broken >= 0:
-                return self._world.invariants[broken][0], n
+                return self._model.invariants[broken][0], n
         dead_end = self._dead_end()
         return None if dead_end is None else (Property.NO_DEAD_END, dead_end)
 

@@ -18,7 +18,7 @@ from discorder.errors import UnusableFile
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.environment import GOOD_WEATHER
 from discorder.proofs.liveness import Liveness
-from discorder.proofs.model import SmallWorld, with_steps, without_properties
+from discorder.proofs.model import TableModel, with_steps, without_properties
 from discorder.proofs.model_dsl import variables_in
 from discorder.proofs.promela import STEP_MARK, promela
 
@@ -40,10 +40,10 @@ class SpinTrace:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Hold the result of spin. ``run`` None: the property holds in every run of ``world``, the checked model."""
+    """Hold the result of spin. ``run`` None: the property holds in every run of ``model``, the checked model."""
 
     check: Liveness
-    world: SmallWorld
+    model: TableModel
     states: int
     memory_mib: float
     seconds: float
@@ -55,10 +55,10 @@ def missing_tools() -> list[str]:
     return [name for name in ("spin", "gcc") if shutil.which(name) is None]
 
 
-def verify(world: SmallWorld, check: Liveness) -> Verified:
+def verify(model: TableModel, check: Liveness) -> Verified:
     """Check one property with spin. Raises `UnusableFile` if spin or gcc fails."""
     began = time.perf_counter()
-    checked = _world_of(world, check)
+    checked = _model_of(model, check)
     with tempfile.TemporaryDirectory(prefix="discorder-spin-") as name:
         folder = Path(name)
         (folder / "model.pml").write_text(promela(checked, check))
@@ -79,10 +79,10 @@ def verify(world: SmallWorld, check: Liveness) -> Verified:
     return Verified(check, checked, states, _number(r"([\d.]+)\s+total actual memory", output), seconds, run)
 
 
-def _world_of(world: SmallWorld, check: Liveness) -> SmallWorld:
+def _model_of(model: TableModel, check: Liveness) -> TableModel:
     if check.weather:
-        world = with_steps(world, GOOD_WEATHER)
-    return without_properties(world, {variable for _, atom in check.atoms for variable in variables_in(atom)})
+        model = with_steps(model, GOOD_WEATHER)
+    return without_properties(model, {variable for _, atom in check.atoms for variable in variables_in(atom)})
 
 
 def _call(folder: Path, *command: str) -> str:
@@ -98,9 +98,9 @@ def _number(pattern: str, output: str) -> float:
     return 0.0 if found is None else float(found.group(1))
 
 
-def _translated(world: SmallWorld, trail: str) -> SpinTrace:
+def _translated(model: TableModel, trail: str) -> SpinTrace:
     """Replay the steps of the trail in the model and return the run."""
-    compiled = Compiled(world)
+    compiled = Compiled(model)
     beginning = b""
     steps: list[tuple[int, bytes]] = []
     cycle = None

@@ -18,7 +18,7 @@ def transcript(
     """Yield one line for each of ``steps`` (number of the step, state after it), with its changes."""
     before = beginning
     for count, (number, after) in enumerate(steps, first):
-        step = compiled.world.steps[number]
+        step = compiled.model.steps[number]
         changes = "; ".join(_changes(compiled, before, after))
         yield f"{count:4}  {step.actor:<10}  {step.says}" + (f"\n{'':18}{changes}" if changes else "")
         before = after
@@ -32,7 +32,7 @@ def setting(compiled: Compiled, beginning: bytes) -> str:
 def described(compiled: Compiled, state: bytes) -> str:
     """Return the variables that differ from their first value, with the state and the inbox."""
     facts = (
-        f"{v.name} = {compiled.value(state, v)}" for v in compiled.world.variables if _is_shown(compiled, state, v)
+        f"{v.name} = {compiled.value(state, v)}" for v in compiled.model.variables if _is_shown(compiled, state, v)
     )
     return ", ".join((compiled.value(state, STATE), *facts, f"inbox = [{', '.join(_inbox(compiled, state))}]"))
 
@@ -45,7 +45,7 @@ def _changes(compiled: Compiled, before: bytes, after: bytes) -> Iterator[str]:
     was, is_ = compiled.value(before, STATE), compiled.value(after, STATE)
     if was != is_:
         yield f"{was} → {is_}"
-    for variable in compiled.world.variables:
+    for variable in compiled.model.variables:
         if (
             variable.shown
             and variable not in _TOLD_APART

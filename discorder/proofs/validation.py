@@ -11,7 +11,7 @@ from functools import cache
 
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.environment import ONLY_IN_TRACES
-from discorder.proofs.model import THE_TABLE, Move, small_world, with_steps, without_properties
+from discorder.proofs.model import THE_TABLE, Move, table_model, with_steps, without_properties
 from discorder.proofs.traces import Trace, TraceStep
 from discorder.proofs.transcript import described
 from discorder.proofs.variables import STATE
@@ -41,7 +41,7 @@ class Broken:
                 *before,
                 f"  > {steps[self.number]}",
                 f"  {self.why}",
-                f"  the world can be here: {self.example}",
+                f"  the model can be here: {self.example}",
                 "  possible would have been:",
                 *(f"    {move}" for move in self.possible),
             )
@@ -52,8 +52,8 @@ class TraceChecker:
     """Check traces against the model of the table."""
 
     def __init__(self) -> None:
-        self._world = without_properties(with_steps(small_world(THE_TABLE), *ONLY_IN_TRACES), frozenset())
-        self._compiled = Compiled(self._world)
+        self._model = without_properties(with_steps(table_model(THE_TABLE), *ONLY_IN_TRACES), frozenset())
+        self._compiled = Compiled(self._model)
         self._beginning = frozenset(self._compiled.beginnings())
         self._known: dict[Belief, dict[Move, Belief]] = {}
         self._everything: list[bytes] = []
@@ -95,7 +95,7 @@ class TraceChecker:
         seen, todo = set(belief), list(belief)
         for state in todo:  # the loop appends to the list
             for number, after in self._compiled.look(state)[0]:
-                move = self._world.moves[number]
+                move = self._model.moves[number]
                 if move is not None:
                     moves.setdefault(move, set()).add(after)
                 elif after not in seen:
@@ -124,7 +124,7 @@ class TraceChecker:
             return f"the table has no row for {step.trigger} in {step.source}"
         if not any(_leads(row, step) for row in rows):
             return f"the table leads from {step.source} by {step.trigger} elsewhere"
-        return "the table has such a row, but after these steps nothing in the small world can bring it about"
+        return "the table has such a row, but after these steps nothing in the model can bring it about"
 
 
 def _is(move: Move, step: TraceStep) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from discorder.proofs.compiled import Compiled
-from discorder.proofs.model import THE_TABLE, SmallWorld, Table, small_world
+from discorder.proofs.model import THE_TABLE, Table, TableModel, table_model
 from discorder.statemachine import State
 from discorder.statemachine.table import Name, Row
 from discorder.statemachine.terms import Action
@@ -17,15 +17,15 @@ Break = Callable[..., Table]
 
 
 @pytest.fixture(scope="session")
-def world() -> SmallWorld:
+def model() -> TableModel:
     """Return the environment of the real table."""
-    return small_world()
+    return table_model()
 
 
 @pytest.fixture(scope="session")
-def compiled(world: SmallWorld) -> Compiled:
+def compiled(model: TableModel) -> Compiled:
     """Return the same, compiled for the search."""
-    return Compiled(world)
+    return Compiled(model)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from discorder.proofs.compiled import Compiled
 from discorder.proofs.liveness import LIVENESS
-from discorder.proofs.model import THE_TABLE, Table, small_world
+from discorder.proofs.model import THE_TABLE, Table, table_model
 from discorder.proofs.properties import Property
 from discorder.proofs.reports import proofs
 from discorder.proofs.search import search
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 def violated(table: Table) -> tuple[Property, list[str]]:
     """Return the property that the search reports as violated."""
-    world = small_world(table)
-    wrong = search(world).counterexample
+    model = table_model(table)
+    wrong = search(model).counterexample
     assert wrong is not None
-    return wrong.broken, list(transcript(Compiled(world), wrong.beginning, wrong.steps))
+    return wrong.broken, list(transcript(Compiled(model), wrong.beginning, wrong.steps))
 
 
 @pytest.mark.parametrize(

@@ -81,15 +81,15 @@ def test_what_can_happen_passes(lines: Sequence[str]) -> None:
                 "Restarting restart_due Connecting 3",
                 "Connecting hello Resuming 3",
             ),
-            "the table has such a row, but after these steps nothing in the small world can bring it about",
+            "the table has such a row, but after these steps nothing in the model can bring it about",
         ),
         (
             (*READY[:2], "Identifying ready Ready 1"),
-            "the table has such a row, but after these steps nothing in the small world can bring it about",
+            "the table has such a row, but after these steps nothing in the model can bring it about",
         ),
         (
             (*READY, "Ready reconnect Unhealthy 1", "Unhealthy diagnosed Exited 1"),
-            "the table has such a row, but after these steps nothing in the small world can bring it about",
+            "the table has such a row, but after these steps nothing in the model can bring it about",
         ),
     ],
     ids=[

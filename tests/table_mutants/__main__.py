@@ -22,7 +22,7 @@ from functools import cache
 import pytest
 
 from discorder.proofs.liveness import LIVENESS
-from discorder.proofs.model import small_world
+from discorder.proofs.model import table_model
 from discorder.proofs.search import Found, search
 from discorder.proofs.spin import missing_tools, verify
 from discorder.statemachine.check import check_table
@@ -62,8 +62,8 @@ def judge(mutant: Mutant, number: int, *, spin: bool) -> Verdict:
     findings = check_table(table.rows, table.cells, table.deadlines, table.stable_after, (table.entry, table.exit))
     if findings:
         return Verdict(Layer.STATIC, findings[0])
-    world = small_world(mutant.table)
-    found = search(world)
+    model = table_model(mutant.table)
+    found = search(model)
     wrong = found.counterexample
     if wrong is not None:
         return Verdict(Layer.SEARCH, f"{wrong.broken.name} after {len(wrong.steps)} steps")
@@ -72,7 +72,7 @@ def judge(mutant: Mutant, number: int, *, spin: bool) -> Verdict:
     if _size(found) == _size(_search_of_the_table()):
         return Verdict(Layer.NOBODY, "")  # spin would see what it saw before
     for check in LIVENESS if spin else ():
-        if verify(world, check).run is not None:
+        if verify(model, check).run is not None:
             return Verdict(Layer.SPIN, check.name)
     return Verdict(Layer.NOBODY, "")
 
@@ -83,7 +83,7 @@ def _size(found: Found) -> tuple[int, int, int]:
 
 @cache
 def _search_of_the_table() -> Found:
-    return search(small_world())
+    return search(table_model())
 
 
 def _failing_test(number: int) -> str | None:
