@@ -35,6 +35,7 @@ BUILT_IN = {
     ),
     "log": EntryPoint("log", "discorder.publishers.log:LogPublisher", ENTRY_POINT_GROUP),
     "nats": EntryPoint("nats", "discorder.publishers.nats.publisher:NatsPublisher", ENTRY_POINT_GROUP),
+    "redis": EntryPoint("redis", "discorder.publishers.redis.publisher:RedisPublisher", ENTRY_POINT_GROUP),
 }
 
 

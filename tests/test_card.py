@@ -37,6 +37,7 @@ CARD = {
 EXTRAS = {
     "diagrams": {"graphviz-pure"},
     "nats": {"nats-py"},
+    "redis": {"redis"},
     "speed": {"zlib-ng"},
     "zstd": {"backports.zstd"},
 }
@@ -68,6 +69,7 @@ def test_a_package_is_used_only_where_the_card_says(name: str) -> None:
 
 def test_the_library_of_an_extra_is_used_only_by_its_publisher() -> None:
     assert importers()["nats"] == {"publishers"}
+    assert importers()["redis"] == {"publishers"}
 
 
 def test_the_declared_dependencies_are_those_of_the_card() -> None:

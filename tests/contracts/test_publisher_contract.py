@@ -23,10 +23,12 @@ from discorder.publishers.journal import Journal
 from discorder.publishers.journal.records import Decoder
 from discorder.publishers.log import LogPublisher
 from discorder.publishers.nats.publisher import NatsPublisher
+from discorder.publishers.redis.publisher import RedisPublisher
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.testing import PublisherContract, PublisherRig, Received
 from discorder.wire import decode_document
 from tests.publishers.nats_server import NatsServer, in_thread, read_stream
+from tests.publishers.redis_server import RedisServer, read_shard
 
 
 class ZmqRig:
@@ -199,6 +201,33 @@ class CoreRig:
             await self.client.close()
 
 
+class RedisRig:
+    must_be_open = True
+
+    def __init__(self, server: RedisServer, prefix: str) -> None:
+        self.publisher = RedisPublisher(server.url, maxlen=1_000, prefix=prefix)
+        self.server = server
+        self.prefix = prefix
+        self.read = 0
+
+    async def ready(self) -> None: ...
+
+    async def received(self, count: int) -> list[Received]:
+        """Read both streams as they are now: what is accepted must be in them."""
+        stored = (await read_shard(self.server, self.prefix))[self.read :]
+        assert len(stored) == count
+        self.read += count
+        return [(one.type, one.seq, one.data) for one in stored]
+
+    async def interrupt(self) -> None:
+        self.server.kill()
+
+    async def restart(self) -> None:
+        await in_thread(self.server.start)
+
+    async def close(self) -> None: ...
+
+
 def _parsed(line: str) -> Received:
     head, _, data = line.partition(" data=")
     seq = head.partition("seq=")[2].split()[0]
@@ -236,6 +265,12 @@ class TestNats(PublisherContract):
         return rig
 
 
+class TestRedis(PublisherContract):
+    @pytest.fixture
+    def rig(self, redis_server: RedisServer) -> PublisherRig:
+        return RedisRig(redis_server, f"discord:{uuid4().hex}")
+
+
 class TestLog(PublisherContract):
     @pytest.fixture
     def rig(self, caplog: pytest.LogCaptureFixture) -> PublisherRig:
@@ -245,6 +280,14 @@ class TestLog(PublisherContract):
 @pytest.fixture(scope="module")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.kill()

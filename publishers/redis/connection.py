@@ -1,0 +1,139 @@
+"""Hold one connection to a Redis server and send commands over it.
+
+A connection is never repaired: after a failure the publisher closes it and makes a new one. The library's pipeline is not used,
+because its errors contain the whole command, which is an event here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Connection as TcpConnection
+from redis.asyncio import SSLConnection
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+from discorder.errors import ConfigError, PublisherUnreachable
+from discorder.paths import resolve_path
+from discorder.publishers.network import tls_context
+from discorder.publishers.redis.options import Address, ServerAccess
+
+CONNECT_TIMEOUT = 2.0  # seconds
+ANSWER_TIMEOUT = 5.0  # seconds for the answers to a batch
+UNSENT_TIMEOUT = 10_000  # milliseconds after which the system gives up a closed connection whose peer reads nothing
+
+FAILURES = (RedisError, OSError, TimeoutError)  # of the client library
+
+Command = Sequence[bytes | str | int]
+
+
+class Connection:
+    """A connection to one server. All answers are bytes, integers, None, lists of them, or a ResponseError."""
+
+    def __init__(self, access: ServerAccess) -> None:
+        self._connection = _connection_to(access)
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether nothing more can be sent; also after a batch was cancelled."""
+        return not self._connection.is_connected
+
+    async def open(self) -> None:
+        """Connect and log in. Raises one of `FAILURES`; call `close` then."""
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Send ``commands`` at once and return the answer to each, which may be a ResponseError. Raises one of `FAILURES`."""
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            await self._send(commands)
+            return [await self._answer() for _ in commands]
+
+    async def transact(self, commands: Sequence[Command]) -> list[Any]:
+        """Let the server carry out ``commands`` as one transaction, and return as `ask` does.
+
+        Raises one of `FAILURES`; a ResponseError if the server refused the transaction as a whole.
+        """
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            await self._send([["MULTI"], *commands, ["EXEC"]])
+            queued = [await self._answer() for _ in range(len(commands) + 1)]
+            answers = await self._answer()
+        if isinstance(answers, list):
+            return answers
+        refusal = next((one for one in [*queued, answers] if isinstance(one, ResponseError)), None)
+        raise refusal or ResponseError("the transaction was discarded")
+
+    async def close(self) -> None:
+        """Close the connection without waiting for the server."""
+        await self._connection.disconnect(nowait=True)
+
+    async def _send(self, commands: Sequence[Command]) -> None:
+        packed = self._connection.pack_commands(commands)
+        await self._connection.send_packed_command(packed, check_health=False)
+
+    async def _answer(self) -> Any:
+        try:
+            return await self._connection.read_response(timeout=math.inf)  # the caller limits the time
+        except ResponseError as error:
+            return error
+
+
+def _connection_to(access: ServerAccess) -> TcpConnection:
+    address = access.address()
+    user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
+    settings: dict[str, Any] = {
+        "host": address.host,
+        "port": address.port,
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
+        "client_name": "discorder",
+        "protocol": 2,  # the answers are the same on every version of the server
+        "socket_timeout": ANSWER_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive_options": {} if user_timeout is None else {user_timeout: UNSENT_TIMEOUT},
+    }
+    if not address.is_encrypted:
+        return TcpConnection(**settings)
+    tls_context(access.key, access.tls_ca_file, access.tls_cert_file, access.tls_key_file)  # checks the files
+    paths = {
+        "ssl_ca_certs": access.tls_ca_file,
+        "ssl_certfile": access.tls_cert_file,
+        "ssl_keyfile": access.tls_key_file,
+    }
+    settings |= {name: str(resolve_path(path)) for name, path in paths.items() if path}
+    return SSLConnection(**settings)
+
+
+async def connect(access: ServerAccess) -> Connection:
+    """Return a connection to the server.
+
+    Raises PublisherUnreachable, or ConfigError if the server refused the login or has a certificate that is not trusted, and
+    for a file that cannot be used.
+    """
+    address = access.address()
+    connection = Connection(access)
+    try:
+        await connection.open()
+    except FAILURES as error:
+        await connection.close()
+        raise _not_connected(error, access.key, address) from error
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def _not_connected(error: BaseException, key: str, address: Address) -> ConfigError | PublisherUnreachable:
+    reason = f"({address.shown}: {str(error) or 'no answer in time'})"
+    if isinstance(error, AuthenticationError):
+        return ConfigError(f"{key}.url: Redis refused the login {reason}; check user and password in url")
+    if isinstance(error.__context__, ssl.SSLError):
+        return ConfigError(f"{key}: no TLS connection {reason}; check tls_ca_file, and the host name in url")
+    return PublisherUnreachable(
+        f"{key}.url: the Redis server cannot be reached {reason}; start it, or correct the address"
+    )
