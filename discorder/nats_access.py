@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import ssl
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from discorder.errors import ConfigError, PublisherUnreachable
+from discorder.network import check_certificate_keys, is_loopback, named, tls_context
 from discorder.paths import resolve_path
 from discorder.redaction import without_logins
 
@@ -44,19 +44,16 @@ class ServerAccess:
     def check(self) -> None:
         """Raise ConfigError for a URL that is none, or one that sends the events unencrypted to another host."""
         if not self.servers:
-            msg = f"{self._named('servers')}: no server is named; set it to a URL such as {DEFAULT_SERVER}"
+            msg = f"{named(self.key, 'servers')}: no server is named; set it to a URL such as {DEFAULT_SERVER}"
             raise ConfigError(msg)
-        if bool(self.tls_cert_file) != bool(self.tls_key_file):
-            msg = (
-                f"{self._named('tls_cert_file')} and {self._named('tls_key_file')} belong together; set both or neither"
-            )
-            raise ConfigError(msg)
+        check_certificate_keys(self.key, self.tls_cert_file, self.tls_key_file)
         for server in self.servers:
             parts = self._split(server)
-            if not (parts.scheme == "tls" or self._has_tls or self.insecure or _is_loopback(parts.hostname or "")):
+            if not (parts.scheme == "tls" or self._has_tls or self.insecure or is_loopback(parts.hostname or "")):
                 msg = (
-                    f"{self._named('servers')}: {without_logins(server)} would get every event unencrypted over the network; use "
-                    f"tls://, name the server's certificate authority in tls_ca_file, or set {self._named('insecure')} = true"
+                    f"{named(self.key, 'servers')}: {without_logins(server)} would get every event unencrypted over the network; "
+                    f"use tls://, name the server's certificate authority in tls_ca_file, or set "
+                    f"{named(self.key, 'insecure')} = true"
                 )
                 raise ConfigError(msg)
 
@@ -64,18 +61,7 @@ class ServerAccess:
         """Return the TLS context that the keys define; None if they define none. Raises ConfigError for an unusable file."""
         if not self._has_tls and not any(self._split(server).scheme == "tls" for server in self.servers):
             return None
-        name = "tls_ca_file"
-        try:
-            context = ssl.create_default_context(
-                cafile=str(resolve_path(self.tls_ca_file)) if self.tls_ca_file else None
-            )
-            if self.tls_cert_file:
-                name = "tls_cert_file"
-                context.load_cert_chain(resolve_path(self.tls_cert_file), resolve_path(self.tls_key_file))
-        except (OSError, ValueError) as error:
-            msg = f"{self._named(name)}: {error}; name a PEM file that can be read"
-            raise ConfigError(msg) from error
-        return context
+        return tls_context(self.key, self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
 
     def credentials(self) -> str | None:
         """Return the path of the file of credentials, None without one. Raises ConfigError for a file that has none."""
@@ -85,10 +71,13 @@ class ServerAccess:
             path = resolve_path(self.credentials_file)
             text = path.read_text(encoding="ascii")
         except (OSError, ValueError) as error:
-            msg = f"{self._named('credentials_file')}: {error}; name a .creds file that can be read"
+            msg = f"{named(self.key, 'credentials_file')}: {error}; name a .creds file that can be read"
             raise ConfigError(msg) from error
         if not all(f"BEGIN {part}" in text for part in CREDENTIALS):  # the library would look for them without end
-            msg = f"{self._named('credentials_file')}: {path} has no {' and '.join(CREDENTIALS)}; name the .creds file of a user"
+            msg = (
+                f"{named(self.key, 'credentials_file')}: {path} has no {' and '.join(CREDENTIALS)}; name the .creds file of a "
+                "user"
+            )
             raise ConfigError(msg)
         return str(path)
 
@@ -99,19 +88,15 @@ class ServerAccess:
         )
         if any(re.search(REFUSED_LOGIN, str(error)) for _, error in failures):
             return ConfigError(
-                f"{self._named()}: NATS refused the login ({reasons}); check credentials_file, or user and password in servers"
+                f"{named(self.key)}: NATS refused the login ({reasons}); check credentials_file, or user and password in servers"
             )
         if any(isinstance(error, ssl.SSLError) for _, error in failures):
             return ConfigError(
-                f"{self._named()}: no TLS connection ({reasons}); check tls_ca_file, and the host name in servers"
+                f"{named(self.key)}: no TLS connection ({reasons}); check tls_ca_file, and the host name in servers"
             )
         return PublisherUnreachable(
-            f"{self._named('servers')}: no NATS server can be reached ({reasons}); start one, or correct the address"
+            f"{named(self.key, 'servers')}: no NATS server can be reached ({reasons}); start one, or correct the address"
         )
-
-    def _named(self, key: str = "") -> str:
-        """Return a key as it is written where it is set."""
-        return ".".join(filter(None, (self.key, key))) or "the address"
 
     @property
     def _has_tls(self) -> bool:
@@ -124,7 +109,7 @@ class ServerAccess:
                 return parts
         except ValueError:  # a port that is none
             pass
-        msg = f"{self._named('servers')}: {without_logins(server)!r} is no URL of a NATS server; allowed: nats://HOST:PORT or tls://HOST:PORT"
+        msg = f"{named(self.key, 'servers')}: {without_logins(server)!r} is no URL of a NATS server; allowed: nats://HOST:PORT or tls://HOST:PORT"
         raise ConfigError(msg)
 
 
@@ -140,13 +125,6 @@ def check_names(key: str, prefix: str, stream: str) -> None:
 def listed(servers: str | Sequence[str]) -> tuple[str, ...]:
     """Return one URL or several as a tuple."""
     return (servers,) if isinstance(servers, str) else tuple(servers)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def event_subjects(prefix: str, shard: tuple[int, int] | None = None) -> str:

@@ -187,7 +187,7 @@ def _key_table(cls: type[msgspec.Struct], names: Any, section: str, meanings: Ma
 NAMED_DEFAULTS = {
     "gateway.intents": '`["default"]`',
     "publishers.kind": "the table's name",
-    "publishers.required": "`false`; `true` for kind `nats` in mode `jetstream`",
+    "publishers.required": "`false`; `true` for kind `nats` in mode `jetstream`, and for kind `redis`",
     "publishers.overflow": '`"drop_oldest"`; `"block"` if required',
     "publishers.delimited_file.delimiter": r'`"\t"`',
 }

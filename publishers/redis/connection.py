@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +16,8 @@ from redis.asyncio import Connection as TcpConnection
 from redis.asyncio import SSLConnection
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from discorder.errors import ConfigError, PublisherUnreachable
-from discorder.paths import resolve_path
-from discorder.publishers.network import tls_context
-from discorder.publishers.redis.options import Address, ServerAccess
+from discorder.redis_access import CONNECT_TIMEOUT, ServerAccess
 
-CONNECT_TIMEOUT = 2.0  # seconds
 ANSWER_TIMEOUT = 5.0  # seconds for the answers to a batch
 UNSENT_TIMEOUT = 10_000  # milliseconds after which the system gives up a closed connection whose peer reads nothing
 
@@ -83,30 +78,13 @@ class Connection:
 
 
 def _connection_to(access: ServerAccess) -> TcpConnection:
-    address = access.address()
     user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
-    settings: dict[str, Any] = {
-        "host": address.host,
-        "port": address.port,
-        "db": address.db,
-        "username": address.username,
-        "password": address.password,
-        "client_name": "discorder",
-        "protocol": 2,  # the answers are the same on every version of the server
+    settings = {
+        **access.settings(),
         "socket_timeout": ANSWER_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive_options": {} if user_timeout is None else {user_timeout: UNSENT_TIMEOUT},
     }
-    if not address.is_encrypted:
-        return TcpConnection(**settings)
-    tls_context(access.key, access.tls_ca_file, access.tls_cert_file, access.tls_key_file)  # checks the files
-    paths = {
-        "ssl_ca_certs": access.tls_ca_file,
-        "ssl_certfile": access.tls_cert_file,
-        "ssl_keyfile": access.tls_key_file,
-    }
-    settings |= {name: str(resolve_path(path)) for name, path in paths.items() if path}
-    return SSLConnection(**settings)
+    return SSLConnection(**settings) if access.address().is_encrypted else TcpConnection(**settings)
 
 
 async def connect(access: ServerAccess) -> Connection:
@@ -115,25 +93,13 @@ async def connect(access: ServerAccess) -> Connection:
     Raises PublisherUnreachable, or ConfigError if the server refused the login or has a certificate that is not trusted, and
     for a file that cannot be used.
     """
-    address = access.address()
     connection = Connection(access)
     try:
         await connection.open()
     except FAILURES as error:
         await connection.close()
-        raise _not_connected(error, access.key, address) from error
+        raise access.failure(error, refused=isinstance(error, AuthenticationError)) from error
     except BaseException:
         await connection.close()
         raise
     return connection
-
-
-def _not_connected(error: BaseException, key: str, address: Address) -> ConfigError | PublisherUnreachable:
-    reason = f"({address.shown}: {str(error) or 'no answer in time'})"
-    if isinstance(error, AuthenticationError):
-        return ConfigError(f"{key}.url: Redis refused the login {reason}; check user and password in url")
-    if isinstance(error.__context__, ssl.SSLError):
-        return ConfigError(f"{key}: no TLS connection {reason}; check tls_ca_file, and the host name in url")
-    return PublisherUnreachable(
-        f"{key}.url: the Redis server cannot be reached {reason}; start it, or correct the address"
-    )

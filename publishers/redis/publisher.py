@@ -16,10 +16,11 @@ from redis.exceptions import ResponseError
 
 from discorder.errors import ConfigError, PublisherError, PublisherUnreachable
 from discorder.publishers.redis.connection import FAILURES, Connection, connect
-from discorder.publishers.redis.options import DEFAULT_URL, RedisOptions, ServerAccess, check_prefix
+from discorder.publishers.redis.options import RedisOptions
 from discorder.publishers.redis.server import ask_keeping, weaknesses
 from discorder.publishers.redis.streams import Entry, Shard, ShardStreams, StreamId, commands_of, read_streams
 from discorder.records import LossKind, LostEvents, gap_record
+from discorder.redis_access import DEFAULT_URL, ServerAccess, check_prefix
 from discorder.wire import Event
 
 TOO_LATE = "equal or smaller"  # in the server's refusal of an id

@@ -43,7 +43,7 @@ def test_a_sample_with_every_comment_mark_removed_loads(written: Path, name: Sam
     text, count = COMMENTED_KEY.subn("", sample_config(name))
     written.write_text(text, encoding="utf-8")
     assert count > 15
-    assert set(load_config(written).publishers) == {"zmq", "audit", "nats"}
+    assert set(load_config(written).publishers) == {"zmq", "audit", "nats", "redis"}
 
 
 @samples

@@ -77,9 +77,9 @@ class Entry(NamedTuple):
         return decode_document(self.fields["document"])
 
 
-def client_of(server: RedisServer) -> Any:
+def client_of(server: RedisServer, **access: Any) -> Any:
     """Return a client, to be used as an asynchronous context manager. Its types name answers that this one does not give."""
-    return Redis.from_url(server.url)
+    return Redis.from_url(server.url, **access)
 
 
 async def read_stream(server: RedisServer, key: str) -> list[Entry]:
