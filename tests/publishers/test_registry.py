@@ -79,7 +79,7 @@ def test_a_channel_is_as_large_as_its_table_says() -> None:
         (
             "pigeon",
             {},
-            r"publishers\.pigeon\.kind: there is no publisher 'pigeon'; allowed: channel, delimited_file, log, nats, zmq",
+            r"publishers\.pigeon\.kind: there is no publisher 'pigeon'; allowed: channel, delimited_file, log, nats, redis, zmq",
         ),
         ("x", {"kind": 3}, r"publishers\.x\.kind: 3 is not a string"),
         ("zmq", {"binds": "x"}, r"publishers\.zmq\.binds is not a key; did you mean bind\? allowed: .*insecure"),
