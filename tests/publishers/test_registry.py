@@ -144,7 +144,7 @@ def test_other_packages_bring_kinds_by_entry_point(tmp_path: Path, monkeypatch: 
         build("kafka", {})
     with pytest.raises(ConfigError, match=r"publishers\.broken\.kind: 'broken' .*cannot be imported"):
         build("broken", {})
-    with pytest.raises(ConfigError, match="allowed: broken, channel, delimited_file, kafka, log, nats, zmq"):
+    with pytest.raises(ConfigError, match="allowed: broken, channel, delimited_file, kafka, log, nats, redis, zmq"):
         build("pigeon", {})
 
 
