@@ -67,8 +67,8 @@ def test_a_package_is_used_only_where_the_card_says(name: str) -> None:
     assert importers()[name] == CARD[name][1]
 
 
-def test_the_library_of_an_extra_is_used_only_by_its_publisher() -> None:
-    assert importers()["nats"] == {"publishers"}
+def test_the_library_of_a_broker_is_used_only_by_its_publisher_and_its_reader() -> None:
+    assert importers()["nats"] == {"bot", "publishers"}
     assert importers()["redis"] == {"publishers"}
 
 
