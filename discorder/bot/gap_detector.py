@@ -101,8 +101,7 @@ class GapDetector:
 
         Only for events that come in their order: nothing is missing up to the last one that was delivered.
         """
-        if event.shard in self._shards:
-            yield from self._shards[event.shard].lose_before(event)
+        yield from self._shard(event.shard).lose_before(event)
         yield from self.receive(event)
 
     def request_all(self) -> None:

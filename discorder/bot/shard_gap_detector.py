@@ -88,6 +88,8 @@ class ShardGapDetector:
     def lose_before(self, event: ReceivedEvent) -> Iterator[Item]:
         """See `GapDetector.receive_after_loss`."""
         delivered = self._delivered
+        if event.seq is not None and delivered.session is None:
+            self._begin(event.session, 0)
         if event.seq is None or event.session != delivered.session:
             return
         delivered.advance(delivered.last)

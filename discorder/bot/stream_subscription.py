@@ -100,6 +100,7 @@ class StreamSubscription(Subscription[E]):
         self._progress = None if cursor is None or lane is None else Progress(cursor, lane.detector)
         self._entry: Entry | None = None  # whose items the bot is processing
         self._items: Iterator[Item] | None = None  # the rest of them
+        self._ahead: Item | None = None  # the next of them, if `commit` had to look
         self._shard: Shard = (0, 0)
         self._steps = 0
         self._is_open = True
@@ -111,7 +112,9 @@ class StreamSubscription(Subscription[E]):
         while self._is_open:
             if progress is not None and time.monotonic() >= progress.due:
                 progress.save_or_log()
-            item = self._next_of_entry() if self._items is not None else None
+            item, self._ahead = self._ahead, None
+            if item is None and self._items is not None:
+                item = self._next_of_entry()
             if item is None:
                 entry = self._source.take()
                 if entry is None:
@@ -132,6 +135,8 @@ class StreamSubscription(Subscription[E]):
         self._finish()
         if self._progress is not None:
             self._progress.save()
+        elif self._items is not None and self._ahead is None:
+            self._ahead = self._next_of_entry()  # nothing: the entry is finished
         await self._source.flush()
 
     async def aclose(self) -> None:

@@ -1,0 +1,220 @@
+"""The durable consumers of a group on the server: one for each shard, made when the shard appears in the stream."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import msgspec
+
+from discorder.bot.nats.link import ApiError, Link
+from discorder.bot.nats.pinned import ACK_WAIT, PIN, PRIORITY_GROUP, WINDOW, PinnedShard
+from discorder.bot.nats.streams import EventStream, stream_info
+from discorder.bot.positions import GAP_RECORD, GapData, SavedPosition, Shard
+from discorder.errors import SubscriptionFailed
+from discorder.nats_access import event_subjects
+from discorder.wire import ReceivedEvent, decode_document
+
+ALL_EVERY = 60.0  # seconds between two looks at every subject; in between only at those of READY
+SETTLE_WITHIN = ACK_WAIT + 2.0  # seconds; then what the last worker had must have come, or that worker is still at it
+EXISTS = 10_148  # JetStream's error codes: a consumer with this name and another configuration
+NOT_FOUND = 10_014  # no such consumer
+NO_MESSAGE = 10_037
+
+
+class _Config(msgspec.Struct):
+    deliver_policy: str = "all"
+    opt_start_time: str | None = None
+    filter_subjects: tuple[str, ...] = ()
+
+
+class _Floor(msgspec.Struct):
+    stream_seq: int = 0
+
+
+class _Consumer(msgspec.Struct):
+    config: _Config
+    ack_floor: _Floor
+    num_ack_pending: int = 0
+    num_waiting: int = 0
+
+
+class _Names(msgspec.Struct):
+    total: int = 0
+    consumers: tuple[str, ...] | None = None
+
+
+class _Message(msgspec.Struct):
+    subject: str
+    seq: int
+    data: bytes = b""
+
+
+class _Stored(msgspec.Struct):
+    message: _Message
+
+
+class Consumers:
+    """The consumers of one group, seen over one connection. All methods raise what `Link.ask` raises."""
+
+    def __init__(
+        self, link: Link, stream: EventStream, group: str, types: frozenset[str] | None, *, oldest: bool
+    ) -> None:
+        self._link = link
+        self._stream = stream
+        self._group = group
+        self._types = types
+        self._oldest = oldest
+        self._start: dict[str, str] | None = None  # where consumers of this group begin; None: not known yet
+        self._all_due = 0.0
+
+    def name_of(self, shard: Shard) -> str:
+        """Return the name of the consumer of a shard."""
+        return f"{self._group}_{shard[1]}_{shard[0]}"
+
+    async def new_shards(self, known: set[Shard]) -> list[Shard]:
+        """Make the consumers of the shards of the stream that are not ``known``, and return these.
+
+        Raises `SubscriptionFailed` if the group reads other types.
+        """
+        if self._start is None:
+            self._start = await self._find_start()
+        now = time.monotonic()
+        subjects = event_subjects(self._stream.prefix)
+        if now < self._all_due:
+            subjects = f"{subjects[:-1]}READY"
+        else:
+            self._all_due = now + ALL_EVERY
+        info = await stream_info(self._link, self._stream.name, subjects)
+        found = {
+            shard for subject in info.state.subjects or () if (shard := self._stream.shard_of(subject)) is not None
+        }
+        new = sorted(found - known)
+        for shard in new:
+            await self._make(shard, self._start)
+        return new
+
+    async def settle(self, shard: PinnedShard) -> bool:
+        """Return whether all that the server has sent and nobody acknowledged is here; then the lane knows where it begins."""
+        if time.monotonic() >= shard.sure_until or shard.lane is None:
+            return False  # a pull request that tells is under way
+        consumer = await self._info(shard.consumer)
+        waited = time.monotonic() - shard.settling_since
+        if consumer.num_ack_pending > shard.open_count and waited < SETTLE_WITHIN:
+            return False
+        if not shard.lane.detector.shards:
+            await self._begin(shard, consumer.ack_floor.stream_seq)
+        return True
+
+    async def waiting(self, shard: PinnedShard) -> int:
+        """Return how many pull requests wait for events of a shard."""
+        return (await self._info(shard.consumer)).num_waiting
+
+    async def release(self, shard: PinnedShard) -> None:
+        """Let another worker have a shard."""
+        await self._link.ask(f"CONSUMER.UNPIN.{self._stream.name}.{shard.consumer}", group=PRIORITY_GROUP)
+
+    # ---------------------------------------------------------------- where a worker begins
+
+    async def _begin(self, shard: PinnedShard, floor: int) -> None:
+        """Let the lane begin after ``floor``, the last message of the stream that the group acknowledged; 0: none."""
+        lane, first = shard.lane, shard.first_held()
+        if lane is None or first is None:
+            return
+        position = None
+        if floor:
+            stored = await self._message(seq=floor)
+            if stored is not None and self._stream.shard_of(stored.subject) == shard.shard:
+                position = _position(decode_document(stored.data))
+            elif stored is None and await self._may_have_lost(shard.shard, first.place[1]):
+                lane.torn = {shard.shard}
+        event = decode_document(first.document or b"")
+        if position is None and event.type == GAP_RECORD and event.session is not None:
+            position = SavedPosition(shard.shard, event.session, event.decode(GapData).from_seq - 1)
+        if position is not None:
+            for _ in lane.detector.start(position):
+                pass  # a lane of one shard has no other layout that would end
+
+    async def _may_have_lost(self, shard: Shard, seq: int) -> bool:
+        """Return whether the stream may have dropped messages before ``seq``, the next one of the consumer, that were not read.
+
+        Not if it still has an older message of the shard, which is an acknowledged one.
+        """
+        for subject in self._stream.filters(self._types, shard):
+            stored = await self._message(seq=1, next_by_subj=subject)
+            if stored is not None and stored.seq < seq:
+                return False
+        return True
+
+    async def _message(self, **which: Any) -> _Message | None:
+        try:
+            answer = await self._link.ask(f"STREAM.MSG.GET.{self._stream.name}", **which)
+        except ApiError as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise
+        return msgspec.json.decode(answer, type=_Stored).message
+
+    # ---------------------------------------------------------------- making them
+
+    async def _find_start(self) -> dict[str, str]:
+        """Return where consumers begin: where those of this group did, or where it is to begin."""
+        pattern = re.compile(rf"{re.escape(self._group)}_\d+_\d+", re.ASCII)
+        offset = 0
+        while True:
+            answer = await self._link.ask(f"CONSUMER.NAMES.{self._stream.name}", offset=offset)
+            page = msgspec.json.decode(answer, type=_Names)
+            names = page.consumers or ()
+            for name in names:
+                if pattern.fullmatch(name):
+                    config = (await self._info(name)).config
+                    time = {} if config.opt_start_time is None else {"opt_start_time": config.opt_start_time}
+                    return {"deliver_policy": config.deliver_policy, **time}
+            offset += len(names)
+            if not names or offset >= page.total:
+                break
+        if self._oldest:
+            return {"deliver_policy": "all"}
+        now = (await stream_info(self._link, self._stream.name)).ts  # of the server: clocks differ
+        return {"deliver_policy": "by_start_time", "opt_start_time": now.isoformat()}
+
+    async def _make(self, shard: Shard, start: dict[str, str]) -> None:
+        name, filters = self.name_of(shard), self._stream.filters(self._types, shard)
+        config: dict[str, object] = {
+            "name": name,
+            "durable_name": name,
+            "ack_policy": "explicit",
+            "ack_wait": round(ACK_WAIT * 1e9),
+            "max_ack_pending": WINDOW,
+            "max_deliver": -1,
+            "filter_subjects": filters,
+            "priority_groups": [PRIORITY_GROUP],
+            "priority_policy": "pinned_client",
+            "priority_timeout": round(PIN * 1e9),
+            **start,
+        }
+        subject = f"CONSUMER.CREATE.{self._stream.name}.{name}"
+        try:
+            await self._link.ask(subject, stream_name=self._stream.name, action="create", config=config)
+        except ApiError as error:
+            if error.code != EXISTS:
+                raise
+            await self._check(name, filters)
+
+    async def _check(self, name: str, filters: list[str]) -> None:
+        there = (await self._info(name)).config.filter_subjects
+        if set(there) != set(filters):
+            msg = (
+                f"the group {self._group} reads other types: its consumer {name} has the subjects {', '.join(there)}. All "
+                "workers of a group name the same types; choose another group, or delete its consumers (nats consumer rm)"
+            )
+            raise SubscriptionFailed(msg)
+
+    async def _info(self, name: str) -> _Consumer:
+        return msgspec.json.decode(await self._link.ask(f"CONSUMER.INFO.{self._stream.name}.{name}"), type=_Consumer)
+
+
+def _position(event: ReceivedEvent) -> SavedPosition | None:
+    """Return the position after an event, None for a record."""
+    return None if event.seq is None else SavedPosition(event.shard, event.session or "", event.seq)
