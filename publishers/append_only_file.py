@@ -21,7 +21,7 @@ FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O
 logger = logging.getLogger(__name__)
 
 
-class Appender:
+class AppendOnlyFile:
     """Append to ``path``, rotate it by size, and reopen it after it was moved or deleted.
 
     A file that was not written in the format ``rows`` is never changed, also not through a link.

@@ -13,7 +13,7 @@ from msgspec import Meta
 from discorder.clock import Clock, SystemClock, Timer
 from discorder.errors import ConfigError, PublisherError
 from discorder.paths import resolve_path
-from discorder.publishers.append_only_file import Appender
+from discorder.publishers.append_only_file import AppendOnlyFile
 from discorder.publishers.csv_format import RowFormat
 from discorder.publishers.executor import finish
 from discorder.publishers.options import MAX_COUNT, MAX_SECONDS, DeliveryOptions
@@ -83,7 +83,7 @@ class DelimitedFileEventPublisher:
         self._rows = RowFormat(delimiter)
         self._fsync = fsync
         self._clock = clock or SystemClock()
-        self._file = Appender(
+        self._file = AppendOnlyFile(
             self.path,
             name,
             self._rows,

@@ -1,4 +1,4 @@
-"""Send the commands of the façade's bots through a control plane in another process."""
+"""Send the commands of the façade's bots over the bus, for a façade in a process of its own: the `CommandTarget` there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from discorder.outbound.checks import COMMANDS
 from discorder.wire import Op
 
 WAIT_SECONDS = 600.0  # that a command may wait in the control plane for Discord's limits and for a session
-ANSWER_SECONDS = 10.0  # beyond that
-RETRY_SECONDS = 1.0
+ANSWER_SECONDS = 10.0  # for the answer, after the time that the command may wait
+RETRY_SECONDS = 1.0  # until a command is repeated that the control plane could not take yet
 RENEWED_SECONDS = 0.1  # after a connection that broke
 AT_ONCE = 64  # commands of one shard in the control plane; the others wait here, where they can be cancelled
 
@@ -30,7 +30,7 @@ class BusCommands:
         self._room: defaultdict[int | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def send(self, op: int, d: Any, *, shard: int | None = None, timeout: float | None = None) -> None:
-        """See `discorder.facade.commands.Commands`. A presence waits in the control plane, until a newer one replaces it."""
+        """See `discorder.facade.commands.CommandTarget`. A presence waits in the control plane, until a newer one replaces it."""
         wait = WAIT_SECONDS if timeout is None else min(timeout, WAIT_SECONDS)
         if op == Op.PRESENCE_UPDATE:
             await self._send_presence(d, shard)

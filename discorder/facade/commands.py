@@ -14,7 +14,7 @@ from discorder.facade.member_requests import AllMembers
 from discorder.facade.nonces import Nonces
 from discorder.facade.session_id import FacadeSession
 from discorder.logs import logger
-from discorder.outbound.checks import STATUSES, as_snowflake, check_command
+from discorder.outbound.checks import COMMANDS, STATUSES, as_snowflake, check_command
 from discorder.wire import Op, default_members_limit
 
 MOST_JOINED = 10_000  # guilds
@@ -22,15 +22,7 @@ MOST_WAITING = 1000  # commands of one session
 LINGER_SECONDS = 10.0  # that the commands of a bot may wait after its socket has closed
 LOG_AGAIN_SECONDS = 60.0  # between two log lines about the same bot and subject
 RETRY_SECONDS = 1.0  # between two attempts while the queue of the shard is full
-COMMANDS = frozenset(
-    {
-        Op.PRESENCE_UPDATE,
-        Op.VOICE_STATE_UPDATE,
-        Op.REQUEST_GUILD_MEMBERS,
-        Op.REQUEST_SOUNDBOARD_SOUNDS,
-        Op.REQUEST_CHANNEL_INFO,
-    }
-)
+COMMAND_OPS = frozenset(COMMANDS.values())
 
 
 class LogLimit:

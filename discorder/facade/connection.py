@@ -11,7 +11,7 @@ from aiohttp import WSMsgType, web
 
 from discorder.clock import Timer
 from discorder.facade import frames
-from discorder.facade.commands import COMMANDS
+from discorder.facade.commands import COMMAND_OPS
 from discorder.facade.encoding import Encode
 from discorder.facade.handshake import Identify, Refused, Resume, Unresumable, check_identify, check_resume
 from discorder.facade.live import FacadeServices
@@ -123,7 +123,7 @@ class BotConnection:
             self._woken.set()
         elif op in {Op.IDENTIFY, Op.RESUME}:
             self._open(op, d)
-        elif op not in COMMANDS:
+        elif op not in COMMAND_OPS:
             raise Refused(
                 4001, f"there is no opcode {op}", "the bot's library sends what Discord would not take either"
             )

@@ -17,14 +17,14 @@ from discorder.publishers.journal import Journal
 from discorder.publishers.journal.takeover import PackedGuilds
 from discorder.wire import Event, StreamPosition
 
-WAIT_SECONDS = 1.0  # that an answer lasts
-PARTS = 16  # of one answer
-ANSWER_SECONDS = 2.0  # beyond that for an answer; doubled after each failure
-MOST_ANSWER_SECONDS = 10.0
+WAIT_SECONDS = 1.0  # for which the control plane sends parts of one answer
+PARTS = 16  # at most, of one answer
+ANSWER_SECONDS = 2.0  # after those for the last part; doubled after each failure
+MOST_ANSWER_SECONDS = 10.0  # of which no failure makes more
 GUILDS_SECONDS = 10.0  # for each part of an answer with guilds
-RETRY_SECONDS = 0.5
+RETRY_SECONDS = 0.5  # between two attempts to follow
 RENEWED_SECONDS = 0.1  # after a connection that broke
-WRITE_RETRY_SECONDS = 1.0
+WRITE_RETRY_SECONDS = 1.0  # while the journal cannot be written
 NOT_FED = "No control plane feeds the façade; its bots wait"
 REMEDY = "start discorder serve with this configuration; --bus names its bus, whose replay must not be off"
 OLDER_BUS = "this control plane is of an older version, which feeds no façade in a process of its own; upgrade it"

@@ -20,7 +20,7 @@ from typing import Any
 
 from discorder.plane.session_persistence import Sessions
 from discorder.plane.session_writer import SessionWriter
-from discorder.publishers.append_only_file import Appender
+from discorder.publishers.append_only_file import AppendOnlyFile
 from discorder.publishers.delivery.fanout import FanOut
 from discorder.publishers.delivery.lossless import LosslessQueue
 from discorder.publishers.delivery.shard_progress import ShardDelivery
@@ -131,26 +131,26 @@ SLOW = (0.0, 0.005, 0.02, 0.4)  # seconds that a slow disk takes for a batch, on
 
 def slow_disk() -> None:
     """Slow the file down, so that the publisher is congested again and again."""
-    original = Appender.append
+    original = AppendOnlyFile.append
 
-    def append(self: Appender, lines: bytes) -> None:
+    def append(self: AppendOnlyFile, lines: bytes) -> None:
         time.sleep(random.choice(SLOW))
         original(self, lines)
 
-    Appender.append = append  # type: ignore[method-assign]
+    AppendOnlyFile.append = append  # type: ignore[method-assign]
 
 
 def torn(strike: Strike) -> None:
     """Strike when half of a batch's bytes are in the file: a torn last line."""
-    original = Appender._write  # noqa: SLF001  # the point lies inside
+    original = AppendOnlyFile._write  # noqa: SLF001  # the point lies inside
 
-    def write(self: Appender, lines: bytes) -> None:
+    def write(self: AppendOnlyFile, lines: bytes) -> None:
         half = len(lines) // 2
         original(self, lines[:half])
         strike()
         original(self, lines[half:])
 
-    Appender._write = write  # type: ignore[method-assign]  # noqa: SLF001
+    AppendOnlyFile._write = write  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def renamed(strike: Strike) -> None:
@@ -224,14 +224,14 @@ _ALL = (
     Point("inflated", Life.ANY, _INFLATED, passes=120),
     Point("before the fan-out", Life.ANY, before(ShardDelivery, "hand_over"), passes=60),
     Point("after the fan-out", Life.ANY, after(ShardDelivery, "hand_over"), passes=60),
-    Point("before the file", Life.ANY, before(Appender, "append"), passes=60),
+    Point("before the file", Life.ANY, before(AppendOnlyFile, "append"), passes=60),
     Point("half a batch in the file", Life.ANY, torn, passes=60),
-    Point("in the file, not yet accepted", Life.ANY, after(Appender, "append"), passes=60),
+    Point("in the file, not yet accepted", Life.ANY, after(AppendOnlyFile, "append"), passes=60),
     Point("accepted", Life.ANY, after(LosslessQueue, "_note_accepted"), passes=60),
     # the file changes
-    Point("rotation: before", Life.ANY, before(Appender, "_rotate"), passes=2),
+    Point("rotation: before", Life.ANY, before(AppendOnlyFile, "_rotate"), passes=2),
     Point("rotation: between two renames", Life.ANY, renamed, passes=6),
-    Point("rotation: after", Life.ANY, after(Appender, "_rotate"), passes=2),
+    Point("rotation: after", Life.ANY, after(AppendOnlyFile, "_rotate"), passes=2),
     # the journal
     Point("journal: half a batch in the file", Life.ANY, torn_record, passes=60),
     Point("journal: in the file, not yet accepted", Life.ANY, after(Segments, "append"), passes=60),
@@ -249,7 +249,7 @@ _ALL = (
     Point("store: after the write", Life.ANY, after(Database, "write_sessions"), passes=2),
     # a new life
     Point("start: store open", Life.LATER, after(Database, "open")),
-    Point("start: file checked", Life.LATER, after(Appender, "_check")),
+    Point("start: file checked", Life.LATER, after(AppendOnlyFile, "_check")),
     Point("start: session adopted", Life.LATER, after(Receiver, "adopt")),
     Point("RESUME: before", Life.LATER, before(Handshake, "resume")),
     Point("RESUME sent", Life.LATER, after(Handshake, "resume")),
