@@ -75,9 +75,9 @@ TARGETS = {
     "session-rules": Target(
         (
             *("statemachine/session.py", "statemachine/backoff.py", "statemachine/heartbeat.py"),
-            *("statemachine/close_codes.py", "discorder/sessions/identify_budget.py"),
+            *("statemachine/close_codes.py", "discorder/sessions/identify_budget.py", "discorder/sessions/ledger.py"),
         ),
-        ("tests/statemachine", "tests/sessions/test_identify_budget.py", "tests/sessions/test_gate.py"),
+        ("tests/statemachine", "tests/sessions/test_ledger.py", "tests/sessions/test_gate.py"),
     ),
     "fan-out": Target(
         (

@@ -6,19 +6,18 @@ end ``await gate.close()``, then ``await store.close()``.
 
 from discorder.sessions.gate import IdentifyGate, Ticket
 from discorder.sessions.identify_budget import (
-    SPACING,
     Budget,
     ColdStart,
     Debit,
     Grant,
     IdentifyQueue,
-    Ledger,
     LookUp,
     Refusal,
     RefusalCause,
     Slot,
     StartLimit,
 )
+from discorder.sessions.ledger import SPACING, Ledger
 from discorder.sessions.locks import ShardLocks, hold_shards
 from discorder.sessions.memory import MemorySessionStore
 from discorder.sessions.opening import Reading, default_store_path, open_store, read_store, state_folder, store_path

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from discorder.errors import UnusableFile
-from discorder.sessions.identify_budget import Ledger
 from discorder.sessions.integrity import (
     APPLICATION_ID,
     BESIDE,
@@ -31,6 +30,7 @@ from discorder.sessions.integrity import (
     lacks_room,
     readable,
 )
+from discorder.sessions.ledger import Ledger
 from discorder.sessions.locks import lock_directory, mutex
 from discorder.sessions.schema import (
     SCHEMA,

@@ -21,16 +21,15 @@ from discorder.clock import Clock, within
 from discorder.errors import StoreUnavailable
 from discorder.logs import logger
 from discorder.sessions.identify_budget import (
-    SPACING,
     Budget,
     IdentifyQueue,
     Later,
-    Ledger,
     Refusal,
     RefusalCause,
     StartLimit,
     Taken,
 )
+from discorder.sessions.ledger import SPACING, Ledger
 from discorder.sessions.start_limit import Allowance, OtherUse
 from discorder.sessions.store import SessionStore
 from discorder.sessions.wait_queue import WaitingShard, WaitQueue

@@ -3,71 +3,31 @@
 Each held shard is a file ``<bot>-<id>of<count>.lock`` under an exclusive ``flock``; its content names the owner, for people and
 for `--take-over`. Shards of different layouts overlap when they share a guild, so taking a shard locks the files of all that
 overlap. A mutex file serialises it.
-
-Only a process that is proved to be the owner gets a signal.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
-import signal
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from discorder.clock import Clock
 from discorder.errors import StoreLocked
-from discorder.logs import logger
+from discorder.sessions.holder import Holder, announce, ask_to_leave, content_of, read_holder
 from discorder.sessions.store import Shard, overlap
 
 TAKE_OVER_PATIENCE = 30.0  # seconds; a hand-over takes the owner about one
 POLL = 0.1  # seconds between two tries while the owner leaves
-# bytes that a lock file is padded to: cutting a file costs milliseconds, times the shards of a large bot
-CONTENT_STEP = 512
 START_PATIENCE = 5.0  # seconds for the mutex, which others hold for milliseconds
 
 MUTEX = "mutex"  # the name of the file
 
 _NAME = re.compile(r"(?P<bot>[0-9a-f]+)-(?P<id>\d+)of(?P<count>\d+)\.lock")
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The owner of a lock file, by its content. ``started``: the kernel's start time of the process, in ticks."""
-
-    path: Path
-    shards: str = "an overlapping shard"
-    pid: int | None = None
-    started: int | None = None
-    host: str = ""
-    since: datetime | None = None
-
-    @property
-    def is_this_process(self) -> bool:
-        return (
-            self.pid == os.getpid() and self.host == socket.gethostname() and self.started == process_start(os.getpid())
-        )
-
-    def describe(self, now: datetime) -> str:
-        """Return a sentence: which shards, which process, since when, through which file."""
-        who = "another process" if self.pid is None else f"process {self.pid}"
-        if self.is_this_process:
-            who = f"this very process ({self.pid})"
-        elif self.host and self.host != socket.gethostname():
-            who += f" on {self.host}"
-        age = (
-            ""
-            if self.since is None
-            else f" since {self.since.isoformat(timespec='seconds')} ({_age(now - self.since)})"
-        )
-        return f"{self.shards} of this bot: held by {who}{age}, lock file {self.path}"
 
 
 class ShardLocks:
@@ -113,10 +73,10 @@ async def hold_shards(
             raise StoreLocked(msg)
         if outcome is not None:
             if take_over:
-                _ask_to_leave(outcome, asked, clock.now())
+                ask_to_leave(outcome, asked, clock.now())
             if clock.monotonic() >= deadline:
                 raise _locked(outcome, clock.now(), asked=bool(asked), patience=patience)
-            _announce(outcome, announced, clock.now(), deadline - clock.monotonic())
+            announce(outcome, announced, clock.now(), deadline - clock.monotonic())
         await clock.sleep(POLL)
 
 
@@ -133,7 +93,7 @@ def find_holders(directory: Path, bot: str, shards: Iterable[Shard], *, patience
         with mutex(directory, blocking=False) as entered:  # else a start could take the tests below for an owner
             if entered:
                 rivals = _rivals(directory, bot, frozenset(shards)).values()
-                return [_read_holder(path) for path in rivals if path.exists() and _is_locked(path)]
+                return [read_holder(path) for path in rivals if path.exists() and _is_locked(path)]
         if time.monotonic() >= deadline:
             msg = f"another process is starting on {directory}; try again in a moment"
             raise StoreLocked(msg)
@@ -150,16 +110,6 @@ def mutex(directory: Path, *, blocking: bool) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def process_start(pid: int) -> int | None:
-    """Return when the kernel started process ``pid``, in clock ticks since boot; None if that cannot be read or it has ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # field 22 (proc(5)), counted after the name, which may contain blanks
-    return int(stat.rpartition(")")[2].split()[19])
-
-
 def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime) -> ShardLocks | list[Holder]:
     """Take every wanted lock, or return the holders of those that are taken. The caller has the mutex."""
     taken: list[int] = []
@@ -167,7 +117,7 @@ def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime
     for shard, path in _rivals(directory, bot, wanted).items():
         descriptor = _open(path)
         if not _lock(descriptor, blocking=False):
-            in_the_way.append(_read_holder(path))
+            in_the_way.append(read_holder(path))
             os.close(descriptor)
         elif shard in wanted:
             taken.append(descriptor)
@@ -178,16 +128,7 @@ def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime
     if in_the_way:
         locks.release()
         return in_the_way
-    content = json.dumps(
-        {
-            "pid": os.getpid(),
-            "started": process_start(os.getpid()),
-            "host": socket.gethostname(),
-            "since": now.isoformat(),
-            "shards": _name(wanted),
-        }
-    ).encode()
-    content = content.ljust(-(-len(content) // CONTENT_STEP) * CONTENT_STEP)
+    content = content_of(wanted, now)
     try:
         for descriptor in taken:
             os.pwrite(descriptor, content, 0)
@@ -233,72 +174,6 @@ def _lock(descriptor: int, *, blocking: bool) -> bool:
     return True
 
 
-def _read_holder(path: Path) -> Holder:
-    """Read the file; one that a process left half written names no owner."""
-    try:
-        content = json.loads(path.read_bytes())
-        return Holder(
-            path=path,
-            shards=str(content["shards"]),
-            pid=int(content["pid"]),
-            started=None if content["started"] is None else int(content["started"]),
-            host=str(content["host"]),
-            since=datetime.fromisoformat(content["since"]),
-        )
-    except (ValueError, KeyError, TypeError, OSError):
-        return Holder(path)
-
-
-def _ask_to_leave(holders: list[Holder], asked: set[int], now: datetime) -> None:
-    """Send SIGTERM to each holder once. Raises StoreLocked for a process that may not be the one that took the lock."""
-    for holder in holders:
-        if holder.pid is None or holder.pid in asked:
-            continue
-        if holder.is_this_process or holder.host != socket.gethostname():
-            why = (
-                "it is this very process"
-                if holder.is_this_process
-                else "it runs on another host or in another container"
-            )
-            msg = f"cannot take over {holder.describe(now)}: {why}"
-            raise StoreLocked(msg, holder.pid)
-        if _terminate(holder.pid, holder.started):
-            asked.add(holder.pid)
-            logger.info("Asked the holder of the shards to hand over", pid=holder.pid)
-
-
-def _announce(holders: list[Holder], announced: set[int | None], now: datetime, seconds: float) -> None:
-    """Log once for each holder that this process waits for it."""
-    for holder in holders:
-        if holder.pid not in announced:
-            announced.add(holder.pid)
-            logger.info(
-                "Waiting for the holder of the shards", holder=holder.describe(now), at_most_seconds=round(seconds, 1)
-            )
-
-
-def _terminate(pid: int, started: int | None) -> bool:
-    """Send SIGTERM to ``pid`` if it still is the process that started at ``started``. Returns False if it is not."""
-    try:
-        handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-    except (ProcessLookupError, PermissionError):
-        return False
-    try:
-        if process_start(pid) != started:
-            return False
-        if handle is not None:
-            # the handle names the process, so the id cannot be reused here
-            signal.pidfd_send_signal(handle, signal.SIGTERM)
-        else:
-            os.kill(pid, signal.SIGTERM)
-    except (ProcessLookupError, PermissionError):
-        return False
-    finally:
-        if handle is not None:
-            os.close(handle)
-    return True
-
-
 def _locked(holders: list[Holder], now: datetime, *, asked: bool, patience: float) -> StoreLocked:
     lines = "; ".join(holder.describe(now) for holder in holders[:3])
     more = f"; and {len(holders) - 3} more" if len(holders) > 3 else ""
@@ -308,21 +183,3 @@ def _locked(holders: list[Holder], now: datetime, *, asked: bool, patience: floa
         "or use another store ([session] store) or other shards ([gateway] shards)"
     )
     return StoreLocked(f"{lines}{more}{waited}", holders[0].pid, remedy)
-
-
-def _name(shards: frozenset[Shard]) -> str:
-    """Return ``all shards``, ``shard 0 of 4`` or ``shards 0, 2 of 4``."""
-    if (0, 1) in shards:
-        return "all shards"
-    by_count: dict[int, list[int]] = {}
-    for shard_id, count in sorted(shards):
-        by_count.setdefault(count, []).append(shard_id)
-    return " and ".join(
-        f"shard{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))} of {count}" for count, ids in by_count.items()
-    )
-
-
-def _age(span: timedelta) -> str:
-    minutes, seconds = divmod(max(0, int(span.total_seconds())), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from discorder.errors import StoreUnavailable
 from discorder.logs import logger
-from discorder.sessions.identify_budget import Ledger
+from discorder.sessions.ledger import Ledger
 from discorder.sessions.store import (
     Health,
     Ordinals,

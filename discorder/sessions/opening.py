@@ -15,8 +15,8 @@ from discorder.clock import Clock
 from discorder.errors import StoreUnavailable, UnusableFile
 from discorder.logs import logger
 from discorder.paths import resolve_path
-from discorder.sessions.identify_budget import Ledger
 from discorder.sessions.integrity import NewerStore, check_integrity, connect_read_only, damage_is_unsound, examine
+from discorder.sessions.ledger import Ledger
 from discorder.sessions.memory import MemorySessionStore
 from discorder.sessions.schema import Unsound, select_ledger, select_pauses, select_sessions
 from discorder.sessions.seal import UNKEYED, Seal

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from discorder.sessions.identify_budget import Debit, Ledger, LookUp, Slot, StartLimit
+from discorder.sessions.identify_budget import Debit, LookUp, Slot, StartLimit
+from discorder.sessions.ledger import Ledger
 from discorder.sessions.seal import UNKEYED, Seal, ready_hash
 from discorder.sessions.store import Shard, StoredSession, UnreportedLoss, superseded
 from discorder.wire import session_label

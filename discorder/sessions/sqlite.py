@@ -32,8 +32,8 @@ from discorder.clock import Clock, Timer
 from discorder.errors import StoreUnavailable, UnusableFile
 from discorder.logs import logger
 from discorder.sessions.database import Database
-from discorder.sessions.identify_budget import Ledger
 from discorder.sessions.integrity import NewerStore
+from discorder.sessions.ledger import Ledger
 from discorder.sessions.locks import ShardLocks, hold_shards
 from discorder.sessions.schema import Unsound
 from discorder.sessions.seal import UNKEYED, Seal

@@ -12,7 +12,8 @@ from typing import Final
 from discorder.clock import Clock, within
 from discorder.errors import DiscorderError, StoreUnavailable
 from discorder.logs import logger
-from discorder.sessions.identify_budget import Ledger, StartLimit
+from discorder.sessions.identify_budget import StartLimit
+from discorder.sessions.ledger import Ledger
 from discorder.sessions.store import SessionStore
 
 LOOK_UP_WITHIN: Final = 10.0  # seconds that one look-up may take here, and between two of them

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from discorder.sessions.identify_budget import Ledger
+from discorder.sessions.ledger import Ledger
 from discorder.wire import session_label
 
 T = TypeVar("T")

@@ -109,11 +109,11 @@ MUTATIONS = (
     ),
     Mutation(
         "ledger: the debit is skipped",
-        "discorder/sessions/identify_budget.py",
+        "discorder/sessions/ledger.py",
         "return replace(self.debited(ticket, now), slots={**self.slots, bucket: slot})",
         "return replace(self, slots={**self.slots, bucket: slot})",
     ),
-    Mutation("gate: slots are not spaced", "discorder/sessions/identify_budget.py", "SPACING = 5.25", "SPACING = 0.5"),
+    Mutation("gate: slots are not spaced", "discorder/sessions/ledger.py", "SPACING = 5.25", "SPACING = 0.5"),
     Mutation(
         "gate: the reserve is spent",
         "discorder/sessions/identify_budget.py",

@@ -22,7 +22,8 @@ from discorder.rest import BotClient, RateLimitMode
 from discorder.rest.http import RequestFailed, open_connection
 from discorder.rest.response import Response
 from discorder.sessions import bot_key, store_path
-from discorder.sessions.locks import Holder, find_holders, lock_directory
+from discorder.sessions.holder import Holder
+from discorder.sessions.locks import find_holders, lock_directory
 
 T = TypeVar("T")
 

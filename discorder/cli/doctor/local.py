@@ -23,7 +23,7 @@ from discorder.paths import IPC, resolve_path
 from discorder.publishers.zeromq.endpoints import check_ipc_path
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.runtime.open_files import ENOUGH
-from discorder.sessions.locks import Holder
+from discorder.sessions.holder import Holder
 
 FILES_PER_SHARD = 2  # its socket and its lock
 OTHER_FILES = 64  # log, store, loop, publishers, some subscribers

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discorder.sessions import Grant, Ledger, Refusal, RefusalCause, StartLimit
-from discorder.sessions.identify_budget import DAY, HOLD, SPACING, Later, Taken
+from discorder.sessions.identify_budget import HOLD, Later, Taken
+from discorder.sessions.ledger import DAY, SPACING
 
 NOW = 1_700_000_000.0
 HOUR_MS = 3_600_000
