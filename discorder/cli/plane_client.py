@@ -1,4 +1,4 @@
-"""Reach the HTTP server of a running control plane: its address and token from the configuration, errors with a remedy.
+"""Request status, events and commands from the HTTP server of a running control plane; errors name the remedy.
 
 Uses http.client, which loads in a tenth of the time that aiohttp takes: a health check starts a process each time.
 """
@@ -7,54 +7,29 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from discorder.cli.event_reader import EventReader
+from discorder.cli.target import target_of_config, target_of_url, tls_context
 from discorder.config import Config
 from discorder.errors import ConfigError, ControlPlaneAbsent, OperatorRefused, OperatorTokenRefused
 from discorder.escapes import escape_controls, escape_controls_in_json
 from discorder.http.signature import sign_request
-from discorder.paths import resolve_path
 
 T = TypeVar("T")
 
 REALM = 'realm="discorder"'  # of the HTTP server's WWW-Authenticate
 ANSWER_SECONDS = 2.0  # until a control plane that does not answer is reported
 MAX_ANSWER = 64 * 1024 * 1024  # bytes; a status document of 500 shards has a quarter of a megabyte
-_HOST = re.compile(r"[^\x00-\x20\x7f-\xa0/?#@\[\]\\]+")  # a name or an address; IDNA checks its parts
 _CHECK = "check that it runs (discorder serve), and name its configuration with --config, or its address with --url"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The address of an HTTP server.
-
-    ``certificate``: that of ``http.tls_cert_file`` in PEM form, or "". ``configured``: the address is the configuration's, so the
-    server must show this certificate, whatever its name.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    certificate: str = ""
-    configured: bool = False
-
-    @property
-    def url(self) -> str:
-        """The address as a URL without a path."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
 
 
 class PlaneClient:
@@ -64,7 +39,7 @@ class PlaneClient:
         """Raise `ConfigError` if ``url`` is none, or if the configuration gives no address."""
         self._config = config
         self._token_path: Path | None = None  # of the token that signed a request
-        self.target = _target_of_url(url, config) if url is not None else _target_of_config(config)
+        self.target = target_of_url(url, config) if url is not None else target_of_config(config)
 
     def status(self) -> bytes:
         """Return the status document, its control characters escaped. Raises `ControlPlaneAbsent`, `OperatorTokenRefused`."""
@@ -187,7 +162,7 @@ class PlaneClient:
         target = self.target
         if target.scheme == "https":
             return http.client.HTTPSConnection(
-                target.host, target.port, timeout=ANSWER_SECONDS, context=_context(target)
+                target.host, target.port, timeout=ANSWER_SECONDS, context=tls_context(target)
             )
         return http.client.HTTPConnection(target.host, target.port, timeout=ANSWER_SECONDS)
 
@@ -269,63 +244,3 @@ def _wants_token(response: http.client.HTTPResponse) -> bool:
 def _answer(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
     response = connection.getresponse()
     return response.status, response.read(MAX_ANSWER)
-
-
-def _target_of_config(config: Config) -> Target:
-    address = config.http.address
-    if address is None:
-        msg = 'http.bind is "", so the control plane of this configuration has no HTTP server; set it, or name one with --url'
-        raise ConfigError(msg)
-    if not address.port:
-        msg = "http.bind has port 0, so only the log of the control plane says which one it is; name it with --url"
-        raise ConfigError(msg)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104  # connected to, not bound
-    return Target(config.http.scheme, host, address.port, _certificate(config), configured=True)
-
-
-def _target_of_url(url: str, config: Config) -> Target:
-    parts = _address_parts(url)
-    if parts is None:
-        msg = f"--url {url}: write the address as the log shows it, such as http://127.0.0.1:6080"
-        raise ConfigError(msg)
-    scheme, host, port = parts
-    return Target(scheme, host, port, _certificate(config))
-
-
-def _address_parts(url: str) -> tuple[str, str, int] | None:
-    """Return scheme, host and port of an address, None if it is none."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        host.encode("idna")
-    except ValueError:
-        return None
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    has_more = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None
-    if default is None or port == 0 or has_more or _HOST.fullmatch(host) is None:
-        return None
-    return parts.scheme, host, default if port is None else port
-
-
-def _certificate(config: Config) -> str:
-    """Return the certificate of the configuration without its chain, in PEM form; "" for none."""
-    if not config.http.tls_cert_file:
-        return ""
-    try:
-        text = resolve_path(config.http.tls_cert_file).read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
-        msg = f"http.tls_cert_file: {Path(config.http.tls_cert_file)} cannot be read: {error}"
-        raise ConfigError(msg) from None
-    end = "-----END CERTIFICATE-----"
-    return text[text.find("-----BEGIN CERTIFICATE-----") : text.find(end) + len(end)]
-
-
-def _context(target: Target) -> ssl.SSLContext:
-    """Return the rules for the server's certificate: those of the system, and the configured one is trusted too."""
-    if not target.certificate:
-        return ssl.create_default_context()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if target.configured else ssl.create_default_context()
-    context.check_hostname = not target.configured
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it may have an issuer that is not trusted here
-    context.load_verify_locations(cadata=target.certificate)
-    return context
