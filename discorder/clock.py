@@ -1,4 +1,4 @@
-"""The `Clock` interface for time and timers: `SystemClock` for production, `FakeClock` for tests and replays."""
+"""Define the `Clock` interface for time and timers: `SystemClock` for production, `FakeClock` for tests and replays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error that Discorder raises, in one tree.
+"""Define every error that Discorder raises, in one tree.
 
 ::
 

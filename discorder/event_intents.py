@@ -1,4 +1,4 @@
-"""The table of the intents that a session needs to see an event (docs/protocol.md#intents)."""
+"""Say which intents a session needs to see an event (docs/protocol.md#intents)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life cycle of a gateway session as an explicit state machine.
+"""Define the life cycle of a gateway session as an explicit state machine.
 
 A pure core: it takes triggers and returns commands. It never awaits, sleeps, reads a clock, draws a random number, logs or
 uses a socket. The table (`table.py`) is the only definition of the life cycle; the diagrams, the checks and the running

@@ -1,4 +1,4 @@
-"""The typer application: the commands with their options and help, in the order of the help.
+"""Define the typer application: the commands with their options and help, in the order of the help.
 
 Each command imports what it runs when it is called, so that `--help` and short commands start fast.
 """

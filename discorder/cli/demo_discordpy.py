@@ -1,4 +1,4 @@
-"""Be the bot of `discorder demo --bot`: discord.py as its users write it, but for the address. Prints a line per message.
+"""Run the bot of `discorder demo --bot`: discord.py as its users write it, but for the address. Prints a line per message.
 
 Usage: FACADE_TOKEN=… python -m discorder.cli.demo_discordpy URL
 """

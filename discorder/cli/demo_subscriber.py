@@ -1,4 +1,4 @@
-"""The subscriber of the demo: a process of its own that prints events, of which the console shows a few per second."""
+"""Run the subscriber of the demo: a process of its own that prints events, of which the console shows a few per second."""
 
 from __future__ import annotations
 

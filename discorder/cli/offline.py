@@ -1,4 +1,4 @@
-"""The commands that need neither Discord nor a control plane that runs: try it out, replay, verify, draw, make files.
+"""Define the commands that need neither Discord nor a control plane that runs: to try out, replay, verify, draw, make files.
 
 Each command imports what it runs when it is called, so that `--help` and short commands start fast.
 """

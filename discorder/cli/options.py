@@ -1,4 +1,4 @@
-"""Options that several commands share, and the form of the help of a group of commands."""
+"""Define the options that several commands share, and the form of the help of a group of commands."""
 
 from __future__ import annotations
 

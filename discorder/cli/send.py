@@ -1,4 +1,4 @@
-"""`discorder send`: a command to the gateway, through a control plane that runs."""
+"""Send a command to the gateway through a control plane that runs: `discorder send`."""
 
 from __future__ import annotations
 

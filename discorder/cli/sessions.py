@@ -1,4 +1,4 @@
-"""The commands that read the session store: `discorder budget` and `discorder sessions`."""
+"""Define the commands that read the session store: `discorder budget` and `discorder sessions`."""
 
 from __future__ import annotations
 

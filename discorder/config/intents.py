@@ -1,4 +1,4 @@
-"""The gateway intents: names, bits, and which of them need Discord's approval (docs/protocol.md#intents)."""
+"""Define the gateway intents: names, bits, and which of them need Discord's approval (docs/protocol.md#intents)."""
 
 from __future__ import annotations
 

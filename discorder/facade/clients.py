@@ -1,4 +1,4 @@
-"""Know the bots that may connect: their names, tokens and settings."""
+"""Load the bots that may connect, with their tokens and settings, and make their tokens."""
 
 from __future__ import annotations
 

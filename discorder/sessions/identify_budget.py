@@ -1,4 +1,4 @@
-"""The values of the identify budget: what Discord states, what a ticket costs, what the ledger answers.
+"""Define the values of the identify budget: what Discord states, what a ticket costs, what the ledger answers.
 
 Times are POSIX seconds of the wall clock: they are compared between processes and across restarts. `ledger` decides.
 """

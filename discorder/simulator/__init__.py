@@ -1,4 +1,4 @@
-"""A Discord gateway and the REST routes that clients need, on loopback, for tests, demos and development.
+"""Simulate a Discord gateway and the REST routes that clients need, on loopback, for tests, demos and development.
 
 It imports the leaves of the project only, nothing of the control plane: it must not share the client's mistakes.
 Its rules are those of docs/protocol.md.

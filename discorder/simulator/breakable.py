@@ -1,4 +1,4 @@
-"""The faults of a simulator: the half of its public API that closes, cuts, stalls and refuses, until it is healed."""
+"""Break a simulator on purpose: the half of its public API that closes, cuts, stalls and refuses, until it is healed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of one connected client: its connection, session, heartbeats and send window."""
+"""Hold the state of one connected client: its connection, session, heartbeats and send window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The injected faults that last until `Simulator.heal`."""
+"""Hold the injected faults, which last until `Simulator.heal`."""
 
 from __future__ import annotations
 

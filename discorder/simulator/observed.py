@@ -1,4 +1,4 @@
-"""What a simulator has seen and sent: the read-only half of its public API."""
+"""Show what a simulator has seen and sent: the read-only half of its public API."""
 
 from __future__ import annotations
 

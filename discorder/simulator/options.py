@@ -1,4 +1,4 @@
-"""The options of a simulator, checked when they are created."""
+"""Define the options of a simulator, checked when they are created."""
 
 from __future__ import annotations
 

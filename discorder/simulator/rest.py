@@ -1,4 +1,4 @@
-"""The REST routes that a gateway client and a small bot need, below ``/api`` (docs/protocol.md#rest). It serves no websocket.
+"""Answer the REST routes that a gateway client and a small bot need, below ``/api`` (docs/protocol.md#rest).
 
 Answers have exactly the type ``application/json``: discord.py parses nothing else.
 """

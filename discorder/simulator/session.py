@@ -1,4 +1,4 @@
-"""A gateway session as the server keeps it: its sequence and its newest events. It outlives its connection."""
+"""Hold a gateway session as the server keeps it: its sequence and its newest events. It outlives its connection."""
 
 from __future__ import annotations
 

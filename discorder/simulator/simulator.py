@@ -1,4 +1,4 @@
-"""The public API of the simulator: start it, send events and other frames. Faults are in `Breakable`, records in `Observed`."""
+"""Start a simulator, send events and other frames: its public API. Faults are in `Breakable`, records in `Observed`."""
 
 from __future__ import annotations
 

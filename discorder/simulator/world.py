@@ -1,4 +1,4 @@
-"""The guilds of a simulator, as READY, GUILD_CREATE and REST show them.
+"""Hold the guilds of a simulator, as READY, GUILD_CREATE and REST show them.
 
 Guild 0 is the main guild of the payloads; guild k is its copy with every id of the guild moved up by k << 22, so that
 consecutive guilds fall on consecutive shards and every reference inside a guild still resolves.

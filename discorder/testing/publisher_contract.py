@@ -1,4 +1,4 @@
-"""The tests that every publisher must pass.
+"""Test what every publisher must do.
 
 To test a publisher, write a rig that reads back the accepted events, and a subclass of the suite::
 

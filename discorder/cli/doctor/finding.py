@@ -1,4 +1,4 @@
-"""The result of a check: what was found, how bad it is, and the remedy."""
+"""Define the result of a check: what was found, how bad it is, and the remedy."""
 
 from __future__ import annotations
 
