@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 
 import msgspec
 from nats.aio.client import Client
@@ -21,22 +20,31 @@ from discorder.publishers.nats.messages import ID_HEADER, Message
 
 CONNECT_TIMEOUT = 2.0  # seconds for each server
 PING_EVERY = 2  # seconds; the connection ends when two in a row are not answered
-CLOSE_TIMEOUT = 0.2  # seconds; the delivery queue waits for 0.3
 ANSWER_TIMEOUT = 5.0  # seconds for the acknowledgements of a batch, or one other answer
+CLOSE_TIMEOUT, ABORT_TIMEOUT = 0.05, 0.15  # seconds; the delivery queue waits for 0.3
 NO_STREAM = "503"  # the status of "no responders"
 NO_STREAM_HAS_IT = "no stream has the subject of the message"
+DUPLICATE = 10_201  # JetStream's error codes: an atomic batch contains a message with a known id
+INCOMPLETE = 10_176  # or one that was refused
+MOST_ATOMIC = 1_000  # messages in an atomic batch, by the server
 
 FAILURES = (Error, OSError, TimeoutError)  # of the client library
 
 
-class _Refusal(msgspec.Struct):
+class Refusal(msgspec.Struct, frozen=True):
+    """Why the server did not store a message. ``err_code``: that of JetStream."""
+
     description: str = ""
+    err_code: int = 0
+
+    def __str__(self) -> str:
+        return self.description or "no reason given"
 
 
 class _Ack(msgspec.Struct):
     """The server's answer to a message; without ``error`` it is stored, by this message or by an earlier one with its id."""
 
-    error: _Refusal | None = None
+    error: Refusal | None = None
 
 
 _decode_ack = msgspec.json.Decoder(_Ack).decode
@@ -50,12 +58,13 @@ class Connection:
         self.is_cancelled = False  # a batch was cancelled: nobody knows which of its messages the server has
         self._last_error: Exception | None = None
         self._inbox = ""
-        self._numbered = 0  # messages that asked for an acknowledgement
-        self._waiting: dict[int, Message] = {}  # sent and not answered, of the running `store`, as are the following
-        self._refused: list[tuple[Message, str]] = []
+        self._numbered = 0  # messages and batches that asked for an answer
+        self._waiting: dict[
+            str, Message
+        ] = {}  # sent and not answered, by reply subject; of the running batch, as are the following
+        self._refused: list[tuple[Message, Refusal]] = []
         self._stored: set[str] = set()
-        self._answered = asyncio.Event()  # all are answered
-        self._limit: asyncio.Timeout | None = None
+        self._answered: asyncio.Future[None] | None = None  # done when all are answered
 
     @property
     def is_spent(self) -> bool:
@@ -92,88 +101,105 @@ class Connection:
         """
         if not messages:
             return
-        (number,) = self._expect_answers(messages[-1:], set())
-        async with self._in_time():
-            for message in messages:
-                await self.client.publish(message.subject, message.event.document, headers={ID_HEADER: message.id})
-            await self.client.publish(f"{self._inbox}.{number}", b"{}")
-            await self._answered.wait()
+        (reply,) = self._expect(messages[-1:], set())
+        publish = self.client.publish
+        for message in messages:
+            await publish(message.subject, message.event.document, headers={ID_HEADER: message.id})
+        await publish(reply, b"{}")
+        await self._wait_for_answers()
 
-    async def store(self, messages: Sequence[Message], stored: set[str]) -> list[tuple[Message, str]]:
+    async def store(self, messages: Sequence[Message], stored: set[str]) -> list[tuple[Message, Refusal]]:
         """Send ``messages`` and wait for the answer to each; add the ids of those that are stored to ``stored`` as they come.
 
         Return those that the server refused, each with its reason. Raises one of `FAILURES` if an answer is missing.
         """
         if not messages:
             return []
-        numbers = self._expect_answers(messages, stored)
-        async with self._in_time():
-            for number, message in zip(numbers, messages, strict=True):
-                reply, headers = f"{self._inbox}.{number}", {ID_HEADER: message.id}
-                await self.client.publish(message.subject, message.event.document, reply, headers)
-            await self._answered.wait()
+        publish = self.client.publish
+        for reply, message in zip(self._expect(messages, stored), messages, strict=True):
+            await publish(message.subject, message.event.document, reply, {ID_HEADER: message.id})
+        await self._wait_for_answers()
         return self._refused
+
+    async def store_atomically(self, messages: Sequence[Message]) -> Refusal | None:
+        """Store all of ``messages``, 1 to `MOST_ATOMIC`, or none. The server syncs its files before it answers.
+
+        Return why the server refused them, None if it did not. Raises one of `FAILURES` if the answer is missing.
+        """
+        (reply,) = self._expect(messages[-1:], set())
+        publish, batch, last = self.client.publish, reply.rpartition(".")[2] + self._inbox[-22:], len(messages)
+        for number, message in enumerate(messages, start=1):
+            headers = {ID_HEADER: message.id, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            if number == last:
+                headers["Nats-Batch-Commit"] = "1"
+            await publish(message.subject, message.event.document, reply if number == last else "", headers)
+        await self._wait_for_answers()
+        return self._refused[0][1] if self._refused else None
 
     async def close(self) -> None:
         """Close the connection in bounded time, also if the server does not answer. Drops what is not acknowledged."""
-        client = self.client
-        client._pending, client._pending_data_size = [], 0  # noqa: SLF001  # the library would wait until the server reads it
-        writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001
-        if writer is not None:
-            writer.transport.abort()
-        with suppress(*FAILURES):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await client.close()
+        closing = asyncio.create_task(self.client.close())
+        if not (await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT))[0]:
+            # nats-py 2.16 has no abort: `Client.close` and its `Transport.close` wait until the server has read what is buffered
+            writer = getattr(self.client._transport, "_io_writer", None)  # noqa: SLF001
+            if writer is not None:
+                writer.transport.abort()
+            await asyncio.wait({closing}, timeout=ABORT_TIMEOUT)
+        if not closing.cancel() and not closing.cancelled():
+            closing.exception()  # the end of a lost connection is no news
 
-    def _expect_answers(self, messages: Sequence[Message], stored: set[str]) -> range:
-        """Return the number of each of ``messages``, for its answer."""
-        numbers = range(self._numbered, self._numbered + len(messages))
-        self._numbered = numbers.stop
-        self._waiting, self._refused, self._stored = dict(zip(numbers, messages, strict=True)), [], stored
-        self._answered.clear()
+    def _expect(self, messages: Sequence[Message], stored: set[str]) -> Sequence[str]:
+        """Return a subject for the answer to each of ``messages``."""
+        first = self._numbered
+        self._numbered = first + len(messages)
+        prefix = f"{self._inbox}."
+        replies = [prefix + str(number) for number in range(first, self._numbered)]
+        self._waiting, self._refused, self._stored = dict(zip(replies, messages, strict=True)), [], stored
         self._last_error = None
-        return numbers
+        return replies
+
+    async def _wait_for_answers(self) -> None:
+        """Return when all are there. Raises ConnectionError after `ANSWER_TIMEOUT`, and when the connection is lost."""
+        loop = asyncio.get_running_loop()
+        answered = self._answered = loop.create_future()
+        timer = loop.call_later(ANSWER_TIMEOUT, self._give_up, "the server did not answer in time")
+        try:
+            if self._waiting:
+                await answered
+        finally:
+            timer.cancel()
+            self._answered = None
 
     async def _take_answer(self, answer: Msg) -> None:
-        message = self._waiting.pop(int(answer.subject.rpartition(".")[2]), None)
+        message = self._waiting.pop(answer.subject, None)
         if message is None:  # of a batch that was given up
             return
-        if (reason := _refusal(answer)) is None:
+        if (refusal := _refusal(answer)) is None:
             self._stored.add(message.id)
         else:
-            self._refused.append((message, reason))
-        if not self._waiting:
-            self._answered.set()
+            self._refused.append((message, refusal))
+        if not self._waiting and self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
 
     async def _note_error(self, error: Exception) -> None:
         self._last_error = error
 
     async def _lost(self) -> None:
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(0)  # there will be no answer
+        self._give_up("the connection was lost")
 
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """Limit the work to `ANSWER_TIMEOUT`; end it when the connection is lost. Raises ConnectionError then."""
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT) as self._limit:
-                yield
-        except TimeoutError:
-            what = "the connection was lost" if self.client.is_closed else "the server did not answer in time"
-            raise ConnectionError(f"{what}: {self._last_error}" if self._last_error else what) from None
-        finally:
-            self._limit = None
+    def _give_up(self, what: str) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(ConnectionError(f"{what}: {self._last_error}" if self._last_error else what))
 
 
-def _refusal(answer: Msg) -> str | None:
+def _refusal(answer: Msg) -> Refusal | None:
     """Return why a message was not stored, None if it was."""
-    if (answer.header or {}).get("Status") == NO_STREAM:
-        return NO_STREAM_HAS_IT
+    if answer.headers is not None and answer.headers.get("Status") == NO_STREAM:
+        return Refusal(NO_STREAM_HAS_IT)
     try:
-        ack = _decode_ack(answer.data)
+        return _decode_ack(answer.data).error
     except msgspec.DecodeError as error:
-        return f"an answer that is no acknowledgement of JetStream: {error}"
-    return None if ack.error is None else ack.error.description or "no reason given"
+        return Refusal(f"an answer that is no acknowledgement of JetStream: {error}")
 
 
 async def connect(access: ServerAccess) -> Connection:

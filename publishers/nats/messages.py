@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import msgspec
 
@@ -11,7 +12,9 @@ from discorder.records import LossKind, LostEvents, gap_record
 from discorder.wire import Event, StreamPosition
 
 ID_HEADER = "Nats-Msg-Id"
+REMEMBERED_SUBJECTS = 8_192  # of a process with 100 shards
 HEADER_BYTES = len("NATS/1.0\r\n: \r\n\r\n") + len(ID_HEADER)  # of a message with an id, besides the id
+ATOMIC_HEADER_BYTES = 128  # more than the other headers of a message in an atomic batch
 
 
 class Message(msgspec.Struct, gc=False):
@@ -36,10 +39,7 @@ def message_of(event: Event, prefix: str) -> Message:
     """Return the message of an event or a record."""
     if event.seq is None:
         return Message(_record_subject(event, prefix), hashlib.sha256(event.document).hexdigest()[:32], event)
-    shard_id, shard_count = event.shard
-    return Message(
-        f"{prefix}.{shard_count}.{shard_id}.{subject_word(event.type)}", f"{event.session}:{event.seq}", event
-    )
+    return Message(_event_subject(prefix, event.shard, event.type), f"{event.session}:{event.seq}", event)
 
 
 def gap_instead(message: Message, prefix: str, publisher: str, limit: int) -> Message:
@@ -69,3 +69,8 @@ def position_in(message_id: str) -> StreamPosition | None:
 
 def _record_subject(record: Event, prefix: str) -> str:
     return f"{prefix}.record.{record.shard[1]}.{record.shard[0]}.{subject_word(record.type)}"
+
+
+@lru_cache(REMEMBERED_SUBJECTS)
+def _event_subject(prefix: str, shard: tuple[int, int], name: str) -> str:
+    return f"{prefix}.{shard[1]}.{shard[0]}.{subject_word(name)}"

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from discorder.errors import ConfigError
 from discorder.nats_access import DEFAULT_SERVER
 from discorder.publishers.options import MAX_COUNT, DeliveryOptions, Overflow
 
 Mode = Literal["jetstream", "core"]
+Durability = Literal["acks", "sync"]
 
 STREAM_BYTES = 1_073_741_824
 STREAM_SECONDS = 86_400.0
@@ -31,6 +33,7 @@ class NatsOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fie
         str | tuple[str, ...], Meta(description="a URL, nats://HOST:PORT or tls://HOST:PORT, or a list")
     ] = DEFAULT_SERVER
     mode: Annotated[Mode, Meta(description='"jetstream" or "core"')] = "jetstream"
+    durability: Annotated[Durability, Meta(description='"acks" or "sync"')] = "acks"
     prefix: Annotated[
         str, Meta(description='words of A-Z, a-z, 0-9, "_" and "-" with dots between, or "" (by the bot)')
     ] = ""
@@ -52,3 +55,10 @@ class NatsOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fie
             table.get("mode", "jetstream") == "jetstream" and table.get("overflow", Overflow.BLOCK) == Overflow.BLOCK
         )
         return table if keeps_all else {"required": False, **table}
+
+
+def check_durability(key: str, mode: Mode, durability: Durability) -> None:
+    """Raise ConfigError for a durability that the mode does not have."""
+    if mode == "core" and durability != "acks":
+        msg = f'{key}.durability: mode "core" stores nothing; remove the key, or set {key}.mode = "jetstream"'
+        raise ConfigError(msg)

@@ -13,13 +13,35 @@ from collections.abc import Sequence
 
 from discorder.errors import ConfigError, PublisherError, PublisherUnreachable
 from discorder.nats_access import DEFAULT_SERVER, ServerAccess, check_names, listed
-from discorder.publishers.nats.connection import FAILURES, NO_STREAM_HAS_IT, Connection, connect
-from discorder.publishers.nats.messages import Message, gap_instead, message_of, size_of
-from discorder.publishers.nats.options import DUPLICATE_WINDOW, STREAM_BYTES, STREAM_SECONDS, Mode, NatsOptions
-from discorder.publishers.nats.stream import StreamSettings, last_position, make_or_check
+from discorder.publishers.nats.connection import (
+    DUPLICATE,
+    FAILURES,
+    INCOMPLETE,
+    MOST_ATOMIC,
+    NO_STREAM_HAS_IT,
+    Connection,
+    Refusal,
+    connect,
+)
+from discorder.publishers.nats.kept import KeptEvents
+from discorder.publishers.nats.messages import ATOMIC_HEADER_BYTES, Message, gap_instead, message_of, size_of
+from discorder.publishers.nats.options import (
+    DUPLICATE_WINDOW,
+    STREAM_BYTES,
+    STREAM_SECONDS,
+    Durability,
+    Mode,
+    NatsOptions,
+    check_durability,
+)
+from discorder.publishers.nats.stream import StreamSettings, last_event, make_or_check
 from discorder.wire import Event, StreamPosition
 
 ENOUGH_PAYLOAD = 8_388_608  # bytes; GUILD_CREATE of a large guild has several megabytes
+SMALL_BATCH = 64  # events: below it, the next one waits until
+PAUSE = 0.01  # seconds after this one began; a batch costs as much as ten events
+
+MOST_NAMED = 20  # sessions in a line of the log
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +51,8 @@ class NatsPublisher:
 
     ``mode``: "jetstream" stores each event once, in order per shard, in ``stream`` ("" = the prefix with ``_`` for each dot),
     which keeps at most ``stream_bytes`` and ``stream_seconds`` on ``replicas`` servers; "core" sends to the subscribers of the
-    moment. ``duplicate_window`` (seconds): how long the server knows the ids of stored messages.
+    moment. ``durability``: "acks" accepts what the server has stored, "sync" what it has synced to its disk as well.
+    ``duplicate_window`` (seconds): how long the server knows the ids of stored messages.
 
     Raises ConfigError for an invalid name, URL or file, and for an unencrypted connection to another host unless ``insecure``.
     """
@@ -42,6 +65,7 @@ class NatsPublisher:
         name: str = "nats",
         *,
         mode: Mode = "jetstream",
+        durability: Durability = "acks",
         prefix: str = "",
         stream: str = "",
         stream_bytes: int = STREAM_BYTES,
@@ -56,9 +80,10 @@ class NatsPublisher:
     ) -> None:
         self.name = name
         self.durable = mode == "jetstream"
-        self.dropped = self.gaps = 0  # events that were too large for the server
+        self.dropped = self.gaps = 0  # events that were too large for the server, or lost with the stream
         self._key = f"publishers.{name}"
         check_names(self._key, prefix, stream)
+        check_durability(self._key, mode, durability)
         if duplicate_window > stream_seconds:
             msg = f"{self._key}.duplicate_window: {duplicate_window:g} is more than stream_seconds ({stream_seconds:g}); set less"
             raise ConfigError(msg)
@@ -68,15 +93,18 @@ class NatsPublisher:
         self._access.check()
         self._prefix = prefix
         self._stream = stream
-        self._limits = (stream_bytes, stream_seconds, duplicate_window, replicas)
+        self._atomic = durability == "sync"
+        self._limits = (stream_bytes, stream_seconds, duplicate_window, replicas, self._atomic)
         self._is_open = False
         self._was_open = False
         self._connection: Connection | None = None
         self._last: dict[
             tuple[int, int], StreamPosition | None
-        ] = {}  # by shard: in the stream when this connection began
+        ] = {}  # by shard: in the stream when this connection began; None = irrelevant
         self._stored: set[str] = set()  # ids of the batch that is tried again
         self._refused: set[str] = set()
+        self._kept = KeptEvents(stream_seconds)
+        self._untold: list[Message] = []  # gap records of events that were lost with the stream
 
     def belongs_to(self, bot_id: int | None) -> None:
         """See `BotAwarePublisher`."""
@@ -95,15 +123,20 @@ class NatsPublisher:
         self._is_open = self._was_open = True
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Return once the server has stored the batch (mode "core": received it). Raises PublisherError."""
+        """Return once the server has stored the batch (mode "core": received it). Raises PublisherError.
+
+        After a small batch it returns at most `PAUSE` later than that, so that more events are in the next one.
+        """
         if not self._is_open:
             msg = f"publisher {self.name} is not open"
             raise PublisherError(msg)
+        clock = asyncio.get_running_loop().time
+        began = clock()
         connection = self._connection
         if connection is None or connection.is_spent:
             await self._drop_connection()
             connection = self._connection = await self._connect()
-        messages = [self._fitting(message_of(event, self._prefix), connection) for event in events]
+        messages, replaced = self._messages_of(events, connection)
         try:
             await (self._store(connection, messages) if self.durable else connection.send(messages))
         except FAILURES as error:
@@ -113,9 +146,10 @@ class NatsPublisher:
         except asyncio.CancelledError:
             connection.is_cancelled = True
             raise
-        replaced = sum(message.replaces for message in messages)
         self.dropped += replaced
         self.gaps += replaced
+        if len(events) < SMALL_BATCH and (rest := began + PAUSE - clock()) > 0:
+            await asyncio.sleep(rest)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -127,8 +161,8 @@ class NatsPublisher:
     async def _connect(self) -> Connection:
         connection = await connect(self._access)
         try:
-            if self.durable:
-                await make_or_check(connection.client, self._settings, first=not self._was_open)
+            if self.durable and await make_or_check(connection.client, self._settings, first=not self._was_open):
+                self._note_lost()
         except FAILURES as error:
             await connection.close()
             msg = f"{self._key}: the NATS server does not answer: {error}"
@@ -155,38 +189,95 @@ class NatsPublisher:
         if connection is not None:
             await connection.close()
 
+    def _note_lost(self) -> None:
+        """Prepare a gap record for each session whose events were in the stream, which is new now and empty."""
+        self._stored.clear()
+        self._refused.clear()
+        lost = self._kept.take()
+        if not lost:
+            return
+        self.dropped += sum(one.count for one in lost)
+        self.gaps += len(lost)
+        self._untold += [message_of(one.gap(self.name), self._prefix) for one in lost]
+        logger.warning(
+            "Publisher %s: the NATS server lost the stream %s, which is made again; lost are the events %s%s. Gap records in the "
+            "new stream tell the readers",
+            *(self.name, self._settings.name, ", ".join(map(str, lost[:MOST_NAMED]))),
+            f" and of {len(lost) - MOST_NAMED} other sessions" if len(lost) > MOST_NAMED else "",
+        )
+
     # ---------------------------------------------------------------- messages
 
-    def _fitting(self, message: Message, connection: Connection) -> Message:
+    def _messages_of(self, events: Sequence[Event], connection: Connection) -> tuple[Sequence[Message], int]:
+        """Return what to send for ``events``, and how many of them are gap records because the event is too large."""
+        prefix, replaced = self._prefix, 0
         limit = connection.client.max_payload
-        if size_of(message) <= limit:
-            return message
-        return gap_instead(message, self._prefix, self.name, limit)
+        most = limit - ATOMIC_HEADER_BYTES if self._atomic else limit
+        messages = [message_of(event, prefix) for event in events]
+        for place, message in enumerate(messages):
+            if size_of(message) > most:
+                messages[place] = gap_instead(message, prefix, self.name, limit)
+                replaced += 1
+        return messages, replaced
 
     async def _store(self, connection: Connection, messages: Sequence[Message]) -> None:
         """Store ``messages`` without those that the stream has already. Raises PublisherError if the server refused any."""
-        ids = {message.id for message in messages}
-        self._stored &= ids
-        self._refused &= ids
-        await self._ask_stream(connection, messages)
-        refused = await connection.store([one for one in messages if not self._is_stored(one)], self._stored)
+        shards = {message.event.shard for message in messages}
+        await self._ask_stream(connection, shards)
+        messages = [*self._untold, *messages]
+        unsettled = messages
+        if self._stored or self._refused or any(self._last[shard] for shard in shards):
+            ids = {message.id for message in messages}
+            self._stored &= ids
+            self._refused &= ids
+            unsettled = [one for one in messages if not self._is_stored(one)]
+        refused = await self._send(connection, unsettled)
         if refused:
             self._refused.update(message.id for message, _ in refused)
-            reasons = {reason for _, reason in refused}
+            reasons = {str(refusal) for _, refusal in refused}
             if NO_STREAM_HAS_IT in reasons:  # the next connection makes it again
                 await self._drop_connection()
             msg = f"NATS refused {len(refused)} of {len(messages)} messages: {'; '.join(sorted(reasons))}"
             raise PublisherError(msg)
         self._stored.clear()
         self._refused.clear()
+        self._untold.clear()
+        self._last.update(dict.fromkeys(shards))  # what comes is later
+        self._kept.add(message.event for message in messages)
 
-    async def _ask_stream(self, connection: Connection, messages: Sequence[Message]) -> None:
-        """Ask the stream for its last event of each shard of which this connection has sent nothing yet."""
-        shards = {message.event.shard for message in messages} - self._last.keys()
-        if shards:
+    async def _send(self, connection: Connection, messages: Sequence[Message]) -> list[tuple[Message, Refusal]]:
+        """Send ``messages``; return those that are refused. With durability "sync" a batch is stored and synced as a whole."""
+        if not self._atomic:
+            return await connection.store(messages, self._stored)
+        for start in range(0, len(messages), MOST_ATOMIC):
+            batch = messages[start : start + MOST_ATOMIC]
+            refusal = await connection.store_atomically(batch)
+            if refusal is not None and refusal.err_code in {DUPLICATE, INCOMPLETE}:  # which one, and why, is not said
+                refusal = await self._send_each(connection, batch)
+            if refusal is not None:
+                return [(message, refusal) for message in batch if message.id not in self._stored]
+            self._stored.update(message.id for message in batch)
+        return []
+
+    async def _send_each(self, connection: Connection, messages: Sequence[Message]) -> Refusal | None:
+        """Send each message by itself, in order, synced as well. Return why one was refused, unless the stream has it."""
+        for message in messages:
+            refusal = await connection.store_atomically([message])
+            if refusal is not None and refusal.err_code != DUPLICATE:
+                return refusal
+            self._stored.add(message.id)
+        return None
+
+    async def _ask_stream(self, connection: Connection, shards: set[tuple[int, int]]) -> None:
+        """Ask the stream for its last event of each of ``shards`` of which this connection has sent nothing yet."""
+        unknown = shards - self._last.keys()
+        if unknown:
             stream, settings = connection.client.jetstream(), self._settings
-            for shard in shards:
-                self._last[shard] = await last_position(stream, settings.name, settings.prefix, shard)
+            for shard in unknown:
+                found = await last_event(stream, settings.name, settings.prefix, shard)
+                self._last[shard] = None if found is None else found[0]
+                if found is not None:
+                    self._kept.found(shard, *found)
 
     def _is_stored(self, message: Message) -> bool:
         """Return whether the stream has ``message``: it was acknowledged, or lies before the last event of its shard.
@@ -195,7 +286,7 @@ class NatsPublisher:
         """
         if message.id in self._stored:
             return True
-        position, last = message.position, self._last[message.event.shard]
+        position, last = message.position, self._last.get(message.event.shard)
         if position is None or last is None or message.id in self._refused:
             return False
         return position.session == last.session and position.seq <= last.seq

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
@@ -19,6 +20,7 @@ from discorder.wire import StreamPosition
 
 OVERLAP = 10_065  # JetStream's error codes: another stream has one of the subjects
 NO_ROOM = 10_047  # max_bytes is more than the server may keep
+ATOMIC_SINCE = (2, 12)  # version of the server
 NOT_CLUSTERED = 10_074  # more than one replica on a server without a cluster
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class StreamSettings:
     max_age: float
     duplicate_window: float
     replicas: int
+    atomic: bool  # batches are stored as a whole and synced
 
     @property
     def config(self) -> StreamConfig:
@@ -49,18 +52,26 @@ class StreamSettings:
             max_age=self.max_age,
             duplicate_window=self.duplicate_window,
             num_replicas=self.replicas,
+            allow_atomic=self.atomic or None,
         )
 
 
-async def make_or_check(client: Client, settings: StreamSettings, *, first: bool) -> None:
-    """Make the stream if there is none, otherwise check its settings.
+async def make_or_check(client: Client, settings: StreamSettings, *, first: bool) -> bool:
+    """Make the stream if there is none, otherwise check its settings. Return whether it was made.
 
     Raises ConfigError, which names key and remedy, or PublisherUnreachable if JetStream does not answer. Unless ``first``, a
     limit that was changed while the control plane runs is only logged: events matter more.
     """
+    version = client.connected_server_version
+    if settings.atomic and (version.major, version.minor) < ATOMIC_SINCE:
+        msg = (
+            f'{settings.key}.durability: "sync" needs nats-server {ATOMIC_SINCE[0]}.{ATOMIC_SINCE[1]} or later, and this server '
+            f'is {version.major}.{version.minor}.{version.patch}; upgrade it, or set {settings.key}.durability = "acks"'
+        )
+        raise ConfigError(msg)
     manager = client.jsm()
     try:
-        info = await _found_or_made(manager, settings, first=first)
+        info = await _found_or_made(manager, settings)
     except (ServiceUnavailableError, NatsTimeoutError) as error:
         msg = (
             f"{settings.key}: JetStream does not answer ({error}); start nats-server with JetStream (-js), or set "
@@ -68,27 +79,29 @@ async def make_or_check(client: Client, settings: StreamSettings, *, first: bool
         )
         raise PublisherUnreachable(msg) from error
     if info is None:
-        return
+        return True
     unfit = list(_unfit(info, settings))
     limits = list(_other_limits(info, settings))
     if unfit or (limits and first):
         raise ConfigError((unfit or limits)[0])
     for complaint in limits:
         logger.warning("%s", complaint)
+    return False
 
 
-async def last_position(
+async def last_event(
     stream: JetStreamContext, name: str, prefix: str, shard: tuple[int, int]
-) -> StreamPosition | None:
-    """Return the last event of ``shard`` (id, count) in the stream; None if it has none."""
+) -> tuple[StreamPosition, datetime] | None:
+    """Return the last event of ``shard`` (id, count) in the stream, and when it was stored; None if it has none."""
     try:
         message = await stream.get_last_msg(name, event_subjects(prefix, shard))
     except NotFoundError:
         return None
-    return position_in((message.headers or {}).get(ID_HEADER, ""))
+    position = position_in((message.headers or {}).get(ID_HEADER, ""))
+    return None if position is None or message.time is None else (position, message.time)
 
 
-async def _found_or_made(manager: JetStreamManager, settings: StreamSettings, *, first: bool) -> StreamConfig | None:
+async def _found_or_made(manager: JetStreamManager, settings: StreamSettings) -> StreamConfig | None:
     """Return the configuration of the existing stream; None if it was made now."""
     try:
         return (await manager.stream_info(settings.name)).config
@@ -100,10 +113,7 @@ async def _found_or_made(manager: JetStreamManager, settings: StreamSettings, *,
         raise
     except APIError as error:
         raise _not_made(error, settings) from error
-    if first:
-        logger.info("NATS: made the stream %s", settings.name)
-    else:
-        logger.warning("NATS: the stream %s was gone and is made again; the events that it had are lost", settings.name)
+    logger.info("NATS: made the stream %s", settings.name)
     return None
 
 
@@ -143,6 +153,11 @@ def _unfit(found: StreamConfig, settings: StreamSettings) -> Iterator[str]:
                 f"{settings.key}.stream: {one} of the stream {settings.name} {needed}; change it (nats stream edit "
                 f"{settings.name}), or name another stream in {settings.key}.stream"
             )
+    if settings.atomic and not found.allow_atomic:
+        yield (
+            f'{settings.key}.durability: "sync" needs allow_atomic, which the stream {settings.name} does not have; set it (nats '
+            f'stream edit {settings.name} --allow-batch), or set {settings.key}.durability = "acks"'
+        )
 
 
 def _other_limits(found: StreamConfig, settings: StreamSettings) -> Iterator[str]:

@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from nats.js.errors import NotFoundError
+
 from discorder.wire import ReceivedEvent
 from tests.publishers.nats_server import PORTS, START_WITHIN, NatsServer, connected, in_thread, leader_of, read_stream
 
@@ -16,18 +18,21 @@ kind = "nats"
 servers = [{servers}]
 prefix = "discord.bot"
 stream_bytes = 200_000_000
+durability = "{durability}"
 """
 
 
 class NatsBroker:
     """One server."""
 
+    durability = "acks"
+
     def __init__(self, folder: Path) -> None:
         self._server = NatsServer(folder)
 
     @property
     def publisher(self) -> str:
-        return TABLE.format(servers=f'"{self._server.url}"')
+        return TABLE.format(servers=f'"{self._server.url}"', durability=self.durability)
 
     async def start(self) -> None:
         await in_thread(self._server.start)
@@ -45,10 +50,19 @@ class NatsBroker:
         self._server.empty()
 
     async def read(self) -> Sequence[ReceivedEvent]:
-        return [one.document for one in await read_stream(self._server, STREAM)]
+        try:
+            return [one.document for one in await read_stream(self._server, STREAM)]
+        except NotFoundError:  # its disk was empty, and nothing has come since
+            return []
 
     async def close(self) -> None:
         self._server.kill()
+
+
+class SyncedNatsBroker(NatsBroker):
+    """One server that syncs each batch."""
+
+    durability = "sync"
 
 
 class NatsCluster:
@@ -70,7 +84,7 @@ class NatsCluster:
     @property
     def publisher(self) -> str:
         servers = ", ".join(f'"{server.url}"' for server in self._servers.values())
-        return TABLE.format(servers=servers) + "replicas = 3\n"
+        return TABLE.format(servers=servers, durability="acks") + "replicas = 3\n"
 
     async def start(self) -> None:
         for server in self._servers.values():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.buses.broker import Broker
-from tests.buses.nats import NatsBroker, NatsCluster
+from tests.buses.nats import NatsBroker, NatsCluster, SyncedNatsBroker
 from tests.buses.scene import RATE, Scene, Story
 
 STANDS_STILL = 8  # seconds: longer than the publishers wait for an answer
@@ -55,11 +55,22 @@ async def both_killed(scene: Scene) -> None:
             await scene.start_plane()
 
 
+async def empty_disk(scene: Scene) -> None:
+    """The broker comes back without its store. What it had is lost, and told."""
+    scene.may_lose = True
+    await scene.events(100, 400)
+    await scene.broker.kill()
+    await scene.broker.wipe()
+    await scene.events(50, 200)
+    await scene.broker.start()
+
+
 STORIES: dict[str, Story] = {
     "broker killed": broker_killed,
     "broker frozen": broker_frozen,
     "plane killed": plane_killed,
     "both killed": both_killed,
+    "empty disk": empty_disk,
 }
 
 
@@ -73,5 +84,6 @@ class Bus:
 
 BUSES: dict[str, Bus] = {
     "nats": Bus(NatsBroker, tuple(STORIES)),
+    "nats, synced": Bus(SyncedNatsBroker, ("broker killed", "broker frozen", "both killed")),
     "nats, three servers": Bus(NatsCluster, ("broker killed", "broker frozen", "both killed")),
 }

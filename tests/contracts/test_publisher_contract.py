@@ -22,6 +22,7 @@ from discorder.publishers.delimited_file import DelimitedFileEventPublisher
 from discorder.publishers.journal import Journal
 from discorder.publishers.journal.records import Decoder
 from discorder.publishers.log import LogPublisher
+from discorder.publishers.nats.options import Durability
 from discorder.publishers.nats.publisher import NatsPublisher
 from discorder.publishers.redis.publisher import RedisPublisher
 from discorder.publishers.zeromq.publisher import ZmqPublisher
@@ -140,9 +141,10 @@ class StreamRig:
     """The publisher ``nats`` in JetStream mode."""
 
     must_be_open = True
+    durability: Durability = "acks"
 
     def __init__(self, server: NatsServer, prefix: str) -> None:
-        self.publisher = NatsPublisher(server.url, prefix=prefix, stream_bytes=20_000_000)
+        self.publisher = NatsPublisher(server.url, prefix=prefix, stream_bytes=20_000_000, durability=self.durability)
         self.server = server
         self.stream = prefix.replace(".", "_")
         self.read = 0
@@ -163,6 +165,12 @@ class StreamRig:
         await in_thread(self.server.start)
 
     async def close(self) -> None: ...
+
+
+class SyncRig(StreamRig):
+    """The same with atomic batches, which the server syncs."""
+
+    durability = "sync"
 
 
 class CoreRig:
@@ -259,7 +267,7 @@ class TestJournal(PublisherContract):
 
 
 class TestNats(PublisherContract):
-    @pytest.fixture(params=[StreamRig, CoreRig])
+    @pytest.fixture(params=[StreamRig, SyncRig, CoreRig])
     def rig(self, request: pytest.FixtureRequest, nats_server: NatsServer) -> PublisherRig:
         rig: PublisherRig = request.param(nats_server, f"discord.{uuid4().hex}")
         return rig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -54,6 +55,15 @@ async def stored(server: NatsServer) -> list[Stored]:
 
 async def seqs(server: NatsServer) -> list[int | None]:
     return [one.document.seq for one in await stored(server)]
+
+
+async def contents(server: NatsServer) -> list[str]:
+    """Return the id of each event and the range of each gap."""
+    lines = []
+    for one in await stored(server):
+        lost = one.document.json() if one.document.seq is None else {}
+        lines.append(f"{one.document.session} {lost['from_seq']}-{lost['to_seq']}" if lost else one.id)
+    return lines
 
 
 async def publish_until_accepted(publisher: NatsPublisher, events: list[Event]) -> None:
@@ -319,32 +329,158 @@ async def test_what_the_server_refused_is_sent_again_although_later_events_are_s
 # ---------------------------------------------------------------- the server
 
 
-async def test_a_server_that_comes_back_empty_gets_a_new_stream(
+async def test_a_server_that_comes_back_empty_gets_a_new_stream_that_tells_what_is_lost(
     server: NatsServer, make: Make, make_event: MakeEvent, caplog: pytest.LogCaptureFixture
 ) -> None:
-    publisher = make()
+    """A gap record for each session, before its next event; also of sessions that this process has only found in the stream."""
+    earlier, publisher = make(), make()
+    await earlier.open()
+    await earlier.publish([make_event(seq, session="01d") for seq in (1, 2)])
+    await earlier.close()
     await publisher.open()
-    await publisher.publish([make_event(1)])
+    await publisher.publish([make_event(3, session="01d"), make_event(1, shard=(1, 2), session="5e55")])
+    await publisher.publish([make_event(2, shard=(1, 2), session="5e55")])
+    await publisher.publish([make_event(1, session="4e3")])
     server.kill()
     server.empty()
     await in_thread(server.start)
-    await publish_until_accepted(publisher, [make_event(2), make_event(3)])
-    assert await seqs(server) == [2, 3]
-    assert "the stream discord_7 was gone and is made again; the events that it had are lost" in caplog.text
+    await publish_until_accepted(publisher, [make_event(2, session="4e3"), make_event(3, session="4e3")])
+    told = ["01d 1-3", "5e55 1-2", "4e3 1-1"]
+    assert await contents(server) == [*told, "4e3:2", "4e3:3"]
+    assert (
+        "lost the stream discord_7, which is made again; lost are the events 1-3 of shard 0, 1-2 of shard 1"
+        in caplog.text
+    )
+    assert (publisher.dropped, publisher.gaps) == (4, 3)
 
 
-async def test_a_stream_that_is_deleted_meanwhile_is_made_again(
+async def test_a_second_loss_is_told_from_where_the_new_stream_began(
     server: NatsServer, make: Make, make_event: MakeEvent
 ) -> None:
     publisher = make()
     await publisher.open()
-    await publisher.publish([make_event(1)])
+    for seq in (1, 2, 3):
+        await publish_until_accepted(publisher, [make_event(seq, session="5e55")])
+        server.kill()
+        server.empty()
+        await in_thread(server.start)
+    await publish_until_accepted(publisher, [make_event(4, session="5e55")])
+    assert await contents(server) == ["5e55 3-3", "5e55:4"]
+
+
+async def test_what_was_acknowledged_of_a_batch_that_failed_is_sent_to_the_new_stream(
+    server: NatsServer, make: Make, make_event: MakeEvent
+) -> None:
+    """The acknowledgements were of the stream that is gone."""
+    publisher = make()
+    await publisher.open()
+    batch = [make_event(1), make_event(2, data=b'"' + b"x" * 5_000 + b'"'), make_event(3)]
+    async with connected(server) as client:
+        context = client.jetstream()
+        await context.update_stream((await context.stream_info(STREAM)).config.evolve(max_msg_size=1_000))
+    with pytest.raises(PublisherError, match="NATS refused 1 of 3"):
+        await publisher.publish(batch)
+    server.kill()
+    server.empty()
+    await in_thread(server.start)
+    await publish_until_accepted(publisher, batch)
+    assert await seqs(server) == [1, 2, 3]
+
+
+async def test_a_stream_that_is_deleted_meanwhile_is_made_again_and_the_loss_is_told(
+    server: NatsServer, make: Make, make_event: MakeEvent
+) -> None:
+    publisher = make()
+    await publisher.open()
+    await publisher.publish([make_event(1, session="5e55")])
     async with connected(server) as client:
         await client.jetstream().delete_stream(STREAM)
     with pytest.raises(PublisherError, match="no stream has the subject"):
-        await publisher.publish([make_event(2)])
-    await publisher.publish([make_event(2)])
-    assert await seqs(server) == [2]
+        await publisher.publish([make_event(2, session="5e55")])
+    await publisher.publish([make_event(2, session="5e55")])
+    assert await contents(server) == ["5e55 1-1", "5e55:2"]
+
+
+# ---------------------------------------------------------------- durability "sync"
+
+
+async def test_of_a_synced_batch_nothing_is_stored_before_what_the_server_refused(
+    server: NatsServer, make: Make, make_event: MakeEvent
+) -> None:
+    """The order is kept, and the error has the server's reason."""
+    publisher = make(durability="sync")
+    await publisher.open()
+    batch = [make_event(1), make_event(2, data=b'"' + b"x" * 5_000 + b'"'), make_event(3)]
+    async with connected(server) as client:
+        context = client.jetstream()
+        config = (await context.stream_info(STREAM)).config
+        await context.update_stream(config.evolve(max_msg_size=1_000))
+        for _ in range(2):
+            with pytest.raises(
+                PublisherError, match=r"NATS refused 2 of \d messages: message size exceeds maximum allowed"
+            ):
+                await publisher.publish(batch)
+            assert await seqs(server) == [1]
+        await context.update_stream(config)
+    await publisher.publish(batch)
+    assert await seqs(server) == [1, 2, 3]
+
+
+async def test_a_synced_batch_with_a_message_that_the_stream_has_is_stored_without_it(
+    server: NatsServer, make: Make, make_event: MakeEvent
+) -> None:
+    """The server refuses such a batch as a whole. Only the id tells that the stream has a record."""
+    record = resumed_record((0, 1), "5e55", datetime(2026, 1, 1, tzinfo=UTC), 5)
+    publisher = make(durability="sync")
+    await publisher.open()
+    await publisher.publish([make_event(1), record])
+    await publisher.publish([make_event(2), record, make_event(3)])
+    assert await seqs(server) == [1, None, 2, 3]
+
+
+async def test_more_events_than_one_synced_batch_may_have(
+    server: NatsServer, make: Make, make_event: MakeEvent
+) -> None:
+    publisher = make(durability="sync")
+    await publisher.open()
+    await publisher.publish([make_event(seq) for seq in range(1, 2_502)])
+    assert await seqs(server) == list(range(1, 2_502))
+
+
+async def test_a_stream_without_atomic_batches_is_refused_with_the_remedy(server: NatsServer, make: Make) -> None:
+    await make().open()
+    with pytest.raises(
+        ConfigError,
+        match=r'^publishers\.nats\.durability: "sync" needs allow_atomic, which the stream discord_7 .*--allow-batch',
+    ):
+        await make(durability="sync").open()
+
+
+async def test_a_server_that_knows_no_atomic_batches_is_refused_with_the_remedy(server: NatsServer, make: Make) -> None:
+    """The server says its version first."""
+
+    async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        info, rest = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(re.sub(rb'"version":"[^"]*"', b'"version":"2.11.9"', await info.readline()))
+        towards = asyncio.create_task(pump(reader, rest))
+        await pump(info, writer)
+        await towards
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4_096):
+            writer.write(data)
+        writer.close()
+
+    async with await asyncio.start_server(pretend, "127.0.0.1", 0) as old:
+        url = f"nats://127.0.0.1:{old.sockets[0].getsockname()[1]}"
+        with pytest.raises(
+            ConfigError,
+            match=r'^publishers\.nats\.durability: "sync" needs nats-server 2\.12 .* this server is 2\.11\.9; upgrade it',
+        ):
+            await make(servers=url, durability="sync").open()
+
+
+# ---------------------------------------------------------------- a server that stands still
 
 
 @pytest.mark.heavy

@@ -45,6 +45,8 @@ def test_a_stream_is_required_unless_the_table_says_otherwise(
 
 BAD: list[tuple[dict[str, object], str]] = [
     ({"mode": "core", "required": True}, r"required: what NatsPublisher accepted does not survive"),
+    ({"mode": "core", "durability": "sync"}, r'durability: mode "core" stores nothing; remove the key'),
+    ({"durability": "disk"}, r'durability: .*allowed: "acks" or "sync"'),
     ({"mode": "stream"}, r'mode: .*allowed: "jetstream" or "core"'),
     ({"servers": "tcp://127.0.0.1:4222"}, r"servers: 'tcp://127\.0\.0\.1:4222' is no URL of a NATS server"),
     ({"servers": "nats://"}, r"servers: 'nats://' is no URL of a NATS server"),
