@@ -188,14 +188,22 @@ class ShardGapDetector:
         return ours and self._delivered.upto < gap.from_seq - 1
 
     def _report_recorded_gap(self, record: ReceivedEvent, first: int | None = None) -> Iterator[Item]:
-        """Report a gap that the control plane recorded, at the latest from ``first`` on; ignore one of another session."""
+        """Report a gap that the control plane recorded, at the latest from ``first`` on; ignore one of another session.
+
+        Leave out what was delivered: a stream that was lost and made again begins with the gap of everything it had.
+        """
         gap = record.decode(GapData)
         kind = GapKind.SESSION if gap.kind == GapKind.SESSION else GapKind.PUBLISHER
-        key = (kind, gap.from_seq)
+        begins = gap.from_seq
+        if gap.to_seq is not None:
+            begins = max(begins, self._delivered.upto + 1)
+            if begins > gap.to_seq:
+                return
+        key = (kind, begins)
         if record.session != self._delivered.session or key in self._reported:
             return
         self._reported.add(key)
-        first = gap.from_seq if first is None else min(first, gap.from_seq)
+        first = begins if first is None else min(first, begins)
         if gap.to_seq is None and first <= self._delivered.upto + 1:
             self._lost_after = self._delivered.position(self._shard)
         yield self._gap(kind, first, gap.to_seq, gap.cause)

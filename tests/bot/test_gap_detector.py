@@ -173,6 +173,16 @@ def test_the_rest_of_a_session_is_replayed_before_its_end_is_reported() -> None:
     assert not detector.shared.requests
 
 
+def test_a_publishers_gap_of_events_that_were_delivered_is_not_reported() -> None:
+    """A stream that the broker lost begins with the gap of everything that it had."""
+    detector = started()
+    assert seen(detector.receive(lost(1, 10, kind=LossKind.PUBLISHER))) == []
+    assert seen(detector.receive(event(11, 9))) == [11]
+    assert seen(detector.receive(lost(1, 14, kind=LossKind.PUBLISHER))) == [("publisher", 12, 14)]
+    assert seen(detector.receive(event(15, 14))) == [15]
+    assert seen(detector.receive(lost(1, 20, kind=LossKind.PUBLISHER))) == [("publisher", 16, 20)]
+
+
 def test_events_that_the_publisher_dropped_are_a_gap_of_kind_publisher() -> None:
     detector = started()
     assert seen(detector.receive(lost(11, 15, kind=LossKind.PUBLISHER))) == [("publisher", 11, 15)]
