@@ -137,6 +137,11 @@ def record_subjects(prefix: str, shard: tuple[int, int] | None = None) -> str:
     return f"{prefix}.record.*.*.*" if shard is None else f"{prefix}.record.{shard[1]}.{shard[0]}.*"
 
 
+def command_subject(prefix: str) -> str:
+    """Return the subject of commands to Discord. It has too few words for a stream of events to keep it."""
+    return f"{prefix}.command"
+
+
 @lru_cache(REMEMBERED_NAMES)
 def subject_word(name: str) -> str:
     """Return ``name`` as one word of a subject: a dot, a space, ``*`` or ``>`` has a meaning there."""

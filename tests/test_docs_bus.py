@@ -16,6 +16,7 @@ from discorder.config import load_config
 from discorder.curve import generate
 from discorder.facade import reports
 from discorder.outbound.checks import COMMANDS
+from discorder.publishers import running_commands
 from discorder.publishers.zeromq import following, protocol, publisher, router
 from discorder.publishers.zeromq import replays as served
 
@@ -47,7 +48,7 @@ def test_every_command_is_there() -> None:
 
 
 def test_every_error_is_there() -> None:
-    sources = [Path(router.__file__), Path(protocol.__file__), Path(errors.__file__)]
+    sources = [Path(router.__file__), Path(running_commands.__file__), Path(protocol.__file__), Path(errors.__file__)]
     code = "".join(source.read_text() for source in sources)
     words = set(re.findall(r'(?:id_frame, |error: str = |error=|super\(\).__init__\()"([a-z_]+)"', code))
     # raised by the bot's side, or after members: not an answer of the bus
@@ -62,10 +63,10 @@ def test_every_error_is_there() -> None:
             "more than 8 replays of one client, 256 in all",
             (served.STREAMS_PER_CLIENT, served.STREAMS) == (8, 256),
         ),
-        ("or 64 commands on their way", router.COMMANDS == 64),
+        ("or 64 commands on their way", running_commands.COMMANDS == 64),
         (
             "1,024 of one client, 4,096 in all",
-            (router.WAITING_OF_CLIENT, router.WAITING_COMMANDS) == (1024, 4096),
+            (running_commands.WAITING_OF_CLIENT, running_commands.WAITING_COMMANDS) == (1024, 4096),
         ),
         (
             "forgets a report after 15 s",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from discorder.bot.cursor import Cursor
 from discorder.bot.subscription import Subscription
@@ -47,6 +47,31 @@ class BrokerRequest:
 def broker_of(address: str) -> Broker | None:
     """Return which broker has this address; None: none, it is the bus of a control plane."""
     return _SCHEMES.get(address.partition("://")[0].lower())
+
+
+class Requests(Protocol):
+    """Sends requests to a control plane, one at a time."""
+
+    async def ask(self, op: str, fields: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the fields of the answer. Raises `CommandRefused` with no_answer if none comes within ``seconds``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection. Idempotent."""
+        ...
+
+
+def open_requests(address: str, router: object, keys: object) -> Requests:
+    """Return what sends requests over a broker. Raises ValueError for what it cannot do, and ConfigError without its library."""
+    for name, value in (("router", router), ("keys", keys)):
+        if value is not None:
+            msg = f"{name} is for a bus of ZeroMQ; leave it out for {address.partition('://')[0]}://"
+            raise ValueError(msg)
+    try:
+        from discorder.bot.nats.commands import NatsRequests  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise missing_library(error, "nats") from None
+    return NatsRequests(address)
 
 
 def open_reader(request: BrokerRequest) -> Subscription[Any]:

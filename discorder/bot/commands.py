@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import zmq
 
+from discorder.bot.brokers import Requests, broker_of, open_requests
 from discorder.bot.dealer import Dealer, ForeignAnswer
 from discorder.bot.sockets import CurveKeys, Waiter, check_address
 from discorder.errors import CommandRefused
@@ -31,6 +32,7 @@ class Commands:
         async with discorder.Commands() as commands:
             await commands.presence(status="idle")
 
+    ``address`` may be that of NATS servers, as in `subscribe`; the publisher there needs ``commands = true``.
     ``router``: where its ROUTER is (None: the port after that of ``address``, or its path + ``.replay``). ``keys`` are for a bus
     with CURVE. ``timeout``: seconds for an answer, including the time until the control plane listens. ``wait``: seconds, at most
     600, that a command may wait in the control plane for Discord's limits and for a session; the commands after it wait, too.
@@ -49,19 +51,16 @@ class Commands:
         timeout: float = TIMEOUT,
         wait: float = 0.0,
     ) -> None:
-        check_address(address)
         if not 0 <= wait <= LONGEST_WAIT:
             msg = f"wait is {wait:g} s, and must be 0 to {LONGEST_WAIT:g}"
             raise ValueError(msg)
-        where = router or replay_address(address)
-        check_address(where)
-        loaded = None if keys is None else keys.load()
         self._timeout = timeout
         self._wait = wait
-        self._has_keys = keys is not None
-        self._context = zmq.Context()
-        self._waiter = Waiter()
-        self._dealer = Dealer(self._context, where, loaded, self._waiter)
+        self._requests: Requests
+        if broker_of(address) is None:
+            self._requests = RouterRequests(address, router, keys)
+        else:
+            self._requests = open_requests(address, router, keys)
         self._turn = asyncio.Lock()
 
     async def presence(
@@ -131,16 +130,7 @@ class Commands:
 
     async def _ask(self, op: str, seconds: float, fields: Mapping[str, Any]) -> dict[str, Any]:
         async with self._turn:
-            try:
-                async with asyncio.timeout(seconds):
-                    answer = await self._answer(op, fields)
-            except TimeoutError:
-                where = f"{self._dealer.address} within {seconds:g} s"
-                key = ", and is this client's key in its curve_clients" if self._has_keys else ""
-                msg = f"no answer from {where}; does the control plane run, with replay on{key}?"
-                raise CommandRefused("no_answer", msg) from None
-            finally:
-                self._dealer.close()  # the next one gets a new connection, and a request that was not sent is dropped
+            answer = await self._requests.ask(op, fields, seconds)
         if not answer.get("ok"):
             reason = str(answer.get("error"))
             retry_after = answer.get("retry_after")
@@ -151,8 +141,8 @@ class Commands:
         return answer
 
     async def aclose(self) -> None:
-        """Close the socket. Idempotent."""
-        self._release()
+        """Close the connection. Idempotent."""
+        await self._requests.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -161,6 +151,37 @@ class Commands:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class RouterRequests:
+    """Requests to the ROUTER of one bus. See `Requests`."""
+
+    def __init__(self, address: str, router: str | None, keys: CurveKeys | None) -> None:
+        check_address(address)
+        where = router or replay_address(address)
+        check_address(where)
+        loaded = None if keys is None else keys.load()
+        self._has_keys = keys is not None
+        self._context = zmq.Context()
+        self._waiter = Waiter()
+        self._dealer = Dealer(self._context, where, loaded, self._waiter)
+
+    async def ask(self, op: str, fields: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """See `Requests`."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._answer(op, fields)
+        except TimeoutError:
+            where = f"{self._dealer.address} within {seconds:g} s"
+            key = ", and is this client's key in its curve_clients" if self._has_keys else ""
+            msg = f"no answer from {where}; does the control plane run, with replay on{key}?"
+            raise CommandRefused("no_answer", msg) from None
+        finally:
+            self._dealer.close()  # the next one gets a new connection, and a request that was not sent is dropped
+
+    async def aclose(self) -> None:
+        """See `Requests`."""
+        self._release()
 
     def __del__(self) -> None:
         if hasattr(self, "_waiter"):

@@ -201,7 +201,8 @@ def tail(
         list[str] | None,
         typer.Argument(
             metavar="ADDRESS…",
-            help=f"Where control planes publish, by default {DEFAULT_ADDRESS}; ipc://PATH/ stands for all sockets in a folder.",
+            help=f"Where control planes publish, by default {DEFAULT_ADDRESS}; ipc://PATH/ stands for all sockets in a folder. "
+            "Or a NATS server, nats://HOST:4222.",
         ),
     ] = None,
     types: Annotated[
@@ -219,10 +220,10 @@ def tail(
     server_key: ServerKey = None,
     secret_file: SecretFile = None,
 ) -> None:
-    """Subscribe to a control plane over ZeroMQ and print its events until SIGINT or SIGTERM.
+    """Subscribe to a control plane over ZeroMQ or NATS and print its events until SIGINT or SIGTERM.
 
-    Missing events are requested again. If the control plane no longer has them, a line DISCORDER_GAP names what is missing.
-    A control plane that does not answer within 2 seconds, or refuses the key, is named on stderr; the command goes on waiting.
+    Missing events are requested again. If the control plane or the stream no longer has them, a line DISCORDER_GAP names what is
+    missing. What does not answer within 2 seconds, or refuses the key, is named on stderr; the command goes on waiting.
     """
     from discorder.bot.subscriber import subscribe
     from discorder.cli.bus_hint import hint

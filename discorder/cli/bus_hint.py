@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import typer
 
+from discorder.bot.brokers import broker_of
 from discorder.bot.merged import folder_of, sockets_in
 from discorder.bot.probe import Answer, Probe
 from discorder.bot.sockets import CurveKeys
@@ -23,6 +25,9 @@ async def hint(addresses: Sequence[str], keys: CurveKeys | None) -> None:
 
 
 async def _hint(address: str, keys: CurveKeys | None) -> None:
+    if broker_of(address) is not None:
+        await _show_log()
+        return
     if (folder := folder_of(address)) is not None:
         await asyncio.sleep(SILENT_SECONDS)
         if not sockets_in(folder):
@@ -61,6 +66,22 @@ def _explain(probe: Probe, keys: CurveKeys | None) -> str:
     if keys is None:
         return f"what listens at {where} is no bus without keys; for one with CURVE give --server-key and --secret-file"
     return f"the bus at {where} does not understand our keys; compare --server-key with its public key"
+
+
+async def _show_log() -> None:
+    """Print what the reader of a broker logs: which server or stream it waits for."""
+    log, handler = logging.getLogger("discorder.bot"), _Echo(logging.INFO)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        log.removeHandler(handler)
+
+
+class _Echo(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())
 
 
 def _say(text: str) -> None:

@@ -108,6 +108,7 @@ def command(
 def _run(context: typer.Context, work: Callable[[Commands], Awaitable[T]]) -> T:
     import asyncio
 
+    from discorder.bot.brokers import broker_of
     from discorder.cli.bus_hint import hint
     from discorder.wire import replay_address
 
@@ -118,7 +119,8 @@ def _run(context: typer.Context, work: Callable[[Commands], Awaitable[T]]) -> T:
             commands = bus.connect()
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
-        hinting = asyncio.create_task(hint([replay_address(bus.address)], bus.keys))
+        router = bus.address if broker_of(bus.address) is not None else replay_address(bus.address)
+        hinting = asyncio.create_task(hint([router], bus.keys))
         try:
             async with commands:
                 return await work(commands)

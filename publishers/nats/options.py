@@ -42,6 +42,7 @@ class NatsOptions(DeliveryOptions, frozen=True, kw_only=True, forbid_unknown_fie
     stream_seconds: _Seconds = STREAM_SECONDS
     duplicate_window: _Seconds = DUPLICATE_WINDOW
     replicas: Annotated[int, Meta(ge=1, le=MAX_REPLICAS, description=f"1 to {MAX_REPLICAS}")] = 1
+    commands: Annotated[bool, Meta(description="true or false")] = False
     credentials_file: Annotated[str, Meta(description="the path of a .creds file, or none")] = ""
     tls_ca_file: Annotated[str, Meta(description="the path of a PEM file, or none")] = ""
     tls_cert_file: Annotated[str, Meta(description="the path of a PEM file, or none")] = ""

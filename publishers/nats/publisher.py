@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from discorder.errors import ConfigError, PublisherError, PublisherUnreachable
 from discorder.nats_access import DEFAULT_SERVER, ServerAccess, check_names, listed
+from discorder.publishers.nats.commands import CommandListener
 from discorder.publishers.nats.connection import (
     DUPLICATE,
     FAILURES,
@@ -35,6 +36,7 @@ from discorder.publishers.nats.options import (
     check_durability,
 )
 from discorder.publishers.nats.stream import StreamSettings, last_event, make_or_check
+from discorder.publishers.protocol import BusApi
 from discorder.wire import Event, StreamPosition
 
 ENOUGH_PAYLOAD = 8_388_608  # bytes; GUILD_CREATE of a large guild has several megabytes
@@ -52,7 +54,8 @@ class NatsPublisher:
     ``mode``: "jetstream" stores each event once, in order per shard, in ``stream`` ("" = the prefix with ``_`` for each dot),
     which keeps at most ``stream_bytes`` and ``stream_seconds`` on ``replicas`` servers; "core" sends to the subscribers of the
     moment. ``durability``: "acks" accepts what the server has stored, "sync" what it has synced to its disk as well.
-    ``duplicate_window`` (seconds): how long the server knows the ids of stored messages.
+    ``duplicate_window`` (seconds): how long the server knows the ids of stored messages. ``commands``: whether bots may
+    send commands to Discord, as requests to ``PREFIX.command``.
 
     Raises ConfigError for an invalid name, URL or file, and for an unencrypted connection to another host unless ``insecure``.
     """
@@ -72,6 +75,7 @@ class NatsPublisher:
         stream_seconds: float = STREAM_SECONDS,
         duplicate_window: float = DUPLICATE_WINDOW,
         replicas: int = 1,
+        commands: bool = False,
         credentials_file: str = "",
         tls_ca_file: str = "",
         tls_cert_file: str = "",
@@ -95,6 +99,9 @@ class NatsPublisher:
         self._stream = stream
         self._atomic = durability == "sync"
         self._limits = (stream_bytes, stream_seconds, duplicate_window, replicas, self._atomic)
+        self._takes_commands = commands
+        self._bus_api: BusApi | None = None
+        self._listener: CommandListener | None = None
         self._is_open = False
         self._was_open = False
         self._connection: Connection | None = None
@@ -111,6 +118,13 @@ class NatsPublisher:
         if not self._prefix and bot_id is not None:
             self._prefix = f"discord.{bot_id}"
 
+    def answer_from(self, bus_api: BusApi) -> None:
+        """See `AnsweringPublisher`."""
+        self._bus_api = bus_api
+
+    def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
+        """See `AnsweringPublisher`: the stream itself has what came before."""
+
     async def open(self) -> None:
         """Connect, and make or check the stream. Raises ConfigError, or PublisherUnreachable without a server."""
         if self._is_open:
@@ -121,6 +135,9 @@ class NatsPublisher:
             raise ConfigError(msg)
         self._connection = await self._connect()
         self._is_open = self._was_open = True
+        if self._takes_commands and self._bus_api is not None:
+            self._listener = CommandListener(self._access, self._prefix, self._bus_api)
+            self._listener.start()
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Return once the server has stored the batch (mode "core": received it). Raises PublisherError.
@@ -152,9 +169,11 @@ class NatsPublisher:
             await asyncio.sleep(rest)
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self._is_open = False
-        await self._drop_connection()
+        listener, self._listener = self._listener, None
+        stopping = [] if listener is None else [listener.stop()]
+        await asyncio.gather(self._drop_connection(), *stopping)
 
     # ---------------------------------------------------------------- connection
 

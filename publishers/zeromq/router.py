@@ -10,16 +10,17 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import zmq
 
 from discorder.clock import Clock
-from discorder.errors import NO_JOURNAL, CommandRefused
+from discorder.errors import NO_JOURNAL
 from discorder.guilds.feed import Feed
 from discorder.publishers.delivery.keep_running import keep_running
 from discorder.publishers.protocol import BusApi
+from discorder.publishers.running_commands import RunningCommands
 from discorder.publishers.zeromq.following import FollowServer
 from discorder.publishers.zeromq.guilds import GuildsReader
 from discorder.publishers.zeromq.protocol import (
@@ -49,9 +50,6 @@ REQUESTS_PER_TURN = 32
 READ_SECONDS = 0.002  # reading time of one turn: a request may have 64 KiB
 BUSY_PAUSE = 0.002  # seconds between two turns while there is work: new events go first
 LONGEST_PAUSE = 0.5  # seconds between two checks of a client that does not read
-COMMANDS = 64  # in progress at the same time, that do not wait
-WAITING_COMMANDS = 4_096  # that may wait at the same time
-WAITING_OF_CLIENT = 1_024  # of these, of one client
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +76,7 @@ class Router:
         self._bus_api = bus_api
         self._commands_off = commands_off
         self._replays = ReplayServer(sock, clock)
-        self._commands: set[asyncio.Task[None]] = set()  # that do not wait
-        self._waiting: set[asyncio.Task[None]] = set()  # commands that may wait
-        self._waiting_of: Counter[bytes] = Counter()
+        self._commands = None if commands_off or bus_api is None else RunningCommands(bus_api)
         self._followers = FollowServer(self._send, clock, self._pump_followers_soon, secrets.token_hex(8))
         self._followers_wait = False  # for their turn
         self._unwatch: Callable[[], None] | None = None
@@ -111,7 +107,7 @@ class Router:
 
     async def stop(self) -> None:
         """Stop answering. The caller closes the socket. Idempotent."""
-        tasks = [task for task in (self._task, *self._commands, *self._waiting) if task is not None]
+        tasks = [] if self._task is None else [self._task]
         if self._task is not None:
             asyncio.get_running_loop().remove_reader(self._descriptor)
         if self._unwatch is not None:
@@ -122,6 +118,8 @@ class Router:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._commands is not None:
+            await self._commands.stop()
 
     # ---------------------------------------------------------------- the loop
 
@@ -279,50 +277,10 @@ class Router:
         self._send(client, refusal(request.id_frame, "commands_off", text))
 
     def _begin_command(self, client: bytes, request: CommandRequest) -> None:
-        if self._commands_off or self._bus_api is None:
+        if self._commands is None:
             self._refuse_commands(client, request)
-            return
-        waits = request.wait_s > 0
-        if waits:
-            is_full = len(self._waiting) >= WAITING_COMMANDS or self._waiting_of[client] >= WAITING_OF_CLIENT
-        else:
-            is_full = len(self._commands) >= COMMANDS
-        if is_full:
-            self._send(client, refusal(request.id_frame, "busy", "too many commands at a time", 1.0))
-            return
-        self.commands += 1
-        task = asyncio.create_task(self._command(self._bus_api, client, request), name=f"command {request.command}")
-        if waits:
-            self._note_waiting(client, task)
-        else:
-            self._commands.add(task)
-            task.add_done_callback(self._commands.discard)
-
-    def _note_waiting(self, client: bytes, task: asyncio.Task[None]) -> None:
-        self._waiting.add(task)
-        self._waiting_of[client] += 1
-
-        def end(_: object) -> None:
-            self._waiting.discard(task)
-            self._waiting_of[client] -= 1
-            if not self._waiting_of[client]:
-                del self._waiting_of[client]
-
-        task.add_done_callback(end)
-
-    async def _command(self, bus_api: BusApi, client: bytes, request: CommandRequest) -> None:
-        try:
-            fields = await bus_api.command(
-                request.command, request.d, shard=request.shard, guild_id=request.guild_id, wait_s=request.wait_s
-            )
-        except CommandRefused as error:
-            frames = refusal(request.id_frame, error.reason, str(error), error.retry_after)
-        except Exception:
-            logger.exception("The command %s of a bot failed", request.command)
-            frames = refusal(request.id_frame, "internal_error", "the control plane's log says what happened")
-        else:
-            frames = answer(request.id_frame, fields)
-        self._send(client, frames)
+        elif self._commands.begin(client, request, partial(self._send, client)):
+            self.commands += 1
 
     def _send(self, client: bytes, frames: Frames) -> bool:
         """Send ``frames`` if the client is still connected and has room; return whether they were sent."""

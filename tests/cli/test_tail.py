@@ -19,7 +19,9 @@ import pytest
 from discorder.curve import generate, load_pair
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.wire import Event
+from tests.bot.nats_streams import publish, publisher
 from tests.commandline import Command
+from tests.publishers.nats_server import NatsServer
 
 pytestmark = pytest.mark.system
 
@@ -221,3 +223,40 @@ async def test_a_command_that_waits_says_for_whom(discorder: Command, tmp_path: 
     first, last = outcome.err.splitlines()
     assert f"no control plane answers at ipc://{tmp_path}/bus.replay yet" in first
     assert "no answer from" in last
+
+
+async def test_a_stream_of_nats_that_comes_later(tail: StartTail, tmp_path: Path) -> None:
+    """What is missing is named after two seconds, once; then the events of the stream are printed, and a gap in them."""
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    try:
+        waiting = await tail("--replay", "--json", "--type", "message_create", server.url)
+        await waiting.says(f"discorder: NATS: {server.url} has no stream of a control plane yet; waiting for it")
+        plane = publisher(server)
+        await plane.open()
+        await publish(plane, [event(1), event(4)])
+        assert waiting.process.stdout is not None
+        async with asyncio.timeout(60):
+            lines = [json.loads(await waiting.process.stdout.readline()) for _ in range(3)]
+        assert [line["type"] for line in lines] == ["MESSAGE_CREATE", "DISCORDER_GAP", "MESSAGE_CREATE"]
+        assert (lines[1]["data"]["from_seq"], lines[1]["data"]["to_seq"]) == (2, 3)
+        waiting.process.send_signal(signal.SIGTERM)
+        assert await waiting.ends() == 0
+        await plane.close()
+    finally:
+        server.kill()
+
+
+async def test_several_streams_of_nats(tail: StartTail, tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    try:
+        for prefix in ("discord.7", "discord.8"):
+            plane = publisher(server, prefix=prefix)
+            await plane.open()
+            await plane.close()
+        ended = await tail(server.url)
+        assert await ended.ends() == 78
+        assert "Choose one: add ?prefix=PREFIX to the address" in ended.err
+    finally:
+        server.kill()

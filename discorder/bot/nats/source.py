@@ -7,7 +7,6 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
 
 import msgspec
 from nats.aio.msg import Msg
@@ -20,7 +19,8 @@ from discorder.errors import ConfigError, PublisherUnreachable, SubscriptionFail
 
 FIRST_PAUSE = 0.1  # seconds before the next attempt to connect; doubled after each
 LONGEST_PAUSE = 2.0
-LOOK_EVERY = 1.0  # seconds between two looks for a stream
+LOOK_EVERY = 0.5  # seconds between two looks for a stream
+SAY_AFTER = 2.0  # seconds without a server or a stream after which the log says so
 OVERDUE = 5.0  # seconds after its end in which the server must end a pull request
 ACK = "$JS.ACK."  # how the reply subject of a stored message begins
 
@@ -79,7 +79,7 @@ class NatsSource(ABC):
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()  # for the task
         self._is_closed = False
-        self._attached = False  # at least once
+        self._is_attached = self._was_attached = False  # to a stream, now and at any time
 
     @abstractmethod
     async def _read(self, link: Link, stream: EventStream) -> None:
@@ -135,34 +135,38 @@ class NatsSource(ABC):
 
     async def _run(self) -> None:
         reason, pause = "", FIRST_PAUSE
+        lost_at = time.monotonic()
         while self._failure is None:
-            began, why = time.monotonic(), ""
+            why = ""
             try:
-                await self._connect_and_read(lambda: self._say_again(reason))  # noqa: B023  # called in this turn
+                await self._connect_and_read(reason)
             except (PublisherUnreachable, ApiError, Broken, *FAILURES) as error:
                 why = str(error) or "no answer in time"
             except ConfigError as error:
                 why = str(error)
-                if not self._attached:
+                if not self._was_attached:
                     self._failure = SubscriptionFailed(why)
             except Exception as error:  # noqa: BLE001  # raised where the bot iterates
                 self._failure = error
             if self._failure is not None:
                 break
-            if time.monotonic() - began > LONGEST_PAUSE:
-                pause = FIRST_PAUSE
-            if why != reason:
+            if self._is_attached:
+                self._is_attached, lost_at, pause = False, time.monotonic(), FIRST_PAUSE
+            if why != reason and time.monotonic() - lost_at >= SAY_AFTER:
                 logger.warning("NATS: %s; trying again", why)
-            reason = why
+                reason = why
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         self._wake_reader()
 
-    async def _connect_and_read(self, attached: Callable[[], None]) -> None:
+    async def _connect_and_read(self, said: str) -> None:
+        """Read until the connection ends. ``said``: what the log said is missing."""
         link = await dial(self._address.access, self._woken.set)
         try:
             stream = await self._find(link)
-            attached()
+            if said:
+                logger.info("NATS: the events of %s can be read", self._address.shown)
+            self._was_attached = self._is_attached = True
             await self._read(link, stream)
         finally:
             await self._leave(link)
@@ -172,12 +176,14 @@ class NatsSource(ABC):
 
     async def _find(self, link: Link) -> EventStream:
         """Return the stream, once there is one."""
-        said = False
+        began, said = time.monotonic(), False
         while (stream := await find_stream(link, self._address)) is None:
-            if not said:
+            if not said and time.monotonic() - began >= SAY_AFTER:
                 logger.warning("NATS: %s; waiting for it", missing(self._address))
-            said = True
+                said = True
             await self._rest(LOOK_EVERY, link)
+        if said:
+            logger.info("NATS: the events of %s can be read", self._address.shown)
         return stream
 
     async def _rest(self, seconds: float, link: Link) -> None:
@@ -191,11 +197,6 @@ class NatsSource(ABC):
         if link.client.is_closed:
             msg = f"the connection to {self._address.shown} was lost ({link.error or 'closed by the server'})"
             raise Broken(msg)
-
-    def _say_again(self, reason: str) -> None:
-        self._attached = True
-        if reason:
-            logger.info("NATS: the events of %s are read again", self._address.shown)
 
 
 def missing(address: NatsAddress) -> str:
