@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from discorder.config import Config, load_config, read_token
 from discorder.errors import NotRunning
@@ -33,7 +32,6 @@ from discorder.transport.proxies import DIRECT
 
 __all__ = ["TrackerRef", "run", "serve", "shutdown"]
 
-T = TypeVar("T")
 ConfigPath = str | os.PathLike[str]
 Started = Callable[[ControlPlane], None]
 LogOpened = Callable[[LogSetup, Config], None]

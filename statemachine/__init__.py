@@ -5,8 +5,7 @@ uses a socket. The table (`table.py`) is the only definition of the life cycle; 
 machine are generated from it. The package imports only the standard library and `transitions`.
 """
 
-from discorder.statemachine.cause import Cause, CauseKind, Ended, EndKind
-from discorder.statemachine.life_cycle import TableError
+from discorder.statemachine.cause import CauseKind, Ended, EndKind
 from discorder.statemachine.machine import Facts, ShardMachine
 from discorder.statemachine.session import Session
 from discorder.statemachine.table import RUNS, State
@@ -14,7 +13,6 @@ from discorder.statemachine.terms import Task
 
 __all__ = [
     "RUNS",
-    "Cause",
     "CauseKind",
     "EndKind",
     "Ended",
@@ -22,6 +20,5 @@ __all__ = [
     "Session",
     "ShardMachine",
     "State",
-    "TableError",
     "Task",
 ]

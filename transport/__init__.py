@@ -9,17 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from discorder.transport.address import Address, is_loopback, parse_address
+from discorder.transport.address import is_loopback, parse_address
 from discorder.transport.inflate import (
     Compression,
-    Inflater,
-    available_modes,
     choose_compression,
-    gateway_query,
     gateway_url,
     inflater,
 )
-from discorder.transport.protocol import Deliver, Transport
+from discorder.transport.protocol import Transport
 
 if TYPE_CHECKING:
     from discorder.transport.dns import DaemonResolver
@@ -28,16 +25,11 @@ if TYPE_CHECKING:
 _HOMES = {"AiohttpTransport": "live", "DaemonResolver": "dns"}
 
 __all__ = [
-    "Address",
     "AiohttpTransport",
     "Compression",
     "DaemonResolver",
-    "Deliver",
-    "Inflater",
     "Transport",
-    "available_modes",
     "choose_compression",
-    "gateway_query",
     "gateway_url",
     "inflater",
     "is_loopback",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import msgspec
 
@@ -35,8 +34,6 @@ from discorder.status.updates import (
 TICK = 0.25  # seconds between two looks at what has changed
 TICKS_A_SECOND = 4
 AGAIN_SECONDS = 0.5  # before a process whose stream has ended is asked again
-
-T = TypeVar("T", bound=Update)
 
 
 class GroupBoard:
