@@ -22,7 +22,6 @@ from discorder.publishers.delivery.keep_running import keep_running
 from discorder.publishers.protocol import BusApi
 from discorder.publishers.running_commands import RunningCommands
 from discorder.publishers.zeromq.following import FollowServer
-from discorder.publishers.zeromq.guilds import GuildsReader
 from discorder.publishers.zeromq.protocol import (
     MAX_REQUEST_BYTES,
     BadRequest,
@@ -40,7 +39,7 @@ from discorder.publishers.zeromq.protocol import (
     position_fields,
     refusal,
 )
-from discorder.publishers.zeromq.replays import ReplayServer, Stream
+from discorder.publishers.zeromq.replays import GuildsReader, ReplayServer, Stream
 from discorder.publishers.zeromq.ring import Ring
 from discorder.publishers.zeromq.shard_log import LogReader
 from discorder.wire import StreamPosition
