@@ -14,7 +14,7 @@ from discorder.clock import Clock, within
 from discorder.config import Config
 from discorder.errors import AuthenticationFailed, ConnectFailed, RestError
 from discorder.logs import logger
-from discorder.plane.session_persistence import LookUp
+from discorder.plane.session_persistence import GatewayLookUp
 from discorder.rest import BotClient, GatewayInfo, look_up
 from discorder.rest.hosts import Hosts
 from discorder.shard.dependencies import DialTarget
@@ -41,7 +41,7 @@ class MainHost:
         client: BotClient,
         clock: Clock,
         *,
-        asked: LookUp | None,
+        asked: GatewayLookUp | None,
         judged: bool,
         shards: Callable[[], Sequence[ShardTracker]],
     ) -> None:

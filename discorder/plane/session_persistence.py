@@ -38,7 +38,7 @@ from discorder.statemachine import Session
 from discorder.tracking.shard_tracker import ShardTracker
 
 Layout = tuple[Sequence[int], int]  # shard ids, shard count
-LookUp = Callable[[], Awaitable[GatewayInfo]]
+GatewayLookUp = Callable[[], Awaitable[GatewayInfo]]
 WHOLE_LAYOUT = [(0, 1)]  # overlaps with every shard: held while the layout is not known
 
 
@@ -59,7 +59,7 @@ NO_CLAIM = Claim()
 class Sessions:
     """Store and gate of one control plane. ``store`` is open; `close` closes it. ``token`` is the token's `token_key`."""
 
-    def __init__(self, store: SessionStore, *, look_up: LookUp, intents: int, token: str, clock: Clock) -> None:
+    def __init__(self, store: SessionStore, *, look_up: GatewayLookUp, intents: int, token: str, clock: Clock) -> None:
         self._store = store
         self._look_up = look_up
         self._intents = intents
@@ -226,7 +226,7 @@ class Sessions:
 
 
 async def open_sessions(
-    config: Config, token: Token, clock: Clock, *, store: SessionStore | None, look_up: LookUp, claim: Claim
+    config: Config, token: Token, clock: Clock, *, store: SessionStore | None, look_up: GatewayLookUp, claim: Claim
 ) -> Sessions:
     """Open the session store of ``config``, unless ``store`` is given. Raises `ConfigError` for a ``claim`` without a store."""
     if claim != NO_CLAIM and not config.session.store:

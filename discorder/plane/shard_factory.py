@@ -12,7 +12,7 @@ from discorder.errors import ConfigError
 from discorder.logs import logger
 from discorder.plane.guild_recovery import GuildRecovery
 from discorder.plane.main_host import MOST_SHARDS, MainHost
-from discorder.plane.session_persistence import Layout, LookUp, Sessions, unreported_before
+from discorder.plane.session_persistence import GatewayLookUp, Layout, Sessions, unreported_before
 from discorder.publishers.delivery.fanout import FanOut
 from discorder.rest import Token
 from discorder.sessions import SessionStore, StoredSession
@@ -40,7 +40,7 @@ class PlaneDependencies:
     rng: random.Random = field(default_factory=random.Random)
     dial: Callable[[tuple[int, int]], Transport] | None = None
     wrap: Wrap | None = None
-    look_up: LookUp | None = None
+    look_up: GatewayLookUp | None = None
     store: SessionStore | None = None
     watchdog: bool = True
 

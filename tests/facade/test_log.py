@@ -87,6 +87,7 @@ async def away(stage: Stage, seconds: float) -> None:
     """Let a bot be away, while three events come."""
     bot = await stage.bot()
     await bot.identify(guilds=2)
+    await bot.gone()
     await stage.close()
     (place,) = stage.store.places
     for number in range(3):

@@ -228,6 +228,7 @@ async def test_resume_survives_another_server(facade: Stage) -> None:
     """The session id says everything: a façade that was started anew continues the session."""
     bot = await facade.bot()
     await bot.identify(guilds=2)
+    await bot.gone()
     await facade.close()
     facade.feed.happen("MESSAGE_CREATE", message(1))
     await facade.open()
@@ -443,6 +444,7 @@ async def test_places_outlive_the_server_and_grow_old(facade: Stage) -> None:
     """A place is saved with its time; after ``catch_up`` seconds the bot begins with the present."""
     bot = await facade.bot()
     await bot.identify(guilds=2)
+    await bot.gone()
     await facade.close()
     (place,) = facade.store.places
     assert (place["client"], place["shard"]) == ("one", 0)
