@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,11 +21,14 @@ from tests.bench.processes import ROOT, Failed
 from tests.bench.report import Comparison, Row, write
 from tests.bench.scenarios import LIVE_RATE, Authority, Figures, median, quantile, run
 from tests.bench.subjects import BARE, DISCORDER, FACADE, HIKARI, JOURNALED, PEERS, SHOWN, STORED, UNMODERATED, Subject
+from tests.publishers.nats_server import NatsServer
+from tests.publishers.redis_server import RedisServer
 
 QUICK_EVENTS = 12_000
 QUICK_ROUNDS = 3
 QUICK_LIVE, QUICK_SATURATED = 0.8, 1.2  # CPU per event, the control plane's to the bare loop's
 LATE_INTERVAL = 0.5  # seconds between beats where their lateness is measured
+BROKER_RATE = 1_500  # events per second: a bot in some thousand guilds
 IDLE_INTERVAL, IDLE_SECONDS = 4.0, 20.0
 
 T = TypeVar("T")
@@ -70,6 +74,12 @@ class Suite:
             "compression", "Saturated, by compression", "events per CPU second", _compressions(full), "higher"
         )
         self._compare("publishers", "Saturated, by publisher", "events per CPU second", _publishers(full), "higher")
+        self._compare(
+            "brokers",
+            f"CPU at {BROKER_RATE:,} events/s, by bus",
+            "µs per event",
+            _brokers(replace(live, rate=BROKER_RATE)),
+        )
         self._compare("reader", f"A reader at {LIVE_RATE:,} events/s", "µs per event", _readers(live))
         self._compare("page", f"Status page and metrics at {LIVE_RATE:,} events/s", "µs per event", _shown(live))
         self._compare("facade", f"Journal and façade at {LIVE_RATE:,} events/s", "µs per event", _behind_facade(live))
@@ -190,6 +200,42 @@ def _publishers(send: _Round) -> Iterator[Entry]:
     ):
         subject = Subject(f"discorder, {name}", does, subjects.discorder(*settings), publishes=name != "file")
         yield subject.name, subject.does, send(subject, _per_cpu_second)
+
+
+def _brokers(send: _Round) -> Iterator[Entry]:
+    """The control plane alone; the broker is a process of its own, and new in each run."""
+    yield "discorder, zmq", DISCORDER.does, send(DISCORDER, _per_event)
+    for name, does, make, settings in (
+        ("nats", "stores each event in a stream", _nats_server, ("publishers.nats.servers={url}",)),
+        (
+            "nats, sync",
+            "and waits for the disk",
+            _nats_server,
+            ("publishers.nats.servers={url}", "publishers.nats.durability=sync"),
+        ),
+        (
+            "redis",
+            "adds each event to a stream",
+            RedisServer,
+            ("publishers.redis.url={url}", "publishers.redis.maxlen=100000"),
+        ),
+    ):
+        yield f"discorder, {name}", does, partial(_beside_broker, send, make, settings)
+
+
+def _nats_server(folder: Path) -> NatsServer:
+    return NatsServer(folder, "max_payload: 8MB")
+
+
+def _beside_broker(send: _Round, make: Callable[[Path], NatsServer | RedisServer], settings: Sequence[str]) -> float:
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+        broker = make(Path(folder, "store"))
+        broker.start()
+        try:
+            start = subjects.discorder(*(one.format(url=broker.url) for one in settings))
+            return send(Subject("discorder", "", start), _per_event)()
+        finally:
+            broker.kill()
 
 
 def _readers(send: _Round) -> Iterator[Entry]:
