@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from tests.simulation.sabotage import MUTATIONS
 from tools.mutate_code import TARGETS
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +67,10 @@ def test_every_module_stands_in_the_import_contract() -> None:
 def test_the_files_that_mutants_are_made_of_exist() -> None:
     named = {path for target in TARGETS.values() for path in (*target.files, *target.tests, *target.wider)}
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_what_the_simulation_breaks_on_purpose_is_in_the_source() -> None:
+    assert [one.name for one in MUTATIONS if (ROOT / one.file).read_text().count(one.old) != 1] == []
 
 
 def test_the_places_at_which_processes_are_killed_exist() -> None:

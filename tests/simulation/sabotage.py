@@ -92,8 +92,8 @@ MUTATIONS = (
     Mutation(
         "fan-out: a shut position takes events",
         "publishers/delivery/lossless.py",
-        "        if position.shut_at is not None:\n            return\n",
-        "",
+        "if position.shut_at is not None or shard in self._fenced:",
+        "if shard in self._fenced:",
     ),
     Mutation(
         "fan-out: what is held is counted as accepted",
