@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from discorder.cli.budget_report import Survey
-from discorder.cli.doctor.facts import Facts, NoToken
+from discorder.cli.doctor.facts import DoctorFacts, NoToken
 from discorder.cli.doctor.finding import Finding, fail, failed, not_checked, ok, warn
 from discorder.config.intents import DEFAULT, PORTAL_FLAGS, PRIVILEGED, WITH_MESSAGES, Intent, intent_names
 from discorder.errors import AuthenticationFailed, ConfigError, DiscorderError
@@ -23,7 +23,7 @@ _HIDES = {
 }
 
 
-async def check_token(facts: Facts) -> list[Finding]:
+async def check_token(facts: DoctorFacts) -> list[Finding]:
     """Check the form of the token, and whether Discord accepts it."""
     if facts.token is None:
         return []  # reported where the token was read
@@ -45,7 +45,7 @@ async def check_token(facts: Facts) -> list[Finding]:
     return [*findings, ok("token", f"Discord accepts it, for the bot {user.get('username')} (id {user.get('id')})")]
 
 
-async def check_intents(facts: Facts) -> list[Finding]:
+async def check_intents(facts: DoctorFacts) -> list[Finding]:
     """Compare the intents with those that are enabled in the developer portal."""
     intents = facts.config.gateway.intents_value
     names, unnamed = intent_names(intents)
@@ -91,7 +91,7 @@ def _granted_intents(intents: int, flags: int, names: list[str]) -> Finding:
     return warn("intents", text, f"{ask}; a bot without need of them can ignore this")
 
 
-async def check_shards(facts: Facts) -> list[Finding]:
+async def check_shards(facts: DoctorFacts) -> list[Finding]:
     """Compare the configured number of shards with Discord's recommendation and rules."""
     try:
         configured = configured_layout(facts.config)
@@ -136,7 +136,7 @@ def _objections(count: int, recommended: int, buckets: int, guilds: int | None) 
         )
 
 
-async def _guilds(facts: Facts) -> int | None:
+async def _guilds(facts: DoctorFacts) -> int | None:
     """Return in about how many guilds the bot is; None if Discord does not say."""
     try:
         count = (await facts.application()).get("approximate_guild_count")
@@ -145,7 +145,7 @@ async def _guilds(facts: Facts) -> int | None:
     return count if isinstance(count, int) else None
 
 
-async def check_budget(facts: Facts) -> list[Finding]:
+async def check_budget(facts: DoctorFacts) -> list[Finding]:
     """Check whether the identify budget pays for a start."""
     try:
         found = await facts.survey()

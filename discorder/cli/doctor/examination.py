@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from discorder.cli.doctor import account, facade, local, network, store
-from discorder.cli.doctor.facts import Facts
+from discorder.cli.doctor.facts import DoctorFacts
 from discorder.cli.doctor.finding import Finding, fail, failed, ok, warn
 from discorder.config import Config, load_config, read_token
 from discorder.config.report import warnings
@@ -23,7 +23,7 @@ class Check(NamedTuple):
     """One check, its name in the report, and the remedy if it has no result in time."""
 
     name: str
-    run: Callable[[Facts], Awaitable[list[Finding]]]
+    run: Callable[[DoctorFacts], Awaitable[list[Finding]]]
     when_late: str
 
 
@@ -88,7 +88,7 @@ def read_start(path: Path | None, overrides: Sequence[str]) -> Start:
 
 async def examine(config: Config, token: str | None, limit: float) -> AsyncIterator[list[Finding]]:
     """Make all checks at once; yield the findings of each, in order. ``limit``: seconds for each."""
-    async with Facts(config, token, limit) as facts:
+    async with DoctorFacts(config, token, limit) as facts:
         running = [asyncio.create_task(_within(check, facts), name=check.name) for check in CHECKS]
         try:
             for task in running:
@@ -99,7 +99,7 @@ async def examine(config: Config, token: str | None, limit: float) -> AsyncItera
             await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _within(check: Check, facts: Facts) -> list[Finding]:
+async def _within(check: Check, facts: DoctorFacts) -> list[Finding]:
     try:
         async with asyncio.timeout(facts.limit):
             return await check.run(facts)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from discorder.cli.doctor.facts import Facts
+from discorder.cli.doctor.facts import DoctorFacts
 from discorder.cli.doctor.finding import Finding, fail, failed, not_checked, ok, warn
 from discorder.cli.journal import is_empty, journal_directory
 from discorder.cli.wording import counted
@@ -20,7 +20,7 @@ from discorder.facade.clients import check_clients, read_client_token
 _ONCE = "nothing is to be done: it happens once, as soon as the budget allows it"
 
 
-async def check_facade(facts: Facts) -> list[Finding]:
+async def check_facade(facts: DoctorFacts) -> list[Finding]:
     """Check the tokens of the bots, then the journal."""
     config, token = facts.config, facts.token
     if not config.facade.keeps_journal:
@@ -64,7 +64,7 @@ def _bots(config: Config, token: str | None) -> Iterator[Finding]:
     yield ok("facade", f"{counted(len(facade.clients), 'bot')}{real} may connect, {where}")
 
 
-async def _journal(facts: Facts, directory: Path) -> list[Finding]:
+async def _journal(facts: DoctorFacts, directory: Path) -> list[Finding]:
     beside_store = facts.config.facade.journal == AUTO
     reason = await in_daemon_thread(lambda: _unusable(directory, beside_store=beside_store), "check-journal")
     if reason is not None:

@@ -51,7 +51,7 @@ class ApiAnswer:
         return url if isinstance(url, str) else None
 
 
-class Facts:
+class DoctorFacts:
     """The facts of one examination, requested in the background. ``token`` is None without a usable one; ``limit`` in seconds.
 
     Its methods raise what the request raised. Use as an asynchronous context manager.
@@ -64,7 +64,7 @@ class Facts:
         self.clock: Clock = SystemClock()
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
-    async def __aenter__(self) -> Facts:
+    async def __aenter__(self) -> DoctorFacts:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from discorder.cli.doctor.facts import Facts
+from discorder.cli.doctor.facts import DoctorFacts
 from discorder.cli.doctor.finding import Finding, Status, fail, failed, ok, warn
 from discorder.cli.doctor.listeners import find_listener, objection
 from discorder.cli.wording import counted
@@ -31,7 +31,7 @@ OTHER_FILES = 64  # log, store, loop, publishers, some subscribers
 _NEW_ADDRESS = "stop that process, or choose another address"
 
 
-async def check_ports(facts: Facts) -> list[Finding]:
+async def check_ports(facts: DoctorFacts) -> list[Finding]:
     """Try to bind each address that a start listens on."""
     try:
         holders = await facts.holders()
@@ -86,7 +86,7 @@ def _ipc(key: str, address: str, holders: Sequence[Holder]) -> Finding:
     return ok("ports", f"{key}: {address} is free")
 
 
-async def check_http(facts: Facts) -> list[Finding]:
+async def check_http(facts: DoctorFacts) -> list[Finding]:
     """Check the TLS files of the status page, and the file of the operator token."""
     return await in_daemon_thread(lambda: list(_http(facts.config)), "check-http")
 
@@ -124,7 +124,7 @@ def _read_operator_token(token: TokenFile | None) -> str:
     return ""
 
 
-async def check_publishers(facts: Facts) -> list[Finding]:
+async def check_publishers(facts: DoctorFacts) -> list[Finding]:
     """Check that each publisher can be opened, as far as that shows without opening it."""
     return await in_daemon_thread(lambda: list(_publishers(facts.config)), "check-publishers")
 
@@ -153,7 +153,7 @@ def _publishers(config: Config) -> Iterator[Finding]:
         yield warn("publishers", "there is none: events are received, and go nowhere", "add a table [publishers.NAME]")
 
 
-async def check_log(facts: Facts) -> list[Finding]:
+async def check_log(facts: DoctorFacts) -> list[Finding]:
     """Check that the log file can be written."""
     setting = facts.config.log.file
     if not setting:
@@ -165,7 +165,7 @@ async def check_log(facts: Facts) -> list[Finding]:
     return [ok("log", f"{path} can be written")]
 
 
-async def check_open_files(facts: Facts) -> list[Finding]:
+async def check_open_files(facts: DoctorFacts) -> list[Finding]:
     """Compare the limit of open files with what the shards need."""
     layout = await facts.layout()
     shards = 1 if layout is None else len(layout[0])

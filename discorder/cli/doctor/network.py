@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from yarl import URL
 
-from discorder.cli.doctor.facts import ApiAnswer, Facts
+from discorder.cli.doctor.facts import ApiAnswer, DoctorFacts
 from discorder.cli.doctor.finding import Finding, fail, failed, not_checked, ok, warn
 from discorder.errors import Closed, ConfigError, ConnectFailed, ProtocolBreach, RestError
 from discorder.redaction import Redactor
@@ -40,7 +40,7 @@ _REMEDIES = {
 }
 
 
-async def check_proxy(facts: Facts) -> list[Finding]:
+async def check_proxy(facts: DoctorFacts) -> list[Finding]:
     """Name the proxies in use."""
     gateway = facts.config.gateway
     try:
@@ -50,7 +50,7 @@ async def check_proxy(facts: Facts) -> list[Finding]:
     return [ok("proxy", "none: connections are direct" if used == "direct" else used)]
 
 
-async def check_dns(facts: Facts) -> list[Finding]:
+async def check_dns(facts: DoctorFacts) -> list[Finding]:
     """Resolve the names of the API and of the main host, unless a proxy does that."""
     gateway = facts.config.gateway
     api = urlsplit(gateway.api)
@@ -78,7 +78,7 @@ async def _resolve(target: SplitResult) -> Finding:
     return ok("dns", f"{host} is {', '.join(addresses)}")
 
 
-async def check_api(facts: Facts) -> list[Finding]:
+async def check_api(facts: DoctorFacts) -> list[Finding]:
     """Request ``GET /gateway`` without the token, and judge the answer."""
     api = facts.config.gateway.api
     try:
@@ -111,7 +111,7 @@ def _judge(api: str, answer: ApiAnswer) -> Finding:
     return fail("api", f"{api} answered with HTTP {response.status}, but not as Discord does: {message}", _NO_API)
 
 
-async def check_gateway(facts: Facts) -> list[Finding]:
+async def check_gateway(facts: DoctorFacts) -> list[Finding]:
     """Dial the main host and wait for its Hello, then close: no IDENTIFY is sent."""
     try:
         url = (await facts.api_answer()).gateway_url
@@ -133,7 +133,7 @@ async def check_gateway(facts: Facts) -> list[Finding]:
     return [ok("gateway", f"{_shown(url)} said Hello after {took:.0f} ms; the connection was closed without IDENTIFY")]
 
 
-async def _greet(facts: Facts, url: str) -> None:
+async def _greet(facts: DoctorFacts, url: str) -> None:
     """Dial ``url`` and wait for Hello. Raises as the transport does, and ProtocolBreach for another message."""
     gateway = facts.config.gateway
     mode = choose_compression(gateway.compress)
@@ -173,7 +173,7 @@ def _is_hello(message: bytes) -> bool:
         return False
 
 
-async def check_clock(facts: Facts) -> list[Finding]:
+async def check_clock(facts: DoctorFacts) -> list[Finding]:
     """Compare this machine's clock with the Date of the API's answer."""
     try:
         answer = await facts.api_answer()

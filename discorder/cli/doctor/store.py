@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from discorder.cli.doctor.facts import Facts, NoToken
+from discorder.cli.doctor.facts import DoctorFacts, NoToken
 from discorder.cli.doctor.finding import Finding, fail, failed, not_checked, ok, warn
 from discorder.cli.wording import counted
 from discorder.daemon_thread import in_daemon_thread
@@ -21,7 +21,7 @@ from discorder.sessions.integrity import check_owner
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-async def check_store(facts: Facts) -> list[Finding]:
+async def check_store(facts: DoctorFacts) -> list[Finding]:
     """Check the file, then what it holds."""
     try:
         path = facts.store
@@ -65,7 +65,7 @@ def _file(path: Path) -> Iterator[Finding]:
         yield warn("store", text, f"chmod 600 {path}")
 
 
-async def _owners(facts: Facts) -> list[Finding]:
+async def _owners(facts: DoctorFacts) -> list[Finding]:
     """Report the processes that hold the shards."""
     try:
         holders = await facts.holders()
@@ -80,7 +80,7 @@ async def _owners(facts: Facts) -> list[Finding]:
     return [ok("store", f"in use: {holder.describe(now)}; {refused}") for holder in unique.values()]
 
 
-async def _contents(facts: Facts, path: Path, token: str) -> list[Finding]:
+async def _contents(facts: DoctorFacts, path: Path, token: str) -> list[Finding]:
     """Report the stored sessions that a start could not resume."""
     bot = bot_key(token)
     try:
@@ -123,7 +123,7 @@ def _misfits(sessions: Sequence[StoredSession], layout: Layout, intents: int, ke
         yield warn("store", text, f"change it back, or drop them: discorder sessions drop {names}")
 
 
-def _strangers(facts: Facts, sessions: Sequence[StoredSession], main: str | None) -> Iterator[Finding]:
+def _strangers(facts: DoctorFacts, sessions: Sequence[StoredSession], main: str | None) -> Iterator[Finding]:
     gateway = facts.config.gateway
     hosts = Hosts(gateway.api, insecure=gateway.insecure_api)
     for session in sessions:
@@ -136,7 +136,7 @@ def _strangers(facts: Facts, sessions: Sequence[StoredSession], main: str | None
             yield warn("store", text, f"if that host is not meant any more: discorder sessions drop {name}")
 
 
-async def _main_host(facts: Facts) -> str | None:
+async def _main_host(facts: DoctorFacts) -> str | None:
     try:
         return (await facts.api_answer()).gateway_url
     except (RequestFailed, DiscorderError):
