@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from tests.simulation.sabotage import MUTATIONS
 from tools.mutate_code import TARGETS
@@ -13,6 +17,14 @@ from tools.mutate_code import TARGETS
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
+GUIDED = (
+    *(
+        f"discorder/{name}"
+        for name in ("cli", "cli/doctor", "facade", "group", "http", "pictures", "plane", "proofs", "rest")
+    ),
+    *(f"discorder/{name}" for name in ("sessions", "shard", "simulator", "status", "tracking")),
+    *("publishers/zeromq", "statemachine", "transport"),
+)
 AT_THE_ROOT = ("etc", "publishers", "statemachine", "transport")
 
 
@@ -53,6 +65,14 @@ def test_package_data_names_files_that_exist() -> None:
         folder = ROOT / Path(*package.split("."))
         for pattern in patterns:
             assert list(folder.glob(pattern)), f"{package}: no file matches {pattern}"
+
+
+@pytest.mark.parametrize("package", GUIDED)
+def test_the_docstring_of_a_large_package_guides_through_its_modules(package: str) -> None:
+    """Each module is named; nobody reads twenty files to find the one to begin with."""
+    text = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert modules - set(re.findall(r"`([a-z_]+)`", text)) == set()
 
 
 def test_every_module_stands_in_the_import_contract() -> None:

@@ -1,7 +1,11 @@
 """Connect to a gateway: the `Transport` interface, its live implementation and decompression.
 
-`mock`, `recorded` and `recording` are not imported here: only a recording or a replay needs them. What needs aiohttp is imported
-on first use, because it takes longer to load than everything else of a short command.
+`mock`, `recorded` and `recording` are not imported here: only a recording or a replay needs them. What needs aiohttp is
+imported on first use, because it takes longer to load than everything else of a short command.
+
+`protocol` is the interface. `live` dials with `upgrade` (with `dns`, `proxies` and the checks of `address`), then a `websocket`
+reads `frames` and `inflate` decompresses. `faulty` injects the faults of `fault_grammar`. `recording` writes a session, without
+secrets (`redact`, `json_strings`); `recorded` reads it, and `mock` plays it, one `script` for each connection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""The command `discorder`: start it, and handle interrupts until it has an exit code."""
+"""Start the command `discorder`, and handle interrupts until it has an exit code.
+
+`outcome` runs the application of `app`; `offline`, `operate`, `sessions`, `send` and `facade` have the rest of its commands,
+and `options` what they share. What the commands run: `processes`, each a `child` with a `process_watch`; `budget_report` with
+`journal`; `stored_sessions`; `doctor/`; `diagram`; `tail` with `bus_hint`; `status`, written by `status_view` and `bots_view`.
+A `plane_client` finds its control plane with `target` and follows it with `event_reader`. `demo` and `demo_bot` share the
+`demo_narrator`; `demo_subscriber` and `demo_discordpy` are processes of theirs. `tables` and `wording` format.
+"""
 
 from __future__ import annotations
 

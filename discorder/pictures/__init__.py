@@ -1,6 +1,10 @@
 """Generate pictures and tables from the transition table, from runs of the machine, and from the imports of the package.
 
 Importing this package loads nothing else of Discorder: the command line reads the names of pictures and formats from it.
+
+Begin with `render`. The life cycle is a `graph_model`, written as `dot`, `mermaid`, `markdown` or `page_svg`, with a
+`trace_path` over it; the `grid` shows all pairs. `scenarios` run the machine, `participants` turns the steps into messages,
+`sequence` draws them. `imports` are drawn by `architecture`. `renderer` calls Graphviz, and `palette` has the colours.
 """
 
 from __future__ import annotations

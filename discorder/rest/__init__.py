@@ -1,4 +1,9 @@
-"""Call Discord's REST API within its rate limits, and look up the gateway."""
+"""Call Discord's REST API within its rate limits, and look up the gateway.
+
+Begin with `client`: a request has a `route`, an `encoding` and a `token`, waits in the `limiter`, is sent by `http` and
+answered by `body` and `response`; `retries` decides about another try. The limiter knows `limits`, `route_buckets` and
+`sub_limits`, and a `rate_limit_queue` for each. `lookup` requests the `gateway`, and `hosts` says which hosts may be dialled.
+"""
 
 from discorder.rest.client import BotClient
 from discorder.rest.encoding import File

@@ -2,6 +2,11 @@
 
 Use: ``store = await open_store(…)``, ``await store.hold(shards)``, ``await store.load_all()``; a gate over the store; at the
 end ``await gate.close()``, then ``await store.close()``.
+
+`store` defines a stored session and the interface; `opening` chooses between `memory` and `sqlite`, which writes on a thread of
+its own through `database`, with the tables of `schema`, the signatures of `seal` and the checks of `integrity`. `locks` give
+each shard one owner, its `holder`. `gate` admits the shards to IDENTIFY from a `wait_queue`: the `ledger` decides over the
+values of `identify_budget`, and `start_limit` looks up Discord's own count.
 """
 
 from discorder.sessions.gate import IdentifyGate, Ticket
