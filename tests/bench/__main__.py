@@ -221,6 +221,7 @@ def _brokers(send: _Round) -> Iterator[Entry]:
         ),
     ):
         yield f"discorder, {name}", does, partial(_beside_broker, send, make, settings)
+    yield FACADE.name, FACADE.does, replace(send, readers=("raw_reader drain", "facade_bot"))(FACADE, _per_event)
 
 
 def _nats_server(folder: Path) -> NatsServer:
