@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from dataclasses import replace
 
-from discorder.clock import within
 from discorder.errors import AttemptsExhausted, ProtocolBreach, SessionInvalidated
 from discorder.logs import logger
 from discorder.outbound.outbound import Sender
@@ -20,6 +19,7 @@ from discorder.shard.handshake import Handshake
 from discorder.shard.identify_request import IdentifyRequest
 from discorder.shard.liveness import BEATING
 from discorder.shard.receiver import Receiver
+from discorder.shard.socket_closer import SocketCloser
 from discorder.shard.timers import StateTimers
 from discorder.shard.transition_log import TransitionLog
 from discorder.statemachine import RUNS, Ended, EndKind, Facts, ShardMachine, State, Task
@@ -28,8 +28,6 @@ from discorder.statemachine import triggers as trigger
 from discorder.statemachine.table import LIVE
 from discorder.statemachine.terms import Deadline, Keeper
 from discorder.tracking.shard_tracker import ArmedDeadline, Backoff, Host, ShardTracker, Transition, unpause_command
-from discorder.transport.protocol import Transport
-from discorder.wire import GOODBYE_CLOSE, RESUMABLE_CLOSE
 
 
 class ShardDriver:
@@ -70,7 +68,7 @@ class ShardDriver:
             redact=dependencies.token.redact,
         )
         self._handshake = Handshake(tracker, receiver, dependencies, self._slot, self._transition_log)
-        self._closings: set[asyncio.Task[None]] = set()  # the current close, and closes that ignored their cancellation
+        self._closer = SocketCloser(dependencies.clock, self._transition_log)
         self._ended: Ended | None = None
         self._stepping = False  # a transition is being carried out
         dependencies.delivery.when_congested(self._congested)
@@ -157,8 +155,7 @@ class ShardDriver:
             self._connection.transport.abort()
             await self._connection.finish()
         await self._slot.close()
-        self._cancel_closings()
-        await asyncio.gather(*self._closings, return_exceptions=True)
+        await self._closer.finish()
         self._machine.retire()
 
     # ---------------------------------------------------------------- one step
@@ -202,7 +199,7 @@ class ShardDriver:
     def _enter(self, step: Transition) -> None:
         """Cancel the timers and the close of the previous state after a change of state."""
         self._timers.cancel()
-        self._cancel_closings()
+        self._closer.cancel()
         self.tracker.armed = self.tracker.backoff = None
         if self._connection is not None:
             self._connection.liveness.state_entered()
@@ -388,34 +385,8 @@ class ShardDriver:
         transport = None if self._connection is None else self._connection.transport
         if transport is None or transport.closed:
             self.post(wanted.then, generation)
-            return
-        closing = asyncio.get_running_loop().create_task(self._close(transport, wanted))
-        self._closings.add(closing)
-        closing.add_done_callback(lambda task: self._close_ended(task, transport, wanted.then, generation))
-
-    async def _close(self, transport: Transport, wanted: command.CloseSocket) -> None:
-        code = RESUMABLE_CLOSE if wanted.keeps_session else GOODBYE_CLOSE
-        await within(self._dependencies.clock, wanted.seconds, transport.close(code))
-
-    def _close_ended(
-        self, closing: asyncio.Task[None], transport: Transport, then: trigger.Trigger, generation: int
-    ) -> None:
-        """Drop the socket if the close has failed or timed out, and post ``then``."""
-        self._closings.discard(closing)
-        if closing.cancelled():
-            return
-        error = closing.exception()
-        if error is not None:
-            transport.abort()
-        if error is not None and not isinstance(error, TimeoutError):
-            logger.warning(
-                "The socket could not be closed, so it was dropped", error=repr(error), **self._transition_log.who
-            )
-        self.post(then, generation)
-
-    def _cancel_closings(self) -> None:
-        for closing in self._closings:
-            closing.cancel()
+        else:
+            self._closer.close(transport, wanted, lambda: self.post(wanted.then, generation))
 
 
 def _raise_end(ended: Ended) -> None:
