@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.buses.broker import Broker
 from tests.buses.nats import NatsBroker, NatsCluster, SyncedNatsBroker
 from tests.buses.scene import RATE, Scene, Story
+from tests.buses.valkey import ValkeyBroker
 
 STANDS_STILL = 8  # seconds: longer than the publishers wait for an answer
 
@@ -86,4 +87,5 @@ BUSES: dict[str, Bus] = {
     "nats": Bus(NatsBroker, tuple(STORIES)),
     "nats, synced": Bus(SyncedNatsBroker, ("broker killed", "broker frozen", "both killed")),
     "nats, three servers": Bus(NatsCluster, ("broker killed", "broker frozen", "both killed")),
+    "valkey": Bus(ValkeyBroker, tuple(STORIES)),
 }
