@@ -6,6 +6,7 @@ stream for its last id and sends only what comes after it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from discorder.records import LossKind, LostEvents, gap_record
 from discorder.redis_access import DEFAULT_URL, ServerAccess, check_prefix
 from discorder.wire import Event
 
+SMALL_BATCH = 64  # events: below it, the next one waits until
+PAUSE = 0.01  # seconds after this one began; a batch costs as much as eight events
 TOO_LATE = "equal or smaller"  # in the server's refusal of an id
 LOST = "the Redis server came back without events that it had accepted"
 
@@ -114,10 +117,15 @@ class RedisPublisher:
         self._is_open = self._was_open = True
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Return once the server has stored the batch. Raises PublisherError."""
+        """Return once the server has stored the batch. Raises PublisherError.
+
+        After a small batch it returns at most `PAUSE` later than that, so that more events are in the next one.
+        """
         if not self._is_open:
             msg = f"publisher {self.name} is not open"
             raise PublisherError(msg)
+        clock = asyncio.get_running_loop().time
+        began = clock()
         connection = self._connection
         if connection is None or connection.is_lost:
             await self._drop_connection()
@@ -131,6 +139,8 @@ class RedisPublisher:
         except BaseException:  # nobody knows what the server has
             await self._drop_connection()
             raise
+        if len(events) < SMALL_BATCH and (rest := began + PAUSE - clock()) > 0:
+            await asyncio.sleep(rest)
 
     async def close(self) -> None:
         """Close the connection."""
