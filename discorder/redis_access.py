@@ -1,4 +1,4 @@
-"""Where a Redis server is and how to log in, for the publisher and for its readers. Connects to nothing."""
+"""Where a Redis server is, how to log in, and the keys: for the publisher and for its readers. Connects to nothing."""
 
 from __future__ import annotations
 
@@ -141,3 +141,18 @@ def check_prefix(key: str, prefix: str) -> None:
             "discord:mybot"
         )
         raise ConfigError(msg)
+
+
+def events_key(prefix: str, place: str) -> str:
+    """Return the key of the stream of a shard's events. ``place``: ``COUNT:SHARD``."""
+    return f"{prefix}:{place}"
+
+
+def records_key(prefix: str, place: str) -> str:
+    """Return the key of the stream of the control plane's records about a shard."""
+    return f"{prefix}:record:{place}"
+
+
+def shards_key(prefix: str = "*") -> str:
+    """Return the key of the set of the places of all shards, or the pattern that finds it."""
+    return f"{prefix}:shards"

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from discorder.errors import PublisherError
 from discorder.publishers.redis.connection import Command, Connection
+from discorder.redis_access import events_key, records_key, shards_key
 from discorder.wire import Event
 
 Shard = tuple[int, int]  # id, count
@@ -57,6 +58,8 @@ class ShardStreams:
     events: str  # the keys
     records: str
     session_key: str
+    shards_key: str
+    place: str  # COUNT:SHARD
     top: StreamId = NOTHING
     record_top: StreamId = NOTHING
     session: str = ""
@@ -68,7 +71,13 @@ class ShardStreams:
     def of(cls, prefix: str, shard: Shard) -> ShardStreams:
         """Return the streams of ``shard``, empty."""
         place = f"{shard[1]}:{shard[0]}"
-        return cls(f"{prefix}:{place}", f"{prefix}:record:{place}", f"{prefix}:session:{place}")
+        return cls(
+            events_key(prefix, place),
+            records_key(prefix, place),
+            f"{prefix}:session:{place}",
+            shards_key(prefix),
+            place,
+        )
 
     def add(self, event: Event, *, again: bool) -> Entry | None:
         """Return the entry of an event; None if the stream has it. ``again``: the server refused it under an earlier id."""
@@ -95,16 +104,15 @@ class ShardStreams:
 
 
 def commands_of(entries: Sequence[Entry], states: Mapping[Shard, ShardStreams], maxlen: int) -> list[Command]:
-    """Return the commands that write ``entries``, in order; those that store the session of a shard come first."""
-    sessions: list[Command] = [
-        (
-            "HSET",
-            states[entry.event.shard].session_key,
-            *("session", entry.event.session or "", "start", entry.id.ms),
-        )
-        for entry in entries
-        if entry.is_first
-    ]
+    """Return the commands that write ``entries``, in order; those that store what is known of a shard come first."""
+    sessions: list[Command] = []
+    for entry in entries:
+        if entry.is_first:
+            state, session = states[entry.event.shard], entry.event.session or ""
+            sessions += [
+                ("HSET", state.session_key, "session", session, "start", entry.id.ms),
+                ("SADD", state.shards_key, state.place),
+            ]
     return sessions + [_addition(entry, maxlen) for entry in entries]
 
 

@@ -254,7 +254,7 @@ async def test_tls_with_a_certificate_authority_and_a_client_certificate(
 
 async def test_a_wrong_password_is_an_error_that_does_not_show_it(tmp_path: Path, make_event: MakeEvent) -> None:
     """The user may do only what the documentation says."""
-    rights = "~discord:7:* +multi +exec +xadd +xinfo|stream +xrange +xrevrange +hset +hmget +info +client|setname"
+    rights = "~discord:7:* +multi +exec +xadd +xinfo|stream +xrange +xrevrange +hset +hmget +sadd +info +client|setname"
     guarded = RedisServer(tmp_path / "guarded")
     guarded.start()
     async with client_of(guarded) as client:
