@@ -69,7 +69,7 @@ def test_a_package_is_used_only_where_the_card_says(name: str) -> None:
 
 def test_the_library_of_a_broker_is_used_only_by_its_publisher_and_its_reader() -> None:
     assert importers()["nats"] == {"bot", "publishers"}
-    assert importers()["redis"] == {"publishers"}
+    assert importers()["redis"] == {"bot", "publishers"}
 
 
 def test_the_declared_dependencies_are_those_of_the_card() -> None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "discorder"
 CLIENT = "discorder_client"
 DEPENDENCIES = {"msgspec": "msgspec", "zmq": "pyzmq"}  # import name: distribution
-EXTRAS = {"nats": "nats"}  # import name: extra of the full package, and of the client
+EXTRAS = {"nats": "nats", "redis": "redis"}  # import name: extra of the full package, and of the client
 ERRORS = "discorder.errors"  # the only module of which a part is copied
 
 EXPORTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -10,8 +11,8 @@ from discorder.bot.cursor import Cursor
 from discorder.bot.subscription import Subscription
 from discorder.errors import ConfigError
 
-Broker = Literal["nats"]
-_SCHEMES: Mapping[str, Broker] = {"nats": "nats", "tls": "nats"}
+Broker = Literal["nats", "redis"]
+_SCHEMES: Mapping[str, Broker] = {"nats": "nats", "tls": "nats", "redis": "redis", "rediss": "redis"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class BrokerRequest:
         first, *others = self.addresses
         if others:
             msg = (
-                "a list of addresses is for buses of ZeroMQ; name one broker, with the servers of its cluster in one address: "
+                "a list of addresses is for buses of ZeroMQ; name one broker, and the servers of a NATS cluster in one address: "
                 "nats://HOST:4222,nats://HOST:4222"
             )
             raise ValueError(msg)
@@ -85,6 +86,8 @@ def open_reader(request: BrokerRequest) -> Subscription[Any]:
             "state: only the control plane itself knows its guilds; subscribe to its bus of ZeroMQ, or leave out state"
         )
         raise ValueError(msg)
+    if request.group is not None:
+        _check_group(request, request.group)
     match broker_of(request.address):
         case "nats":
             try:
@@ -92,6 +95,12 @@ def open_reader(request: BrokerRequest) -> Subscription[Any]:
             except ModuleNotFoundError as error:
                 raise missing_library(error, "nats") from None
             return open_nats(request)
+        case "redis":
+            try:
+                from discorder.bot.redis.subscription import open_redis  # noqa: PLC0415
+            except ModuleNotFoundError as error:
+                raise missing_library(error, "redis") from None
+            return open_redis(request)
         case None:
             msg = f"{request.address} is not the address of a broker"
             raise ValueError(msg)
@@ -102,3 +111,15 @@ def missing_library(error: ModuleNotFoundError, extra: Broker) -> Exception:
     if error.name is None or error.name.startswith("discorder"):
         return error
     return ConfigError(f"{extra}:// needs the package {error.name.partition('.')[0]}: pip install 'discorder[{extra}]'")
+
+
+def _check_group(request: BrokerRequest, group: str) -> None:
+    if not re.fullmatch(r"[\w-]{1,64}", group, re.ASCII):
+        msg = f'group is {group!r}, and must be 1 to 64 characters of A-Z, a-z, 0-9, "_" and "-"'
+        raise ValueError(msg)
+    if request.cursor is not None:
+        msg = "cursor: the server keeps the position of a group; leave out cursor"
+        raise ValueError(msg)
+    if request.live_only:
+        msg = "live_only: a group gets every event; leave out live_only, or group"
+        raise ValueError(msg)

@@ -33,13 +33,13 @@ class Lane:
         self.torn: set[Shard] = set()
         self.resumes = saved is not None  # an earlier run
 
-    def tear(self) -> None:
-        """Note that the next event of each shard may follow on a loss."""
-        self.torn = set(self.detector.shards)
+    def tear(self, shard: Shard | None = None) -> None:
+        """Note that the next event of ``shard``, None: of each, may follow on a loss."""
+        self.torn |= set(self.detector.shards) if shard is None else {shard}
 
 
 class Entry(NamedTuple):
-    """One document of a stream. ``document`` None: something before the next entry of this lane may be lost.
+    """One document of a stream. ``document`` None: something before the next entry of this lane, or of ``shard``, may be lost.
 
     ``place`` is where it is in the stream, and ``reply`` what acknowledges it; both mean something to the source only.
     """
@@ -48,6 +48,7 @@ class Entry(NamedTuple):
     document: bytes | None
     place: Any
     reply: str = ""
+    shard: Shard | None = None
 
 
 class StreamSource(Protocol):
@@ -160,7 +161,7 @@ class StreamSubscription(Subscription[E]):
         """Return the first item of an entry, None if it has none."""
         lane, document = entry.lane, entry.document
         if document is None:
-            lane.tear()
+            lane.tear(entry.shard)
             return None
         self._entry = entry
         event = decode_document(document)

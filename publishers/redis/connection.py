@@ -7,7 +7,6 @@ because its errors contain the whole command, which is an event here.
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -72,7 +71,7 @@ class Connection:
 
     async def _answer(self) -> Any:
         try:
-            return await self._connection.read_response(timeout=math.inf)  # the caller limits the time
+            return await self._connection.read_response()  # the caller limits the time
         except ResponseError as error:
             return error
 
@@ -81,7 +80,7 @@ def _connection_to(access: ServerAccess) -> TcpConnection:
     user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
     settings = {
         **access.settings(),
-        "socket_timeout": ANSWER_TIMEOUT,
+        "socket_timeout": None,  # its own limits swallow cancellations on Python 3.11, and cost a task for each batch
         "socket_keepalive_options": {} if user_timeout is None else {user_timeout: UNSENT_TIMEOUT},
     }
     return SSLConnection(**settings) if access.address().is_encrypted else TcpConnection(**settings)

@@ -10,6 +10,7 @@ from typing import Any
 from discorder.bot.subscription import Subscription
 from discorder.errors import PublisherError
 from discorder.publishers.nats.publisher import NatsPublisher
+from discorder.publishers.protocol import Publisher
 from discorder.wire import Event, ReceivedEvent
 from tests.publishers.nats_server import NatsServer
 
@@ -42,7 +43,7 @@ def publisher(server: NatsServer, **settings: Any) -> NatsPublisher:
     return NatsPublisher(**{"servers": server.url, "prefix": "discord.7", "stream_bytes": ROOM, **settings})
 
 
-async def publish(one: NatsPublisher, batch: Sequence[Event]) -> None:
+async def publish(one: Publisher, batch: Sequence[Event]) -> None:
     """Publish until the stream has all."""
     async with asyncio.timeout(WITHIN):
         while True:

@@ -9,9 +9,10 @@ from datetime import datetime
 import msgspec
 from nats.aio.msg import Msg
 
+from discorder.bot.broker_source import Broken
 from discorder.bot.nats.address import NatsAddress
 from discorder.bot.nats.link import Link
-from discorder.bot.nats.source import ACK, Broken, NatsSource, Pull, stream_seq
+from discorder.bot.nats.source import ACK, NatsSource, Pull, stream_seq
 from discorder.bot.nats.streams import EventStream, StreamInfo, stream_info
 from discorder.bot.stream_subscription import Entry, Lane, StreamCursor
 

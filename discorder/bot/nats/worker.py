@@ -15,11 +15,12 @@ import time
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Inbox
 
+from discorder.bot.broker_source import Broken
 from discorder.bot.nats.address import NatsAddress
 from discorder.bot.nats.consumers import Consumers
 from discorder.bot.nats.link import FAILURES, ApiError, Link
 from discorder.bot.nats.pinned import PIN, PinnedShard
-from discorder.bot.nats.source import ACK, Broken, NatsSource, stream_seq
+from discorder.bot.nats.source import ACK, NatsSource, stream_seq
 from discorder.bot.nats.streams import EventStream
 from discorder.bot.positions import Shard
 from discorder.bot.stream_subscription import Entry, Lane
