@@ -202,7 +202,7 @@ def tail(
         typer.Argument(
             metavar="ADDRESS…",
             help=f"Where control planes publish, by default {DEFAULT_ADDRESS}; ipc://PATH/ stands for all sockets in a folder. "
-            "Or a NATS server, nats://HOST:4222.",
+            "Or a server of NATS, nats://HOST:4222, of Redis or Valkey, redis://HOST:6379.",
         ),
     ] = None,
     types: Annotated[
@@ -220,7 +220,7 @@ def tail(
     server_key: ServerKey = None,
     secret_file: SecretFile = None,
 ) -> None:
-    """Subscribe to a control plane over ZeroMQ or NATS and print its events until SIGINT or SIGTERM.
+    """Subscribe to a control plane over ZeroMQ, NATS or Redis and print its events until SIGINT or SIGTERM.
 
     Missing events are requested again. If the control plane or the stream no longer has them, a line DISCORDER_GAP names what is
     missing. What does not answer within 2 seconds, or refuses the key, is named on stderr; the command goes on waiting.

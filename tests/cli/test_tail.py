@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from discorder.curve import generate, load_pair
+from discorder.publishers.redis.publisher import RedisPublisher
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.wire import Event
 from tests.bot.nats_streams import publish, publisher
 from tests.commandline import Command
 from tests.publishers.nats_server import NatsServer
+from tests.publishers.redis_server import RedisServer
 
 pytestmark = pytest.mark.system
 
@@ -258,5 +260,25 @@ async def test_several_streams_of_nats(tail: StartTail, tmp_path: Path) -> None:
         ended = await tail(server.url)
         assert await ended.ends() == 78
         assert "Choose one: add ?prefix=PREFIX to the address" in ended.err
+    finally:
+        server.kill()
+
+
+async def test_streams_of_redis_that_come_later(tail: StartTail, tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        waiting = await tail("--replay", "--json", "--type", "message_create", server.url)
+        await waiting.says(f"discorder: Redis: {server.url} has no streams of a control plane yet; waiting for them")
+        plane = RedisPublisher(server.url, prefix="discord:7", maxlen=100)
+        await plane.open()
+        await publish(plane, [event(1), event(4)])
+        assert waiting.process.stdout is not None
+        async with asyncio.timeout(60):
+            lines = [json.loads(await waiting.process.stdout.readline()) for _ in range(3)]
+        assert [line["type"] for line in lines] == ["MESSAGE_CREATE", "DISCORDER_GAP", "MESSAGE_CREATE"]
+        waiting.process.send_signal(signal.SIGTERM)
+        assert await waiting.ends() == 0
+        await plane.close()
     finally:
         server.kill()
