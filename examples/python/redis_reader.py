@@ -26,7 +26,7 @@ async def main(server, *streams):
             for stream in streams:  # what other readers left behind when they died
                 _, entries, _ = await redis.xautoclaim(stream, GROUP, name, DEAD_AFTER, count=100)
                 await handle(redis, stream, entries)
-            new = await redis.xreadgroup(GROUP, name, {stream: ">" for stream in streams}, count=100, block=5000)
+            new = await redis.xreadgroup(GROUP, name, dict.fromkeys(streams, ">"), count=100, block=5000)
             for stream, entries in new:
                 await handle(redis, stream, entries)
 
