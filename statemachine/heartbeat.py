@@ -76,7 +76,7 @@ class Pulse:
             moments.append(self._in_silence + self.interval * SILENT_INTERVALS)
         return min(moments, default=None)
 
-    def look_at(self) -> float | None:
+    def check_at(self) -> float | None:
         """Return when to check this connection next: `zombie_at`, or the earliest time at which the next heartbeat can time out.
 
         A heartbeat on schedule therefore needs no extra check. None before the first heartbeat.

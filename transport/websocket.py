@@ -91,7 +91,7 @@ class WebSocket(asyncio.Protocol):
 
     def abort(self) -> None:
         self._finish(Closed(None, "us", "aborted"))
-        self._let_go()
+        self._release()
         self._transport.abort()
 
     # ---------------------------------------------------------------- called by the transport
@@ -113,7 +113,7 @@ class WebSocket(asyncio.Protocol):
         if self._flushing is not None:
             self._flushing.cancel()
         self._lost = Closed(None, "network", "the connection ended without a close frame" if exc is None else str(exc))
-        self._let_go()
+        self._release()
         if self._next_turn is None:
             self._finish(self._lost)
 
@@ -203,14 +203,14 @@ class WebSocket(asyncio.Protocol):
         """
         if self.closed:
             return
-        self._let_go()
+        self._release()
         if self._transport.get_write_buffer_size():
             self._transport.close()
             self._flushing = self.loop.call_later(FLUSH_SECONDS, self._transport.abort)
         else:
             self._transport.abort()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if not self._gone.done():
             self._gone.set_result(None)
         self.resume_writing()

@@ -78,7 +78,7 @@ class FacadeServer:
             max_headers=MAX_HEADERS,
         )
         self._unwatch = self._services.feed.watch(self._wake)
-        self._saver = asyncio.create_task(self._look_at_sessions(), name="facade-places")
+        self._saver = asyncio.create_task(self._sample_sessions(), name="facade-places")
         self._listener = HttpListener(sockets, connect, None, most_connections())
         self.url = f"http://{_shown(sockets[0])}"
         logger.info("Façade for bots", url=f"{self.url}/api")
@@ -202,7 +202,7 @@ class FacadeServer:
         for session in self._services.live.of_shard(shard):
             session.wake()
 
-    async def _look_at_sessions(self) -> None:
+    async def _sample_sessions(self) -> None:
         while True:
             await self._services.clock.sleep(SAVE_SECONDS)
             now = self._services.now()

@@ -338,7 +338,7 @@ class ControlPlane:
 
         def take() -> None:
             supervisor.request(shard, what)
-            self._look_whether_ready()
+            self._check_ready()
 
         self._handle.call(take)
 
@@ -416,11 +416,11 @@ class ControlPlane:
             self._draining.cancel()
 
     def _shard_changed(self, shard: ShardTracker, step: Transition) -> None:
-        self._look_whether_ready()
+        self._check_ready()
         if self._tracker is not None:
             self._tracker.transitioned(shard, step)
 
-    def _look_whether_ready(self) -> None:
+    def _check_ready(self) -> None:
         if not self._handle.ready.is_set() and self._start_up.changed():
             self._handle.ready.set()
 

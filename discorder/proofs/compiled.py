@@ -43,17 +43,19 @@ class Compiled:
         self._place = {variable: place for place, variable in enumerate(model.variables)}
         self._first, self._second = (self._place[variable] for variable in _KEYS)
         self._effects = _execute(_all_effects(model))
-        self._looks: dict[tuple[int, int], Callable[[bytes], tuple[list[tuple[int, bytes]], int]]] = {}
+        self._expanders: dict[tuple[int, int], Callable[[bytes], tuple[list[tuple[int, bytes]], int]]] = {}
 
-    def look(self, state: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    def expand(self, state: bytes) -> tuple[list[tuple[int, bytes]], int]:
         """Return (number of the step, next state) for each possible step, and the number of a violated invariant or -1."""
         key = (state[self._first], state[self._second])
-        look = self._looks.get(key)
-        if look is None:
+        expand = self._expanders.get(key)
+        if expand is None:
             known = dict(zip(_KEYS, key, strict=True))
-            scope = _execute(_look(self.model, known), self._effects)
-            look = self._looks[key] = cast("Callable[[bytes], tuple[list[tuple[int, bytes]], int]]", scope["look"])
-        return look(state)
+            scope = _execute(_expand(self.model, known), self._effects)
+            expand = self._expanders[key] = cast(
+                "Callable[[bytes], tuple[list[tuple[int, bytes]], int]]", scope["expand"]
+            )
+        return expand(state)
 
     def beginnings(self) -> Iterator[bytes]:
         """Yield the initial states."""
@@ -65,7 +67,7 @@ class Compiled:
         found = list(self.beginnings())
         seen = set(found)
         for state in found:  # the loop appends to the list
-            for _, after in self.look(state)[0]:
+            for _, after in self.expand(state)[0]:
                 if after not in seen:
                     seen.add(after)
                     found.append(after)
@@ -114,9 +116,9 @@ def _all_effects(model: TableModel) -> Iterator[str]:
         yield f" return bytes(({names}))"
 
 
-def _look(model: TableModel, known: Mapping[Variable, int]) -> Iterator[str]:
+def _expand(model: TableModel, known: Mapping[Variable, int]) -> Iterator[str]:
     names = _names(model)
-    yield "def look(state):"
+    yield "def expand(state):"
     yield f" ({names}) = state"
     yield " found = []"
     for number, step in enumerate(model.steps):

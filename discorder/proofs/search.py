@@ -76,7 +76,7 @@ class _Search:
         self.order = list(beginnings)
         self.steps = 0
         self.taken: set[int] = set()
-        self._model, self._look = compiled.model, compiled.look
+        self._model, self._expand = compiled.model, compiled.expand
         self._number = {state: n for n, state in enumerate(beginnings)}
         self._before = array("L", [_NOTHING] * len(beginnings))
         self._by = array("H", [0] * len(beginnings))
@@ -102,7 +102,7 @@ class _Search:
     def grow(self) -> int:
         """Expand the next state. Return the number of an invariant that it violates, or -1."""
         n = len(self._ends)
-        followers, broken = self._look(self.order[n])
+        followers, broken = self._expand(self.order[n])
         order, number, targets, taken = self.order, self._number, self._targets, self.taken
         for by, state in followers:
             known = number.get(state)

@@ -112,5 +112,5 @@ def _translated(model: TableModel, trail: str) -> SpinTrace:
         elif line.startswith(STEP_MARK):
             number = int(line.removeprefix(STEP_MARK))
             state = steps[-1][1] if steps else beginning
-            steps.append((number, dict(compiled.look(state)[0])[number]))
+            steps.append((number, dict(compiled.expand(state)[0])[number]))
     return SpinTrace(beginning, tuple(steps), cycle)

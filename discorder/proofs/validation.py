@@ -94,7 +94,7 @@ class TraceChecker:
         moves: dict[Move, set[bytes]] = {}
         seen, todo = set(belief), list(belief)
         for state in todo:  # the loop appends to the list
-            for number, after in self._compiled.look(state)[0]:
+            for number, after in self._compiled.expand(state)[0]:
                 move = self._model.moves[number]
                 if move is not None:
                     moves.setdefault(move, set()).add(after)

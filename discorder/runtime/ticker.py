@@ -43,7 +43,7 @@ class ClockWatch:
         self._wall = wall
         self._monotonic = monotonic
 
-    def look(self, wall: datetime, monotonic: float) -> Jump | None:
+    def check(self, wall: datetime, monotonic: float) -> Jump | None:
         """Return the jump since the last call, or None if neither difference exceeds `JUMP_SECONDS`."""
         passed = monotonic - self._monotonic
         jump = Jump((wall - self._wall).total_seconds() - passed, max(0.0, passed - self._seconds))
@@ -65,7 +65,7 @@ class Ticker:
         watch = ClockWatch(TICK_SECONDS, clock.now(), clock.monotonic())
         while True:
             await clock.sleep(TICK_SECONDS)
-            jump = watch.look(clock.now(), clock.monotonic())
+            jump = watch.check(clock.now(), clock.monotonic())
             if jump is not None:
                 logger.warning("The clocks jumped, every connected shard sends a heartbeat", jump=str(jump))
                 self._jumped()

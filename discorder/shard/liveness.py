@@ -85,7 +85,7 @@ class LivenessMonitor:
         if self._reported:
             return None
         pulse = self._tracker.pulse
-        moments = [self._deadline_at(), pulse.look_at() if self._beats() and pulse is not None else None]
+        moments = [self._deadline_at(), pulse.check_at() if self._beats() and pulse is not None else None]
         moments.append(self._stable_at())
         return min((moment for moment in moments if moment is not None), default=None)
 

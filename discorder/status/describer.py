@@ -58,7 +58,7 @@ class NoteTimes:
         self._times = times
         self._since: dict[str, float] = {}  # title to monotonic second
 
-    def look(self, now: float, budget: Budget | None) -> list[NotePart]:
+    def collect(self, now: float, budget: Budget | None) -> list[NotePart]:
         """Return the present notes. ``budget``: that of the tracker, now."""
         found = self._find(budget)
         self._since = {note.title: self._since.get(note.title, now) for note in found}
@@ -116,9 +116,9 @@ class Describer:
         point = self._rates.sample(self.tracker.shards, seconds)
         self._delivery.sample(seconds)
         self._process.sample()
-        self._judge.look(now)
+        self._judge.judge(now)
         if self._samples % NOTES_EVERY == 0:
-            self._notes.look(now, self.tracker.budget)
+            self._notes.collect(now, self.tracker.budget)
         self._samples += 1
         return self._flows.add(now, point)
 
@@ -161,7 +161,7 @@ class Describer:
             process=self.process(),
             verdict=self._judge.verdict(now),
             progress=self._progress(),
-            notes=self._notes.look(now, budget),
+            notes=self._notes.collect(now, budget),
             flows=self._flows.as_part(self._times),
             event_types=self._rates.types(),
             shards=self.shards(tracker.shards),
@@ -212,7 +212,7 @@ class Describer:
             at=self.at,
             verdict=self._judge.verdict(now),
             progress=self._progress(),
-            notes=self._notes.look(now, self.tracker.budget),
+            notes=self._notes.collect(now, self.tracker.budget),
         )
 
     def shards_update(self, shards: Sequence[ShardTracker]) -> ShardsUpdate:

@@ -51,7 +51,7 @@ class Judge:
         if self._left_ready_at is None:
             self._left_ready_at = now
 
-    def look(self, now: float) -> tuple[Level, list[ShardTracker]]:
+    def judge(self, now: float) -> tuple[Level, list[ShardTracker]]:
         """Judge, and note since when. Return the level and the shards that do not serve."""
         shards = self._tracker.shards
         ill = [shard for shard in shards if not shard.serves]
@@ -63,7 +63,7 @@ class Judge:
 
     def verdict(self, now: float) -> VerdictPart:
         """Return the verdict for the document."""
-        level, ill = self.look(now)
+        level, ill = self.judge(now)
         tracker, shards = self._tracker, self._tracker.shards
         headline, detail = _sentences(tracker, level, ill)
         by_state = Counter(shard.state for shard in shards)

@@ -18,7 +18,7 @@ def looked(*steps: tuple[float, float]) -> list[str]:
     for on_the_wall, passed in steps:
         wall += timedelta(seconds=on_the_wall)
         monotonic += passed
-        said.append(str(watch.look(wall, monotonic) or ""))
+        said.append(str(watch.check(wall, monotonic) or ""))
     return said
 
 
