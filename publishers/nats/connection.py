@@ -45,6 +45,7 @@ class _Ack(msgspec.Struct):
     """The server's answer to a message; without ``error`` it is stored, by this message or by an earlier one with its id."""
 
     error: Refusal | None = None
+    seq: int = 0
 
 
 _decode_ack = msgspec.json.Decoder(_Ack).decode
@@ -174,10 +175,12 @@ class Connection:
         message = self._waiting.pop(answer.subject, None)
         if message is None:  # of a batch that was given up
             return
-        if (refusal := _refusal(answer)) is None:
+        ack = _read(answer)
+        if ack.error is None:
             self._stored.add(message.id)
+            message.number = ack.seq
         else:
-            self._refused.append((message, refusal))
+            self._refused.append((message, ack.error))
         if not self._waiting and self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
 
@@ -192,14 +195,13 @@ class Connection:
             self._answered.set_exception(ConnectionError(f"{what}: {self._last_error}" if self._last_error else what))
 
 
-def _refusal(answer: Msg) -> Refusal | None:
-    """Return why a message was not stored, None if it was."""
+def _read(answer: Msg) -> _Ack:
     if answer.headers is not None and answer.headers.get("Status") == NO_STREAM:
-        return Refusal(NO_STREAM_HAS_IT)
+        return _Ack(Refusal(NO_STREAM_HAS_IT))
     try:
-        return _decode_ack(answer.data).error
+        return _decode_ack(answer.data)
     except msgspec.DecodeError as error:
-        return Refusal(f"an answer that is no acknowledgement of JetStream: {error}")
+        return _Ack(Refusal(f"an answer that is no acknowledgement of JetStream: {error}"))
 
 
 async def connect(access: ServerAccess) -> Connection:

@@ -20,13 +20,15 @@ ATOMIC_HEADER_BYTES = 128  # more than the other headers of a message in an atom
 class Message(msgspec.Struct, gc=False):
     """Hold one message. ``id``: NATS stores a message with a known id only once. ``replaces``: it tells that an event is missing.
 
-    ``event`` is what is published, or the gap record of an event that is too large.
+    ``event`` is what is published, or the gap record of an event that is too large. ``number``: in the stream, 0 before it is
+    stored.
     """
 
     subject: str
     id: str
     event: Event
     replaces: bool = False
+    number: int = 0
 
     @property
     def position(self) -> StreamPosition | None:

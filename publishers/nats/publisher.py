@@ -24,7 +24,7 @@ from discorder.publishers.nats.connection import (
     Refusal,
     connect,
 )
-from discorder.publishers.nats.kept import KeptEvents
+from discorder.publishers.nats.kept import KeptEvents, KeptRange
 from discorder.publishers.nats.messages import ATOMIC_HEADER_BYTES, Message, gap_instead, message_of, size_of
 from discorder.publishers.nats.options import (
     DUPLICATE_WINDOW,
@@ -35,7 +35,7 @@ from discorder.publishers.nats.options import (
     NatsOptions,
     check_durability,
 )
-from discorder.publishers.nats.stream import StreamSettings, last_event, make_or_check
+from discorder.publishers.nats.stream import StreamSettings, end_of, last_event, make_or_check
 from discorder.publishers.protocol import BusApi
 from discorder.wire import Event, StreamPosition
 
@@ -111,7 +111,8 @@ class NatsPublisher:
         self._stored: set[str] = set()  # ids of the batch that is tried again
         self._refused: set[str] = set()
         self._kept = KeptEvents(stream_seconds)
-        self._untold: list[Message] = []  # gap records of events that were lost with the stream
+        self._made_stream = False
+        self._untold: list[Message] = []  # gap records of events that the server has lost
 
     def belongs_to(self, bot_id: int | None) -> None:
         """See `BotAwarePublisher`."""
@@ -123,7 +124,8 @@ class NatsPublisher:
         self._bus_api = bus_api
 
     def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
-        """See `AnsweringPublisher`: the stream itself has what came before."""
+        """See `AnsweringPublisher`: the stream should have what came before."""
+        self._kept.adopt(shard, session, seq)
 
     async def open(self) -> None:
         """Connect, and make or check the stream. Raises ConfigError, or PublisherUnreachable without a server."""
@@ -180,8 +182,8 @@ class NatsPublisher:
     async def _connect(self) -> Connection:
         connection = await connect(self._access)
         try:
-            if self.durable and await make_or_check(connection.client, self._settings, first=not self._was_open):
-                self._note_lost()
+            if self.durable:
+                await self._find_stream(connection)
         except FAILURES as error:
             await connection.close()
             msg = f"{self._key}: the NATS server does not answer: {error}"
@@ -208,21 +210,36 @@ class NatsPublisher:
         if connection is not None:
             await connection.close()
 
-    def _note_lost(self) -> None:
-        """Prepare a gap record for each session whose events were in the stream, which is new now and empty."""
-        self._stored.clear()
+    async def _find_stream(self, connection: Connection) -> None:
+        """Make or check the stream, and note what it has lost since the last connection."""
+        client, settings, stored = connection.client, self._settings, self._kept.end
+        end = await make_or_check(client, settings, first=not self._was_open)
+        self._made_stream = self._made_stream or end is None
+        if end is not None and end < stored:
+            end = await end_of(client, settings, stored)
+        if (end or 0) >= stored:
+            self._kept.end = end or 0
+            return
+        self._stored.clear()  # what was acknowledged of a batch that failed may be lost, too
         self._refused.clear()
-        lost = self._kept.take()
+
+        async def find(shard: tuple[int, int]) -> StreamPosition | None:
+            found = await last_event(client.jetstream(), settings.name, settings.prefix, shard)
+            return None if found is None else found[0]
+
+        self._note_lost(await self._kept.lost_after(end or 0, find))
+
+    def _note_lost(self, lost: Sequence[KeptRange]) -> None:
+        """Prepare a gap record for each range of events that the stream had and has no more."""
         if not lost:
             return
         self.dropped += sum(one.count for one in lost)
         self.gaps += len(lost)
         self._untold += [message_of(one.gap(self.name), self._prefix) for one in lost]
         logger.warning(
-            "Publisher %s: the NATS server lost the stream %s, which is made again; lost are the events %s%s. Gap records in the "
-            "new stream tell the readers",
+            "Publisher %s: the NATS server has lost events that the stream %s had: %s%s. Gap records in it tell the readers",
             *(self.name, self._settings.name, ", ".join(map(str, lost[:MOST_NAMED]))),
-            f" and of {len(lost) - MOST_NAMED} other sessions" if len(lost) > MOST_NAMED else "",
+            f", and of {len(lost) - MOST_NAMED} other sessions" if len(lost) > MOST_NAMED else "",
         )
 
     # ---------------------------------------------------------------- messages
@@ -250,7 +267,10 @@ class NatsPublisher:
             self._stored &= ids
             self._refused &= ids
             unsettled = [one for one in messages if not self._is_stored(one)]
-        refused = await self._send(connection, unsettled)
+        try:
+            refused = await self._send(connection, unsettled)
+        finally:
+            self._kept.note_numbers(messages)
         if refused:
             self._refused.update(message.id for message, _ in refused)
             reasons = {str(refusal) for _, refusal in refused}
@@ -262,7 +282,7 @@ class NatsPublisher:
         self._refused.clear()
         self._untold.clear()
         self._last.update(dict.fromkeys(shards))  # what comes is later
-        self._kept.add(message.event for message in messages)
+        self._kept.add(messages)
 
     async def _send(self, connection: Connection, messages: Sequence[Message]) -> list[tuple[Message, Refusal]]:
         """Send ``messages``; return those that are refused. With durability "sync" a batch is stored and synced as a whole."""
@@ -294,7 +314,8 @@ class NatsPublisher:
             stream, settings = connection.client.jetstream(), self._settings
             for shard in unknown:
                 found = await last_event(stream, settings.name, settings.prefix, shard)
-                self._last[shard] = None if found is None else found[0]
+                last = self._last[shard] = None if found is None else found[0]
+                self._note_lost(self._kept.missing(shard, last, new=self._made_stream))
                 if found is not None:
                     self._kept.found(shard, *found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import datetime
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext, JetStreamManager
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from discorder.errors import ConfigError, PublisherUnreachable
@@ -20,6 +21,7 @@ from discorder.wire import StreamPosition
 
 OVERLAP = 10_065  # JetStream's error codes: another stream has one of the subjects
 NO_ROOM = 10_047  # max_bytes is more than the server may keep
+LEADER_WITHIN, LOOK_EVERY = 3.0, 0.2  # seconds
 ATOMIC_SINCE = (2, 12)  # version of the server
 NOT_CLUSTERED = 10_074  # more than one replica on a server without a cluster
 
@@ -56,8 +58,8 @@ class StreamSettings:
         )
 
 
-async def make_or_check(client: Client, settings: StreamSettings, *, first: bool) -> bool:
-    """Make the stream if there is none, otherwise check its settings. Return whether it was made.
+async def make_or_check(client: Client, settings: StreamSettings, *, first: bool) -> int | None:
+    """Make the stream if there is none, otherwise check its settings. Return the number of its last message, None if it is new.
 
     Raises ConfigError, which names key and remedy, or PublisherUnreachable if JetStream does not answer. Unless ``first``, a
     limit that was changed while the control plane runs is only logged: events matter more.
@@ -79,14 +81,14 @@ async def make_or_check(client: Client, settings: StreamSettings, *, first: bool
         )
         raise PublisherUnreachable(msg) from error
     if info is None:
-        return True
-    unfit = list(_unfit(info, settings))
-    limits = list(_other_limits(info, settings))
+        return None
+    unfit = list(_unfit(info.config, settings))
+    limits = list(_other_limits(info.config, settings))
     if unfit or (limits and first):
         raise ConfigError((unfit or limits)[0])
     for complaint in limits:
         logger.warning("%s", complaint)
-    return False
+    return info.state.last_seq
 
 
 async def last_event(
@@ -101,10 +103,25 @@ async def last_event(
     return None if position is None or message.time is None else (position, message.time)
 
 
-async def _found_or_made(manager: JetStreamManager, settings: StreamSettings) -> StreamConfig | None:
-    """Return the configuration of the existing stream; None if it was made now."""
+async def end_of(client: Client, settings: StreamSettings, at_least: int) -> int:
+    """Return the number of the last message in the stream, at the latest after `LEADER_WITHIN` if it is below ``at_least``.
+
+    A replica that has just become the leader may still be applying what it has.
+    """
+    manager = client.jsm()
+    end = 0
+    for _ in range(int(LEADER_WITHIN / LOOK_EVERY)):
+        end = (await manager.stream_info(settings.name)).state.last_seq
+        if end >= at_least or settings.replicas == 1:
+            break
+        await asyncio.sleep(LOOK_EVERY)
+    return end
+
+
+async def _found_or_made(manager: JetStreamManager, settings: StreamSettings) -> StreamInfo | None:
+    """Return configuration and state of the existing stream; None if it was made now."""
     try:
-        return (await manager.stream_info(settings.name)).config
+        return await manager.stream_info(settings.name)
     except NotFoundError:
         pass
     try:

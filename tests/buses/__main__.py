@@ -59,7 +59,7 @@ async def _tell_all(seed: int, names: list[Name], workers: int) -> list[Outcome]
 def _line(bus: str, story: str, outcome: Outcome) -> str:
     verdict = outcome.verdict
     line = (
-        f"{bus:<20} {story:<14} {verdict.sent:>6} sent {verdict.missing:>5} missing {verdict.untold:>5} untold "
+        f"{bus:<20} {story:<27} {verdict.sent:>6} sent {verdict.missing:>5} missing {verdict.untold:>5} untold "
         f"{verdict.twice:>4} twice {verdict.out_of_order:>4} out of order {outcome.seconds:>6.1f} s"
     )
     faults = [*outcome.faults, *verdict.gaps[:8], outcome.log] if outcome.faults else []

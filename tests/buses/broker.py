@@ -9,6 +9,10 @@ from typing import Protocol
 from discorder.wire import ReceivedEvent
 
 
+class NotReadable(Exception):
+    """A broker cannot be read right now, such as a cluster that elects a leader."""
+
+
 class Broker(Protocol):
     """A broker on loopback that keeps its store in a folder: one process, or several of which one leads.
 
@@ -44,7 +48,7 @@ class Broker(Protocol):
         ...
 
     async def read(self) -> Sequence[ReceivedEvent]:
-        """Return every event and record that it keeps, those of a shard in order."""
+        """Return every event and record that it keeps, those of a shard in order. Raises `NotReadable`."""
         ...
 
     async def close(self) -> None:

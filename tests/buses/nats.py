@@ -7,9 +7,10 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from discorder.wire import ReceivedEvent
+from tests.buses.broker import NotReadable
 from tests.publishers.nats_server import PORTS, START_WITHIN, NatsServer, connected, in_thread, leader_of, read_stream
 
 STREAM = "discord_bot"
@@ -107,7 +108,10 @@ class NatsCluster:
         self._servers[self._leader].empty()
 
     async def read(self) -> Sequence[ReceivedEvent]:
-        return [one.document for one in await read_stream(await self._found_leader(), STREAM)]
+        try:
+            return [one.document for one in await read_stream(await self._found_leader(), STREAM)]
+        except (APIError, TimeoutError) as error:
+            raise NotReadable from error
 
     async def close(self) -> None:
         for server in self._servers.values():

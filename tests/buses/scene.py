@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import tempfile
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from discorder.simulator import Simulator
-from tests.buses.broker import Broker
+from tests.buses.broker import Broker, NotReadable
 from tests.buses.judge import Verdict, judge
 from tests.endurance.process import SERVE, ChildProcess
 
@@ -81,13 +82,17 @@ class Scene:
         await self.plane.kill()
 
     async def settled(self) -> Verdict:
-        """Return the verdict once it has no faults, at the latest after `WITHIN`."""
-        until = time.monotonic() + WITHIN
-        while True:
-            verdict = judge(self.sim.sent, await self.broker.read())
-            if not verdict.faults(may_lose=self.may_lose) or time.monotonic() > until:
-                return verdict
+        """Return the verdict once it has no faults, at the latest after `WITHIN`. Raises TimeoutError if nothing can be read."""
+        until, verdict = time.monotonic() + WITHIN, None
+        while time.monotonic() < until:
+            with contextlib.suppress(NotReadable):
+                verdict = judge(self.sim.sent, await self.broker.read())
+                if not verdict.faults(may_lose=self.may_lose):
+                    return verdict
             await asyncio.sleep(LOOK_EVERY)
+        if verdict is None:
+            raise TimeoutError
+        return verdict
 
 
 async def play(make: Callable[[Path], Broker], story: Story, seed: object) -> Outcome:

@@ -66,12 +66,24 @@ async def empty_disk(scene: Scene) -> None:
     await scene.broker.start()
 
 
+async def empty_disk_and_plane_killed(scene: Scene) -> None:
+    """The same, while the control plane is away: the next life knows from its store what was delivered."""
+    scene.may_lose = True
+    await scene.events(100, 400)
+    await scene.broker.kill()
+    await scene.kill_plane()
+    await scene.broker.wipe()
+    await scene.broker.start()
+    await scene.start_plane()
+
+
 STORIES: dict[str, Story] = {
     "broker killed": broker_killed,
     "broker frozen": broker_frozen,
     "plane killed": plane_killed,
     "both killed": both_killed,
     "empty disk": empty_disk,
+    "empty disk and plane killed": empty_disk_and_plane_killed,
 }
 
 

@@ -72,6 +72,15 @@ class NatsServer:
         """Delete its store, while it does not run."""
         shutil.rmtree(self._folder / "store")
 
+    def copy(self, target: Path) -> None:
+        """Copy its store, while it does not run."""
+        shutil.copytree(self._folder / "store", target)
+
+    def restore(self, source: Path) -> None:
+        """Replace its store by a copy, while it does not run."""
+        self.empty()
+        shutil.copytree(source, self._folder / "store")
+
     def _starts_on(self, port: int) -> bool:
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / "log"

@@ -348,7 +348,7 @@ async def test_a_server_that_comes_back_empty_gets_a_new_stream_that_tells_what_
     told = ["01d 1-3", "5e55 1-2", "4e3 1-1"]
     assert await contents(server) == [*told, "4e3:2", "4e3:3"]
     assert (
-        "lost the stream discord_7, which is made again; lost are the events 1-3 of shard 0, 1-2 of shard 1"
+        "the NATS server has lost events that the stream discord_7 had: 1-3 of shard 0, 1-2 of shard 1, 1-1 of shard 0"
         in caplog.text
     )
     assert (publisher.dropped, publisher.gaps) == (4, 3)
@@ -366,6 +366,61 @@ async def test_a_second_loss_is_told_from_where_the_new_stream_began(
         await in_thread(server.start)
     await publish_until_accepted(publisher, [make_event(4, session="5e55")])
     assert await contents(server) == ["5e55 3-3", "5e55:4"]
+
+
+@pytest.mark.parametrize("durability", ["acks", "sync"])
+async def test_a_server_that_has_lost_the_end_of_the_stream_is_told_as_such(
+    server: NatsServer, make: Make, make_event: MakeEvent, durability: str, tmp_path: Path
+) -> None:
+    """As after a power cut, or when a disk was restored from a copy. Only what is missing is told."""
+    publisher = make(durability=durability)
+    await publisher.open()
+    await publisher.publish([make_event(seq, session="5e55") for seq in (1, 2)])
+    await publisher.publish([make_event(1, shard=(1, 2), session="01d")])
+    server.kill()
+    server.copy(tmp_path / "copy")
+    await in_thread(server.start)
+    await publish_until_accepted(publisher, [make_event(3, session="5e55")])
+    await publisher.publish([make_event(seq, session="5e55") for seq in (4, 5)])
+    server.kill()
+    server.restore(tmp_path / "copy")
+    await in_thread(server.start)
+    await publish_until_accepted(publisher, [make_event(2, shard=(1, 2), session="01d"), make_event(6, session="5e55")])
+    assert await contents(server) == ["5e55:1", "5e55:2", "01d:1", "5e55 3-5", "01d:2", "5e55:6"]
+    assert (publisher.dropped, publisher.gaps) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"), [(0, ["5e55 1-3"]), (2, ["5e55:1", "5e55:2", "5e55 3-3"]), (3, ["5e55:1", "5e55:2", "5e55:3"])]
+)
+async def test_a_process_that_continues_a_session_tells_what_the_stream_lacks_of_it(
+    server: NatsServer, make: Make, make_event: MakeEvent, kept: int, told: list[str]
+) -> None:
+    """The control plane knows from its store what an earlier process has delivered."""
+    if kept:
+        earlier = make()
+        await earlier.open()
+        await earlier.publish([make_event(seq, session="5e55") for seq in range(1, kept + 1)])
+        await earlier.close()
+    publisher = make()
+    await publisher.open()
+    publisher.goes_on((0, 1), "5e55", 3)
+    await publisher.publish([make_event(4, session="5e55")])
+    await publisher.publish([make_event(5, session="5e55")])
+    assert await contents(server) == [*told, "5e55:4", "5e55:5"]
+    assert publisher.gaps == (kept < 3)
+
+
+async def test_an_old_session_that_the_stream_has_dropped_is_not_told_as_lost(
+    server: NatsServer, make: Make, make_event: MakeEvent
+) -> None:
+    """A stream has a size and an age."""
+    await make().open()
+    publisher = make()
+    await publisher.open()
+    publisher.goes_on((0, 1), "5e55", 3)
+    await publisher.publish([make_event(4, session="5e55")])
+    assert await contents(server) == ["5e55:4"]
 
 
 async def test_what_was_acknowledged_of_a_batch_that_failed_is_sent_to_the_new_stream(
