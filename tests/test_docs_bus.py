@@ -16,8 +16,7 @@ from discorder.config import load_config
 from discorder.curve import generate
 from discorder.facade import reports
 from discorder.outbound.checks import COMMANDS
-from discorder.publishers import running_commands
-from discorder.publishers.zeromq import following, protocol, publisher, router
+from discorder.publishers.zeromq import following, protocol, publisher, router, running_commands
 from discorder.publishers.zeromq import replays as served
 
 ROOT = Path(__file__).parent.parent

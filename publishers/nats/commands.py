@@ -12,7 +12,6 @@ from discorder.errors import ConfigError, PublisherUnreachable
 from discorder.nats_access import ServerAccess, command_subject
 from discorder.publishers.nats.connection import FAILURES, Connection, connect
 from discorder.publishers.protocol import BusApi
-from discorder.publishers.running_commands import RunningCommands
 from discorder.publishers.zeromq.protocol import (
     MAX_REQUEST_BYTES,
     BadRequest,
@@ -23,6 +22,7 @@ from discorder.publishers.zeromq.protocol import (
     parse,
     refusal,
 )
+from discorder.publishers.zeromq.running_commands import RunningCommands
 
 FIRST_PAUSE = 0.1  # seconds before the next attempt to connect; doubled after each
 LONGEST_PAUSE = 5.0

@@ -20,7 +20,6 @@ from discorder.errors import NO_JOURNAL
 from discorder.guilds.feed import Feed
 from discorder.publishers.delivery.keep_running import keep_running
 from discorder.publishers.protocol import BusApi
-from discorder.publishers.running_commands import RunningCommands
 from discorder.publishers.zeromq.following import FollowServer
 from discorder.publishers.zeromq.protocol import (
     MAX_REQUEST_BYTES,
@@ -41,6 +40,7 @@ from discorder.publishers.zeromq.protocol import (
 )
 from discorder.publishers.zeromq.replays import GuildsReader, ReplayServer, Stream
 from discorder.publishers.zeromq.ring import Ring
+from discorder.publishers.zeromq.running_commands import RunningCommands
 from discorder.publishers.zeromq.shard_log import LogReader
 from discorder.wire import StreamPosition
 

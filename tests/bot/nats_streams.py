@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ from discorder.errors import PublisherError
 from discorder.publishers.nats.publisher import NatsPublisher
 from discorder.publishers.protocol import Publisher
 from discorder.wire import Event, ReceivedEvent
-from tests.publishers.nats_server import NatsServer
+from tests.publishers.nats_server import NatsServer, connected
 
 WITHIN = 60.0  # seconds
 ROOM = 50_000_000  # bytes of a stream
@@ -63,3 +64,18 @@ async def take(reading: Subscription[Any], count: int) -> list[Any]:
 
 async def seqs(reading: Subscription[ReceivedEvent], count: int) -> list[int | None]:
     return [item.seq for item in await take(reading, count)]
+
+
+async def consumers(server: NatsServer) -> list[dict[str, Any]]:
+    """Return what the server says of each consumer of the stream."""
+    async with connected(server) as client:
+        answer = await client.request("$JS.API.CONSUMER.LIST.discord_7", b"", timeout=20)
+        found: list[dict[str, Any]] = json.loads(answer.data)["consumers"] or []
+        return found
+
+
+async def acknowledged(server: NatsServer, upto: int) -> None:
+    """Wait until the stream is acknowledged up to here."""
+    async with asyncio.timeout(WITHIN):
+        while max((one["ack_floor"]["stream_seq"] for one in await consumers(server)), default=0) < upto:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from collections import defaultdict
@@ -19,8 +18,19 @@ from discorder.bot.subscription import Subscription
 from discorder.errors import SubscriptionFailed
 from discorder.publishers.nats.publisher import NatsPublisher
 from discorder.records import LossKind, LostEvents, gap_record
-from tests.bot.nats_streams import SESSION, WITHIN, event, events, publish, publisher, seqs, take
-from tests.publishers.nats_server import NatsServer, connected, in_thread
+from tests.bot.nats_streams import (
+    SESSION,
+    WITHIN,
+    acknowledged,
+    consumers,
+    event,
+    events,
+    publish,
+    publisher,
+    seqs,
+    take,
+)
+from tests.publishers.nats_server import NatsServer, in_thread
 
 pytestmark = [pytest.mark.heavy, pytest.mark.system]
 SHARDS = 6
@@ -58,20 +68,6 @@ async def plane(server: NatsServer) -> AsyncIterator[NatsPublisher]:
 
 def worker(server: NatsServer, *types: str, query: str = "", **how: Any) -> Subscription[Any]:
     return discorder.subscribe(server.url + query, types or None, group="workers", **how)
-
-
-async def consumers(server: NatsServer) -> list[dict[str, Any]]:
-    async with connected(server) as client:
-        answer = await client.request("$JS.API.CONSUMER.LIST.discord_7", b"", timeout=20)
-        found: list[dict[str, Any]] = json.loads(answer.data)["consumers"] or []
-        return found
-
-
-async def acknowledged(server: NatsServer, upto: int) -> None:
-    """Wait until the group has acknowledged the stream up to here."""
-    async with asyncio.timeout(WITHIN):
-        while max((one["ack_floor"]["stream_seq"] for one in await consumers(server)), default=0) < upto:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 # ---------------------------------------------------------------- one worker after the other

@@ -17,12 +17,12 @@ import zmq
 from discorder.bot.subscriber import subscribe
 from discorder.clock import FakeClock, SystemClock
 from discorder.errors import AddressInUse, CommandRateLimited, ConfigError
-from discorder.publishers.running_commands import WAITING_OF_CLIENT
 from discorder.publishers.zeromq import sockets
 from discorder.publishers.zeromq.publisher import ZmqPublisher
 from discorder.publishers.zeromq.replays import STREAMS, STREAMS_PER_CLIENT
 from discorder.publishers.zeromq.ring import Ring
 from discorder.publishers.zeromq.router import BUSY_PAUSE, Router
+from discorder.publishers.zeromq.running_commands import WAITING_OF_CLIENT
 from discorder.publishers.zeromq.subscriptions import connections
 from discorder.wire import Event, ReceivedEvent, decode_document, replay_address
 from tests.relay import relay_to
