@@ -120,6 +120,11 @@ def subscribe(
     ``address`` may be a list: the buses of several control planes of one bot are read as one, as long as each shard is on one of
     them. A folder, ``ipc://PATH/``, stands for all sockets in it, now and later.
 
+    ``address`` may also be that of NATS servers, ``nats://HOST:4222`` (docs/buses.md): the events come out of the stream there.
+    ``group``: several processes that name the same group share them; the server keeps their position, and an item is
+    acknowledged when the bot requests the next one. `SubscriptionFailed` is raised where the bot iterates if the login or the
+    stream does not fit.
+
     The bus need not run yet: the connection is made, and made again, in the background. Raises ValueError for an
     address that is no endpoint, keys that cannot be used, an empty ``types``, and ``state`` with ``cursor``, ``start`` or
     ``live_only``; OSError for a cursor that cannot be read;

@@ -15,6 +15,7 @@ from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.simulator import Simulator
 from discorder.tracking.tracker import GatewayTracker
 from discorder.wire import session_label
+from tests.bot.nats_workers import Worker, until, workers
 from tests.harness import StartStage
 from tests.publishers.nats_server import NatsServer, Stored, in_thread, read_stream
 from tests.serving import Serve
@@ -23,6 +24,8 @@ STREAM = "discord_bot"
 WITHIN = 120.0  # seconds
 SHARDS = 4
 RATE = 300.0  # events per second of the simulator
+
+__all__ = ["workers"]  # a fixture
 
 Seqs = dict[str | None, list[int | None]]  # in order, by session
 
@@ -37,6 +40,17 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 def table(server: NatsServer) -> dict[str, str]:
     return {"servers": f'"{server.url}"', "prefix": '"discord.bot"', "stream_bytes": "200000000"}
+
+
+def config_of(sim: Simulator, server: NatsServer, folder: Path) -> Path:
+    """Write the configuration of a control plane in a process of its own."""
+    config = folder / "nats.toml"
+    lines = "\n".join(f"{key} = {value}" for key, value in table(server).items())
+    config.write_text(
+        f'[gateway]\napi = "{sim.api_url}"\nshards = {SHARDS}\n[session]\nstore = "{folder / "nats.sqlite3"}"\n'
+        f'[http]\nbind = ""\n[publishers.nats]\n{lines}\n'
+    )
+    return config
 
 
 def stored_seqs(messages: Sequence[Stored]) -> Seqs:
@@ -112,12 +126,7 @@ async def test_kills_of_the_plane_and_of_the_server_lose_nothing_and_store_nothi
 ) -> None:
     """Each event of each session once, in order; no session is lost to a kill."""
     async with Simulator(guilds=2 * SHARDS, shards=SHARDS, max_concurrency=16, rate=RATE) as sim:
-        config = tmp_path / "nats.toml"
-        lines = "\n".join(f"{key} = {value}" for key, value in table(server).items())
-        config.write_text(
-            f'[gateway]\napi = "{sim.api_url}"\nshards = {SHARDS}\n[session]\nstore = "{tmp_path / "nats.sqlite3"}"\n'
-            f'[http]\nbind = ""\n[publishers.nats]\n{lines}\n'
-        )
+        config = config_of(sim, server, tmp_path)
         plane = await serve(config=config, variables={"DISCORD_BOT_TOKEN": sim.token})
         await sim.wait_for(lambda: sim.identifies == SHARDS, timeout=WITHIN)
         resumed = 0
@@ -164,3 +173,35 @@ async def test_the_example_reads_the_stream_and_goes_on_where_it_was_killed(
         await reader.wait()
     assert read == [f"{kind} 0 {seq}" for _, seq, kind in sim.sent]
     await stage.stop()
+
+
+@pytest.mark.heavy
+@pytest.mark.system
+async def test_three_workers_behind_a_plane_and_one_is_killed(
+    server: NatsServer, serve: Serve, tmp_path: Path, workers: list[Worker]
+) -> None:
+    """From Discord to three processes: each event of each session is handled, in the order of its shard, through two kills."""
+    async with Simulator(guilds=2 * SHARDS, shards=SHARDS, max_concurrency=16, rate=RATE) as sim:
+        plane = await serve(config=config_of(sim, server, tmp_path), variables={"DISCORD_BOT_TOKEN": sim.token})
+        await sim.wait_for(lambda: sim.identifies == SHARDS, timeout=WITHIN)
+        workers += [await Worker.start(server, 0.0) for _ in range(3)]
+        await until(lambda: all(one.lines for one in workers), WITHIN)
+        await max(workers, key=lambda one: len(one.shards)).kill()
+        plane.process.kill()
+        await plane.ends()
+        await serve(config=tmp_path / "nats.toml", variables={"DISCORD_BOT_TOKEN": sim.token})
+        await sim.wait_for(lambda: sim.resumed >= SHARDS, timeout=WITHIN)
+        count = len(sim.sent)
+        await sim.wait_for(lambda: len(sim.sent) > count + 500, timeout=WITHIN)
+        await sim.set_rate(0.0)
+        sent = {(session_label(session), seq) for session, seq, _ in sim.sent}
+        await until(
+            lambda: sent <= {(line[2], int(line[3])) for one in workers for line in one.lines if line[0] == "event"},
+            WITHIN,
+        )
+        for one in workers:
+            for shard in one.shards:
+                got = [int(seq) for _, of_shard, _, seq in one.lines if of_shard == shard]
+                assert got == sorted(set(got))
+        assert not [line for one in workers for line in one.lines if line[0] == "gap"]
+        assert (sim.identifies, sim.violations) == (SHARDS, [])

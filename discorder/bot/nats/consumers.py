@@ -12,6 +12,7 @@ from discorder.bot.nats.link import ApiError, Link
 from discorder.bot.nats.pinned import ACK_WAIT, PIN, PRIORITY_GROUP, WINDOW, PinnedShard
 from discorder.bot.nats.streams import EventStream, stream_info
 from discorder.bot.positions import GAP_RECORD, GapData, SavedPosition, Shard
+from discorder.bot.stream_subscription import Lane
 from discorder.errors import SubscriptionFailed
 from discorder.nats_access import event_subjects
 from discorder.wire import ReceivedEvent, decode_document
@@ -37,7 +38,6 @@ class _Consumer(msgspec.Struct):
     config: _Config
     ack_floor: _Floor
     num_ack_pending: int = 0
-    num_waiting: int = 0
 
 
 class _Names(msgspec.Struct):
@@ -97,19 +97,16 @@ class Consumers:
 
     async def settle(self, shard: PinnedShard) -> bool:
         """Return whether all that the server has sent and nobody acknowledged is here; then the lane knows where it begins."""
-        if time.monotonic() >= shard.sure_until or shard.lane is None:
+        lane = shard.lane
+        if lane is None or time.monotonic() >= shard.sure_until:
             return False  # a pull request that tells is under way
         consumer = await self._info(shard.consumer)
         waited = time.monotonic() - shard.settling_since
         if consumer.num_ack_pending > shard.open_count and waited < SETTLE_WITHIN:
             return False
-        if not shard.lane.detector.shards:
-            await self._begin(shard, consumer.ack_floor.stream_seq)
-        return True
-
-    async def waiting(self, shard: PinnedShard) -> int:
-        """Return how many pull requests wait for events of a shard."""
-        return (await self._info(shard.consumer)).num_waiting
+        if not lane.detector.shards:
+            await self._begin(shard, lane, consumer.ack_floor.stream_seq)
+        return shard.lane is lane  # the pin may have ended meanwhile
 
     async def release(self, shard: PinnedShard) -> None:
         """Let another worker have a shard."""
@@ -117,10 +114,10 @@ class Consumers:
 
     # ---------------------------------------------------------------- where a worker begins
 
-    async def _begin(self, shard: PinnedShard, floor: int) -> None:
+    async def _begin(self, shard: PinnedShard, lane: Lane, floor: int) -> None:
         """Let the lane begin after ``floor``, the last message of the stream that the group acknowledged; 0: none."""
-        lane, first = shard.lane, shard.first_held()
-        if lane is None or first is None:
+        first = shard.first_held()
+        if first is None:
             return
         position = None
         if floor:

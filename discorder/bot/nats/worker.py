@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
 
 from nats.aio.msg import Msg
@@ -19,6 +18,7 @@ from discorder.bot.broker_source import Broken
 from discorder.bot.nats.address import NatsAddress
 from discorder.bot.nats.consumers import Consumers
 from discorder.bot.nats.link import FAILURES, ApiError, Link
+from discorder.bot.nats.peers import TELL_EVERY, Peers
 from discorder.bot.nats.pinned import PIN, PinnedShard
 from discorder.bot.nats.source import ACK, NatsSource, stream_seq
 from discorder.bot.nats.streams import EventStream
@@ -30,7 +30,6 @@ ACK_DELAY = 0.01  # seconds in which acknowledgements are collected
 TICK = 1.0  # seconds between two looks at what is due
 SOON = 0.05  # seconds between two looks while a shard settles or is released
 SHARDS_EVERY = 2.0  # seconds between two looks for new shards
-SHARE_EVERY = 2.0  # seconds between two looks at how many workers there are
 REST = 5.0  # seconds for which a worker leaves a shard to others that it has released
 CLOSE_WITHIN = 2.0  # seconds
 OLDEST_SERVER = (2, 11)  # has pinned consumers
@@ -50,7 +49,8 @@ class NatsWorker(NatsSource):
         self._inbox: Inbox | None = None
         self._consumers: Consumers | None = None
         self._broken: Broken | None = None
-        self._turn = itertools.count()
+        self._peers = Peers()
+        self._talk = ""  # the subject where the workers tell each other
 
     def take(self) -> Entry | None:
         """See `StreamSource`. Returns nothing that another worker may have got meanwhile."""
@@ -92,6 +92,7 @@ class NatsWorker(NatsSource):
         await self._send_acks(link)
         if self._inbox is None or self._consumers is None:
             return
+        await link.client.publish(self._talk, self._peers.word({}, leaves=True))
         await self._inbox.unsubscribe()  # what is given back must not come here again
         await link.client.flush()
         for shard in self._shards.values():
@@ -117,7 +118,10 @@ class NatsWorker(NatsSource):
             shard.connect(link, stream.name, inbox)
             self._entries = shard.hold(self._entries) if shard.is_settling else self._entries
         tick = shards_due = 0.0
-        share_due = time.monotonic() + SHARE_EVERY
+        self._talk = f"_INBOX.discorder.{stream.name}.{self._group}"
+        await link.client.subscribe(self._talk, cb=self._hear)
+        await link.client.publish(self._talk, self._peers.word(self._loads()))
+        share_due = time.monotonic() + TELL_EVERY
         while True:
             now = time.monotonic()
             if now >= shards_due:
@@ -125,15 +129,17 @@ class NatsWorker(NatsSource):
                 for one in await consumers.new_shards(set(self._shards)):
                     self._add(one, consumers).connect(link, stream.name, inbox)
             await self._send_acks(link)
+            takes = {count: self._peers.may_take(count, mine) for count, mine in self._loads().items()}
             for shard in self._shards.values():
-                await self._attend(shard, consumers)
+                await self._attend(shard, consumers, takes=takes[shard.shard[1]])
             if now >= tick:
                 tick = now + TICK
                 for reply in [reply for shard in self._shards.values() for reply in shard.replies_to_extend()]:
                     await link.client.publish(reply, b"+WPI")
             if now >= share_due:
-                share_due = now + SHARE_EVERY
-                await self._share(consumers)
+                share_due = now + TELL_EVERY
+                self._share()
+                await link.client.publish(self._talk, self._peers.word(self._loads()))
             if self._broken is not None:
                 raise self._broken
             soon = any(one.is_settling or one.releasing_since is not None for one in self._shards.values())
@@ -144,8 +150,8 @@ class NatsWorker(NatsSource):
         self._by_consumer[made.consumer] = made
         return made
 
-    async def _attend(self, shard: PinnedShard, consumers: Consumers) -> None:
-        """Do what is due for one shard: settle, release, or request more."""
+    async def _attend(self, shard: PinnedShard, consumers: Consumers, *, takes: bool) -> None:
+        """Do what is due for one shard: settle, release, or request more. ``takes``: this worker may have more shards."""
         shard.pull.check()
         if shard.is_settling and await consumers.settle(shard):
             self._entries.extend(shard.settled())
@@ -156,20 +162,30 @@ class NatsWorker(NatsSource):
                 shard.end(REST)
             elif time.monotonic() - shard.releasing_since > PIN / 2:  # the bot is slow: the pin must be renewed
                 shard.releasing_since = None
-        if shard.wants_more:
+        if shard.wants_more and (shard.pin or takes):
             await shard.request()
 
-    async def _share(self, consumers: Consumers) -> None:
-        """Release what is more than this worker's share of the shards, of each layout."""
-        for count in {one.shard[1] for one in self._shards.values()}:
-            layout = [one for one in self._shards.values() if one.shard[1] == count]
-            mine = [one for one in layout if one.pin and not one.is_settling and one.releasing_since is None]
-            if len(mine) > 1:
-                sample = mine[next(self._turn) % len(mine)]
-                others = await consumers.waiting(sample) - (sample.pull.left > 0)
-                share = -(-len(layout) // (max(0, others) + 1))
-                for one in mine[share:]:
+    def _loads(self) -> dict[int, int]:
+        """Return how many shards this worker has of each layout, by the number of shards."""
+        loads: dict[int, int] = {}
+        for one in self._shards.values():
+            has_it = bool(one.pin) and one.releasing_since is None
+            loads[one.shard[1]] = loads.get(one.shard[1], 0) + has_it
+        return loads
+
+    def _share(self) -> None:
+        """Begin to release a shard if another worker has less."""
+        for count, mine in self._loads().items():
+            if self._peers.is_surplus(count, mine):
+                settled = [
+                    one for one in self._shards.values() if one.pin and one.shard[1] == count and not one.is_settling
+                ]
+                for one in [one for one in settled if one.releasing_since is None][:1]:
                     one.releasing_since = time.monotonic()
+
+    async def _hear(self, message: Msg) -> None:
+        with contextlib.suppress(ValueError):  # of somebody else
+            self._peers.hear(message.data)
 
     # ---------------------------------------------------------------- messages
 
@@ -193,7 +209,7 @@ class NatsWorker(NatsSource):
             if shard.add(seq, entry):
                 self._entries.append(entry)
                 self._wake_reader()
-        if shard.wants_more or shard.is_settling:
+        if shard.is_settling or shard.wants_more:
             self._woken.set()
 
     def _receive_status(self, status: Msg) -> None:
