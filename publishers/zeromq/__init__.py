@@ -2,8 +2,8 @@
 
 Begin with `publisher`: it binds the `sockets` of its `endpoints`, checks keys with `auth`, limits `subscriptions`, and keeps
 the newest documents in a `ring` with one `shard_log` for each shard. `router` answers the requests of `protocol`: `replays`
-sends what the ring has, and guilds; `following` sends the journal. `audience` and `state` describe the bus for the status
-document.
+sends what the ring has, and guilds; `following` sends the journal; `running_commands` carries out commands, also those that come
+over NATS. `audience` and `state` describe the bus for the status document.
 """
 
 from discorder.publishers.zeromq.publisher import ZmqOptions, ZmqPublisher

@@ -126,6 +126,49 @@ async def test_a_cursor_continues_after_the_last_processed_item(
         assert await seqs(reading, 4) == [7, 8, 9, 10]
 
 
+CURSOR_BOT = """\
+import asyncio, sys, discorder
+
+async def main() -> None:
+    async with discorder.subscribe(sys.argv[1], start="oldest", cursor="bot.cursor") as events:
+        async for item in events:
+            print("gap" if isinstance(item, discorder.Gap) else item.seq, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.system
+async def test_a_bot_with_a_cursor_that_is_killed_misses_nothing(
+    server: NatsServer, plane: NatsPublisher, tmp_path: Path
+) -> None:
+    read = list[str]()
+    for last in (40, 80, 120):
+        bot = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CURSOR_BOT, server.url), stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+        )
+        assert bot.stdout is not None
+        await publish(plane, events(last - 39, last))
+        async with asyncio.timeout(WITHIN):
+            while str(last) not in read:
+                read.append((await bot.stdout.readline()).decode().strip())
+        bot.kill()
+        await bot.wait()
+    assert "gap" not in read
+    assert set(read) == {str(seq) for seq in range(1, 121)}
+
+
+async def test_an_event_that_was_stored_late_is_a_gap(server: NatsServer, plane: NatsPublisher) -> None:
+    for seq in (1, 3, 2, 4):
+        await publish(plane, [event(seq)])
+    async with subscribe(server, start="oldest") as reading:
+        first, gap, third, fourth = await take(reading, 4)
+        assert isinstance(gap, discorder.Gap)
+        assert (gap.from_seq, gap.to_seq) == (2, 2)
+        assert [first.seq, third.seq, fourth.seq] == [1, 3, 4]
+
+
 async def test_what_a_stream_drops_while_the_bot_is_away_is_a_gap(server: NatsServer, tmp_path: Path) -> None:
     plane = publisher(server, stream_bytes=4_000)
     await plane.open()

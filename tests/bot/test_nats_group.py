@@ -209,6 +209,18 @@ async def test_a_worker_that_stands_still_loses_its_shards_and_goes_on_in_order(
     check(workers, 60, repeated=SHARDS)
 
 
+async def test_slow_work_that_awaits_keeps_its_shard(server: NatsServer, plane: NatsPublisher) -> None:
+    """For longer than it takes to get an event again, and to lose the shard."""
+    await publish(plane, events(1, 3))
+    async with worker(server, start="oldest") as slow, worker(server) as other:
+        assert await seqs(slow, 1) == [1]
+        waiting = asyncio.create_task(take(other, 1))
+        await asyncio.sleep(14)
+        assert not waiting.done()
+        assert await seqs(slow, 2) == [2, 3]
+        waiting.cancel()
+
+
 async def test_the_server_is_killed_and_frozen_under_a_worker(server: NatsServer, plane: NatsPublisher) -> None:
     await publish(plane, events(1, 3))
     async with worker(server, start="oldest") as reading:
