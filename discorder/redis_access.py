@@ -153,6 +153,11 @@ def records_key(prefix: str, place: str) -> str:
     return f"{prefix}:record:{place}"
 
 
+def session_key(prefix: str, place: str) -> str:
+    """Return the key of the hash with the session whose events are written, and its start."""
+    return f"{prefix}:session:{place}"
+
+
 def shards_key(prefix: str = "*") -> str:
     """Return the key of the set of the places of all shards, or the pattern that finds it."""
     return f"{prefix}:shards"

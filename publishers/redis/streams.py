@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from discorder.errors import PublisherError
 from discorder.publishers.redis.connection import Command, Connection
-from discorder.redis_access import events_key, records_key, shards_key
+from discorder.redis_access import events_key, records_key, session_key, shards_key
 from discorder.wire import Event
 
 Shard = tuple[int, int]  # id, count
@@ -74,7 +74,7 @@ class ShardStreams:
         return cls(
             events_key(prefix, place),
             records_key(prefix, place),
-            f"{prefix}:session:{place}",
+            session_key(prefix, place),
             shards_key(prefix),
             place,
         )

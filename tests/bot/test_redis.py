@@ -267,7 +267,10 @@ async def test_a_refused_login(server: RedisServer, plane: RedisPublisher) -> No
 
 
 READER = "~discord:7:* +ping +smembers +xread +xrange +xinfo|stream +client|setname"
-WORKER = f"{READER} +xgroup|create +xgroup|delconsumer +xreadgroup +xack +xclaim +xautoclaim +xinfo|consumers"
+WORKER = (
+    f"{READER} +xgroup|create +xgroup|delconsumer +xreadgroup +xack +xclaim +xautoclaim +xinfo|consumers +xinfo|groups "
+    "+hmget"
+)
 
 
 @pytest.mark.parametrize(

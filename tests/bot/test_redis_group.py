@@ -121,6 +121,24 @@ async def test_only_the_wanted_types_and_the_gaps_that_were_recorded(
         assert await pending(server) == 0
 
 
+async def test_what_a_stream_drops_before_the_group_reads_it_is_a_gap(
+    server: RedisServer, plane: RedisPublisher
+) -> None:
+    short = RedisPublisher(server.url, prefix="discord:7", maxlen=10)
+    await short.open()
+    await publish(short, events(1, 3))
+    async with worker(server, start="oldest") as reading:
+        assert await seqs(reading, 3) == [1, 2, 3]
+        await reading.commit()
+    await publish(short, events(4, 500))
+    async with worker(server) as reading:
+        gap, first = await take(reading, 2)
+        assert isinstance(gap, discorder.Gap)
+        assert (gap.kind, gap.session, gap.from_seq, gap.to_seq) == ("subscriber", SESSION, 4, first.seq - 1)
+        assert await seqs(reading, 500 - first.seq) == list(range(first.seq + 1, 501))
+    await short.close()
+
+
 async def test_the_server_is_killed_frozen_and_emptied_under_a_worker(
     server: RedisServer, plane: RedisPublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,3 +203,23 @@ async def test_three_share_the_events_and_one_is_killed(server: RedisServer, pla
                 process.kill()
             await process.wait()
         await asyncio.gather(*reading)
+
+
+@pytest.mark.slow
+async def test_what_a_dead_worker_had_and_the_stream_has_dropped_is_a_gap(
+    server: RedisServer, plane: RedisPublisher
+) -> None:
+    """The group of the test has a worker that never asks again."""
+    await publish(plane, events(1, 5))
+    async with client_of(server) as client:
+        await client.xgroup_create(EVENTS, "workers", id="0")
+        await client.xreadgroup("workers", "dead", {EVENTS: ">"}, count=3)
+        await client.xtrim(EVENTS, maxlen=3, approximate=False)
+    async with worker(server) as reading:
+        assert await seqs(reading, 2) == [4, 5]
+        items = await take(reading, 3)
+        gaps = [item for item in items if isinstance(item, discorder.Gap)]
+        assert [(gap.session, gap.from_seq, gap.to_seq) for gap in gaps] == [(SESSION, 1, 1), (SESSION, 2, 2)]
+        assert [item.seq for item in items if not isinstance(item, discorder.Gap)] == [3]
+        await reading.commit()
+        assert await pending(server) == 0

@@ -9,16 +9,14 @@ from typing import Any
 import msgspec
 from redis.exceptions import ResponseError
 
-from discorder.bot.positions import Shard
 from discorder.bot.redis.address import RedisAddress
 from discorder.bot.redis.merge import StreamEntry, merge
-from discorder.bot.redis.source import BLOCK, LOOK_EVERY, RedisSource, entries_of, places_of
+from discorder.bot.redis.source import BEGINNING, BLOCK, LOOK_EVERY, RedisSource, entries_of, places_of, shard_of
 from discorder.bot.stream_subscription import Entry, Lane, StreamCursor
 from discorder.redis_access import events_key, records_key
 
 BATCH = 256  # entries of all streams in one read, but at least
 LEAST = 16  # of each
-BEGINNING = "0-0"
 
 
 class RedisPlace(msgspec.Struct):
@@ -133,7 +131,7 @@ class RedisReader(RedisSource):
             if key in self._unchecked and before.get(key, BEGINNING) != BEGINNING:
                 at = before[key]
                 if not await client.xrange(key, at, at):
-                    self._entries.append(Entry(self._lane, None, None, shard=_shard(place)))
+                    self._entries.append(Entry(self._lane, None, None, shard=shard_of(place)))
             self._unchecked.discard(key)
             if len(found.get(key, ())) == count:
                 self._unchecked.add(key)
@@ -157,11 +155,6 @@ class RedisReader(RedisSource):
             self._entries.append(Entry(self._lane, document, self._place, f"{entry.key} {entry.id}"))
         if self._entries:
             self._wake_reader()
-
-
-def _shard(place: str) -> Shard:
-    count, _, shard = place.partition(":")
-    return int(shard), int(count)
 
 
 async def _last_id(client: Any, key: str) -> str:

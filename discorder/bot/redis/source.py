@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
 from discorder.bot.broker_source import SAY_AFTER, BrokerSource
-from discorder.bot.positions import GAP_RECORD
+from discorder.bot.positions import GAP_RECORD, Shard
 from discorder.bot.redis.address import RedisAddress
 from discorder.bot.redis.merge import StreamEntry
 from discorder.errors import SubscriptionFailed
@@ -23,6 +23,7 @@ from discorder.redis_access import shards_key
 
 ANSWER_TIMEOUT = 5.0  # seconds
 BLOCK = 1_000  # milliseconds that the server waits for the next entry
+BEGINNING = "0-0"  # the id before every other
 LOOK_EVERY = 0.5  # seconds between two looks for streams
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,12 @@ class RedisSource(BrokerSource):
 async def places_of(client: Any, prefix: str) -> list[str]:
     """Return ``COUNT:SHARD`` of each shard."""
     return sorted(place.decode() for place in await client.smembers(shards_key(prefix)))
+
+
+def shard_of(place: str) -> Shard:
+    """Return the shard (id, count) of ``COUNT:SHARD``."""
+    count, _, shard = place.partition(":")
+    return int(shard), int(count)
 
 
 def entries_of(answer: Sequence[Any]) -> dict[str, list[StreamEntry]]:

@@ -8,20 +8,26 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from discorder.bot.broker_source import Broken
-from discorder.bot.gap_detector import GapDetector
-from discorder.bot.positions import GAP_RECORD, Gap, GapData, GapKind, Item
 from discorder.bot.redis.address import RedisAddress
-from discorder.bot.redis.merge import StreamEntry
-from discorder.bot.redis.source import BLOCK, LOOK_EVERY, RedisSource, entries_of, places_of, stream_entries
+from discorder.bot.redis.group import PassingDetector, gap_in, unread_loss
+from discorder.bot.redis.merge import StreamEntry, parse_id
+from discorder.bot.redis.source import (
+    BLOCK,
+    LOOK_EVERY,
+    RedisSource,
+    entries_of,
+    places_of,
+    stream_entries,
+)
 from discorder.bot.stream_subscription import Entry, Lane
 from discorder.redis_access import events_key, records_key
-from discorder.wire import ReceivedEvent
+from discorder.wire import Event
 
 BATCH = 16  # entries of each stream in one read: a dead worker leaves no more behind
 MOST_WAITING = 64  # entries that wait for the bot
@@ -37,28 +43,6 @@ logger = logging.getLogger(__name__)
 Place = tuple[str, str]  # key of a stream, id
 
 
-class PassingDetector(GapDetector):
-    """Passes every event: another worker has those between. A gap is what the control plane recorded."""
-
-    def accept(self, event: ReceivedEvent) -> bool:
-        return event.seq is not None
-
-    def receive(self, event: ReceivedEvent) -> Iterator[Item]:
-        if event.type != GAP_RECORD:
-            yield event
-            return
-        gap = event.decode(GapData)
-        yield Gap(
-            kind=GapKind.SESSION if gap.kind == GapKind.SESSION else GapKind.PUBLISHER,
-            shard=event.shard,
-            session=event.session,
-            from_seq=gap.from_seq,
-            to_seq=gap.to_seq,
-            types=None,
-            cause=gap.cause,
-        )
-
-
 class RedisWorker(RedisSource):
     """One consumer of ``group``. ``oldest``: where a group begins that does not exist yet."""
 
@@ -70,6 +54,8 @@ class RedisWorker(RedisSource):
         self._lane = Lane(types)
         self._lane.detector = PassingDetector(types, replay=False, saved=None)
         self._keys: list[str] = []
+        self._places: dict[str, str] = {}  # of the streams of events, by key
+        self._unchecked: set[str] = set()  # those that may have dropped events before the group read them
         self._has_looked = False
         self._held: set[Place] = set()  # delivered to this worker and not acknowledged
         self._processed: list[Place] = []  # to be acknowledged
@@ -85,7 +71,8 @@ class RedisWorker(RedisSource):
 
     def done(self, entry: Entry) -> None:
         """See `StreamSource`."""
-        self._acknowledge(entry.place)
+        if entry.place is not None:
+            self._acknowledge(entry.place)
 
     async def flush(self) -> None:
         """See `StreamSource`."""
@@ -113,13 +100,14 @@ class RedisWorker(RedisSource):
         """Fetch, acknowledge and keep, each on a connection of its own: to fetch is to wait."""
         others = [self._client(), self._client()]
         self._keys = []  # a server that was emptied has lost the groups
+        self._unchecked.clear()
         try:
             await self._find_streams(client, prefix)
             await self._fetch_own(client)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fetch(client, prefix))
                 tasks.create_task(self._send_acknowledgements(others[0]))
-                tasks.create_task(self._keep(others[1]))
+                tasks.create_task(self._keep(others[1], prefix))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
@@ -132,11 +120,11 @@ class RedisWorker(RedisSource):
         """Make the group in each stream of a shard that is new."""
         is_start, self._has_looked = not self._has_looked, True
         start = "$" if is_start and not self._oldest else "0"
-        keys = [
-            key
-            for place in await places_of(client, prefix)
-            for key in (events_key(prefix, place), records_key(prefix, place))
-        ]
+        places = await places_of(client, prefix)
+        keys = [key for place in places for key in (events_key(prefix, place), records_key(prefix, place))]
+        known = set(self._keys)
+        self._places = {events_key(prefix, place): place for place in places}
+        self._unchecked |= self._places.keys() - known
         for key in keys:
             if key not in self._keys:
                 try:
@@ -164,6 +152,8 @@ class RedisWorker(RedisSource):
                 await self._pause(BLOCK / 1_000)
                 continue
             new = dict.fromkeys(self._keys, ">")
+            while self._unchecked:
+                await self._look_for_loss(client, prefix, self._unchecked.pop())
             try:
                 found = await client.xreadgroup(self._group, self._name, new, count=BATCH, block=BLOCK)
             except ResponseError as error:
@@ -171,8 +161,19 @@ class RedisWorker(RedisSource):
                     raise
                 msg = f"{self._shown} has lost the group {self._group}, which is made again"
                 raise Broken(msg) from error
-            for entries in entries_of(found or ()).values():
+            for key, entries in entries_of(found or ()).items():
                 self._hand_over(entries)
+                if len(entries) == BATCH and key in self._places:
+                    self._unchecked.add(key)
+
+    async def _look_for_loss(self, client: Any, prefix: str, key: str) -> None:
+        record = await unread_loss(client, prefix, self._places[key], self._group)
+        if record is not None:
+            self._tell(record)
+
+    def _tell(self, record: Event) -> None:
+        self._entries.append(Entry(self._lane, record.document, None))
+        self._wake_reader()
 
     def _hand_over(self, entries: Sequence[StreamEntry]) -> None:
         for entry in entries:
@@ -180,8 +181,6 @@ class RedisWorker(RedisSource):
             if place in self._held:
                 continue
             self._held.add(place)
-            if not entry.fields:  # the server dropped it after it was delivered to a worker that died
-                logger.warning("Redis: %s had dropped the entry %s before a worker had processed it", *place)
             if not entry.fields or not self._wants(entry):
                 self._acknowledge(place)
             else:
@@ -214,14 +213,14 @@ class RedisWorker(RedisSource):
         del self._processed[: len(places)]
         self._held.difference_update(places)
 
-    async def _keep(self, client: Any) -> None:
+    async def _keep(self, client: Any, prefix: str) -> None:
         """Show that this worker lives, and take over what a dead one left behind."""
         loop = asyncio.get_running_loop()
         sign_at = loop.time() + SIGN_EVERY
         while True:
             for key in tuple(self._keys):
                 if len(self._entries) <= MOST_WAITING // 2:
-                    await self._take_over(client, key)
+                    await self._take_over(client, prefix, key)
             await asyncio.sleep(CLAIM_EVERY)
             if loop.time() >= sign_at:
                 sign_at = loop.time() + SIGN_EVERY
@@ -229,14 +228,20 @@ class RedisWorker(RedisSource):
                     await client.xclaim(key, self._group, self._name, 0, ids, justid=True)
                 await self._forget_the_dead(client)
 
-    async def _take_over(self, client: Any, key: str) -> None:
+    async def _take_over(self, client: Any, prefix: str, key: str) -> None:
         try:
-            _, entries, *_ = await client.xautoclaim(key, self._group, self._name, DEAD_AFTER, count=BATCH)
+            _, entries, *rest = await client.xautoclaim(key, self._group, self._name, DEAD_AFTER, count=BATCH)
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             return  # `_fetch` makes it again
-        self._hand_over(stream_entries(key, entries))
+        found = stream_entries(key, entries)
+        dropped = [at.decode() for at in (rest[0] if rest else ())]  # Redis 6 returns them without fields instead
+        dropped += [entry.id for entry in found if not entry.fields]
+        if (place := self._places.get(key)) is not None:
+            for at in map(parse_id, dropped):
+                self._tell(await gap_in(client, prefix, place, at, at[1]))
+        self._hand_over(found)
 
     async def _forget_the_dead(self, client: Any) -> None:
         """Remove workers that left nothing behind, or each start of a worker would leave a name in the group."""
