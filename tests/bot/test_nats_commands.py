@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,16 @@ async def test_any_program_sends_one_request(server: NatsServer, stage: Stage) -
         assert json.loads(answer.data)["error"] == "bad_request"
         answer = await client.request("discord.bot.command", b" " * 70_000, timeout=SECONDS)
         assert "at most 65536 bytes" in json.loads(answer.data)["message"]
+
+
+@pytest.mark.system
+async def test_discorder_send(sim: Simulator, server: NatsServer, stage: Stage) -> None:
+    command = (sys.executable, "-m", "discorder", "send", "--address", server.url, "presence", "dnd")
+    process = await asyncio.create_subprocess_exec(*command)
+    async with asyncio.timeout(SECONDS):
+        assert await process.wait() == 0
+    await sim.wait_for(lambda: received(sim, Op.PRESENCE_UPDATE), timeout=SECONDS)
+    assert received(sim, Op.PRESENCE_UPDATE)[-1]["status"] == "dnd"
 
 
 async def test_commands_are_off_unless_the_key_is_set(

@@ -127,6 +127,11 @@ class Consumers:
             elif stored is None and await self._may_have_lost(shard.shard, first.place[1]):
                 lane.torn = {shard.shard}
         event = decode_document(first.document or b"")
+        reached = shard.reached
+        if position is None and not floor:
+            position = reached
+        elif position is not None and reached is not None and reached.session == position.session:
+            position = SavedPosition(shard.shard, position.session, max(position.seq, reached.seq), reached.seen)
         if position is None and event.type == GAP_RECORD and event.session is not None:
             position = SavedPosition(shard.shard, event.session, event.decode(GapData).from_seq - 1)
         if position is not None:

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from discorder.bot.nats.link import Link
 from discorder.bot.nats.source import Pull
-from discorder.bot.positions import Shard
+from discorder.bot.positions import SavedPosition, Shard
 from discorder.bot.stream_subscription import Entry, Lane
 
 PRIORITY_GROUP = "workers"  # the only one of each consumer
@@ -50,13 +50,16 @@ class PinnedShard:
         self.settling_since = 0.0
         self.releasing_since: float | None = None
         self.sure_until = 0.0  # the pin is certainly ours
+        self.reached: SavedPosition | None = (
+            None  # by earlier lanes; the acknowledgements of the last events may be lost
+        )
         self.taken = 0  # the last sequence in the stream that the bot was given
         self._requested_at = 0.0
         self._rests_until = 0.0
         self._open: dict[int, _Open] = {}  # by sequence in the stream
         self._in_work: int | None = None
         self._held: list[Entry] = []
-        self._done: deque[int] = deque(maxlen=REMEMBERED)
+        self._done: dict[int, None] = {}  # in the order in which they were processed
 
     @property
     def open_count(self) -> int:
@@ -79,6 +82,8 @@ class PinnedShard:
 
     def end(self, rest: float = 0.0) -> None:
         """End the pin, and request none for ``rest`` seconds. What the bot has in work stays open."""
+        if self.lane is not None:
+            self.reached = self.lane.detector.position(self.shard) or self.reached
         self._open = {seq: one for seq, one in self._open.items() if seq == self._in_work}
         self.pin, self.lane = "", None
         self._held.clear()
@@ -168,7 +173,9 @@ class PinnedShard:
         """Note that a message was processed."""
         self._in_work = None
         self._open.pop(seq, None)
-        self._done.append(seq)
+        self._done[seq] = None
+        if len(self._done) > REMEMBERED:
+            del self._done[next(iter(self._done))]
 
     def replies_to_extend(self) -> list[str]:
         """Return what to tell the server that it is in work, so that it does not send it again."""

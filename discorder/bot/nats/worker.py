@@ -49,6 +49,7 @@ class NatsWorker(NatsSource):
         self._inbox: Inbox | None = None
         self._consumers: Consumers | None = None
         self._broken: Broken | None = None
+        self._is_due = False  # something of a shard
         self._peers = Peers()
         self._talk = ""  # the subject where the workers tell each other
 
@@ -62,7 +63,7 @@ class NatsWorker(NatsSource):
             elif time.monotonic() >= shard.sure_until:  # this process stood still
                 shard.settle()
                 self._entries = shard.hold(self._entries)
-                self._woken.set()
+                self._attend_soon()
             else:
                 self._entries.popleft()
                 return entry._replace(lane=Lane(self._types)) if shard.begin_work(seq) else entry
@@ -117,7 +118,7 @@ class NatsWorker(NatsSource):
         for shard in self._shards.values():
             shard.connect(link, stream.name, inbox)
             self._entries = shard.hold(self._entries) if shard.is_settling else self._entries
-        tick = shards_due = 0.0
+        tick = shards_due = 0.0  # the first turn attends to every shard
         self._talk = f"_INBOX.discorder.{stream.name}.{self._group}"
         await link.client.subscribe(self._talk, cb=self._hear)
         await link.client.publish(self._talk, self._peers.word(self._loads()))
@@ -129,9 +130,12 @@ class NatsWorker(NatsSource):
                 for one in await consumers.new_shards(set(self._shards)):
                     self._add(one, consumers).connect(link, stream.name, inbox)
             await self._send_acks(link)
-            takes = {count: self._peers.may_take(count, mine) for count, mine in self._loads().items()}
-            for shard in self._shards.values():
-                await self._attend(shard, consumers, takes=takes[shard.shard[1]])
+            if self._is_due or now >= tick:
+                self._is_due = False
+                takes = {count: self._peers.may_take(count, mine) for count, mine in self._loads().items()}
+                for shard in self._shards.values():
+                    await self._attend(shard, consumers, takes=takes[shard.shard[1]])
+                    self._is_due = self._is_due or shard.is_settling or shard.releasing_since is not None
             if now >= tick:
                 tick = now + TICK
                 for reply in [reply for shard in self._shards.values() for reply in shard.replies_to_extend()]:
@@ -142,8 +146,7 @@ class NatsWorker(NatsSource):
                 await link.client.publish(self._talk, self._peers.word(self._loads()))
             if self._broken is not None:
                 raise self._broken
-            soon = any(one.is_settling or one.releasing_since is not None for one in self._shards.values())
-            await self._rest(SOON if soon else tick - time.monotonic(), link)
+            await self._rest(SOON if self._is_due else tick - time.monotonic(), link)
 
     def _add(self, shard: Shard, consumers: Consumers) -> PinnedShard:
         made = self._shards[shard] = PinnedShard(shard, consumers.name_of(shard))
@@ -210,7 +213,7 @@ class NatsWorker(NatsSource):
                 self._entries.append(entry)
                 self._wake_reader()
         if shard.is_settling or shard.wants_more:
-            self._woken.set()
+            self._attend_soon()
 
     def _receive_status(self, status: Msg) -> None:
         shard = self._by_consumer.get(status.subject.split(".")[-2])
@@ -220,6 +223,11 @@ class NatsWorker(NatsSource):
             shard.end_pull(status)
         except Broken as error:
             self._broken = error
+        self._attend_soon()
+
+    def _attend_soon(self) -> None:
+        """Let the task look at all shards; to send acknowledgements it need not."""
+        self._is_due = True
         self._woken.set()
 
     def _acknowledge(self, reply: str) -> None:
