@@ -13,7 +13,6 @@ TYPE_CHECKING = False  # type checkers read it as true; `import typing` would de
 if TYPE_CHECKING:
     from discorder.background import BackgroundPlane, serve_in_background
     from discorder.bot.commands import Commands
-    from discorder.bot.running import run_bot
     from discorder.bot.subscriber import CurveKeys, Decoded, Gap, GapKind, subscribe
     from discorder.control_plane import TrackerRef, run, serve, shutdown
     from discorder.errors import CommandRefused, DiscorderError
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from discorder.publishers.log import LogPublisher
     from discorder.publishers.zeromq.publisher import ZmqPublisher
     from discorder.rest import BotClient, File
+    from discorder.runtime.moderation import run_bot
     from discorder.stats import GatewayStats
     from discorder.tracking.diagnosis import diagnose, is_operational
     from discorder.tracking.tracker import GatewayTracker, get_status
@@ -52,7 +52,7 @@ _HOMES = {
     "get_status": "tracking.tracker",
     "is_operational": "tracking.diagnosis",
     "run": "control_plane",
-    "run_bot": "bot.running",
+    "run_bot": "runtime.moderation",
     "serve": "control_plane",
     "serve_in_background": "background",
     "session_label": "wire",

@@ -1,15 +1,21 @@
-"""Define the options that every publisher's configuration table may contain, as one strict structure."""
+"""Define the options that every publisher's configuration table may contain, and select its events by them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from discorder.records import PREFIX, RecordType
+from discorder.wire import Event
+
 MAX_COUNT = 2**50  # a petabyte: above every machine, and far below what a 64-bit integer of the status holds
+REMEMBERED_NAMES = 1_024  # of events; Discord has about 80, and the bound is for a peer that invents names
 MAX_SECONDS = 86_400.0  # a day: no publisher needs a longer wait, and infinity would overflow a timer
 
 PositiveInt = Annotated[int, Meta(ge=1, le=MAX_COUNT, description="an integer from 1 to 2**50")]
@@ -59,3 +65,38 @@ class DeliveryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def policy(self) -> Overflow:
         """Return the overflow policy in force: the named one, else `block` if required, else `drop_oldest`."""
         return self.overflow or (Overflow.BLOCK if self.required else Overflow.DROP_OLDEST)
+
+
+def selector(selection: EventSelection) -> Callable[[Sequence[Event]], Sequence[Event]] | None:
+    """Return a function that filters a batch by ``selection``; None if ``selection`` includes all events.
+
+    Case does not matter: event names are in capitals.
+    """
+    include = [pattern.upper() for pattern in selection.include]
+    exclude = [pattern.upper() for pattern in selection.exclude]
+    if "*" in include and not exclude:
+        return None
+
+    @lru_cache(REMEMBERED_NAMES)
+    def wanted(name: str) -> bool:
+        return _matches(name, include) and not _matches(name, exclude)
+
+    return lambda events: [event for event in events if wanted(event.type)]
+
+
+def wants_record(selection: EventSelection, name: str, *, all_records: bool) -> bool:
+    """Return whether a publisher with ``selection`` gets the control plane's records of this ``name``.
+
+    It always gets a gap: no selection may hide a loss. With ``all_records``, other records are selected like events; without it,
+    only by an included pattern that begins with DISCORDER_, because readers of events rely on their sequence.
+    """
+    if name == RecordType.GAP:
+        return True
+    include = [pattern.upper() for pattern in selection.include]
+    if not all_records:
+        include = [pattern for pattern in include if pattern.startswith(PREFIX)]
+    return _matches(name, include) and not _matches(name, [pattern.upper() for pattern in selection.exclude])
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

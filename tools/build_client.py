@@ -40,7 +40,7 @@ EXPORTS = {
     "GapKind": "bot.subscriber",
     "ReceivedEvent": "wire",
     "Subscription": "bot.subscriber",
-    "run_bot": "bot.running",
+    "run_bot": "runtime.moderation",
     "session_label": "wire",
     "shard_of_guild": "wire",
     "subscribe": "bot.subscriber",

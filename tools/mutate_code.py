@@ -91,7 +91,7 @@ TARGETS = {
                 "publishers/delivery/bounded_queue.py",
                 "publishers/delivery/queue.py",
                 "publishers/delivery/fanout.py",
-                "publishers/delivery/selection.py",
+                "publishers/options.py",
             ),
             "publishers/delivery/gaps.py",
         ),

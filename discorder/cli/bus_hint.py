@@ -5,16 +5,58 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from enum import Enum
 
 import typer
+import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from discorder.bot.brokers import broker_of
 from discorder.bot.merged import folder_of, sockets_in
-from discorder.bot.probe import Answer, Probe
-from discorder.bot.sockets import CurveKeys
+from discorder.bot.sockets import CurveKeys, LoadedKeys, Socket, connect
 
 SILENT_SECONDS = 2.0  # so long a command waits in silence
-LOOK_EVERY = 0.05
+READ_EVERY = 0.05  # seconds between two reads of the answer
+
+_REFUSED, _CONNECTED = zmq.Event.HANDSHAKE_FAILED_AUTH, zmq.Event.HANDSHAKE_SUCCEEDED
+_MISMATCH = zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+
+
+class BusAnswer(Enum):
+    """What a connection met: nobody, a bus, a bus that refuses our key, or something that speaks otherwise."""
+
+    NONE = "none"
+    BUS = "bus"
+    REFUSED = "refused"
+    MISMATCH = "mismatch"
+
+
+class Probe:
+    """A connection to one bus, beside that of the command. It subscribes to nothing."""
+
+    def __init__(self, address: str, keys: LoadedKeys | None) -> None:
+        self.address = address
+        self.answer = BusAnswer.NONE
+        self._context = zmq.Context()
+        self._socket: Socket = self._context.socket(zmq.SUB)
+        self._monitor = self._socket.get_monitor_socket(_REFUSED | _CONNECTED | _MISMATCH)
+        connect(self._socket, address, keys)
+
+    def read(self) -> BusAnswer:
+        """Return the newest answer."""
+        while self._monitor.poll(0):
+            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            self.answer = (
+                BusAnswer.BUS if event == _CONNECTED else BusAnswer.REFUSED if event == _REFUSED else BusAnswer.MISMATCH
+            )
+        return self.answer
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close(linger=0)
+        self._context.term()
 
 
 async def hint(addresses: Sequence[str], keys: CurveKeys | None) -> None:
@@ -37,11 +79,11 @@ async def _hint(address: str, keys: CurveKeys | None) -> None:
     shown = None
     try:
         await _answered(probe, SILENT_SECONDS)
-        while probe.look() is not Answer.BUS:
+        while probe.read() is not BusAnswer.BUS:
             if probe.answer is not shown:
                 shown = probe.answer
                 _say(_explain(probe, keys))
-            await _answered(probe, LOOK_EVERY)
+            await _answered(probe, READ_EVERY)
         if shown is not None:
             _say(f"the bus at {address} answers")
     finally:
@@ -50,17 +92,17 @@ async def _hint(address: str, keys: CurveKeys | None) -> None:
 
 async def _answered(probe: Probe, seconds: float) -> None:
     """Wait for ``seconds``, or until the bus answers."""
-    for _ in range(round(seconds / LOOK_EVERY)):
-        if probe.look() is Answer.BUS:
+    for _ in range(round(seconds / READ_EVERY)):
+        if probe.read() is BusAnswer.BUS:
             return
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(READ_EVERY)
 
 
 def _explain(probe: Probe, keys: CurveKeys | None) -> str:
     where = probe.address
-    if probe.answer is Answer.NONE:
+    if probe.answer is BusAnswer.NONE:
         return f"no control plane answers at {where} yet; waiting for it"
-    if probe.answer is Answer.REFUSED and keys is not None:
+    if probe.answer is BusAnswer.REFUSED and keys is not None:
         public = keys.load().public.decode()
         return f"the bus at {where} refuses the key of {keys.secret_file}; add its public key to curve_clients there: {public}"
     if keys is None:

@@ -22,9 +22,8 @@ from discorder.publishers.delivery.bounded_queue import BoundedQueue
 from discorder.publishers.delivery.contained import contained
 from discorder.publishers.delivery.health import PublisherHealth, PublisherState
 from discorder.publishers.delivery.isolation import IsolatedPublisher, as_failure, describe, isolated, stop
-from discorder.publishers.delivery.retry import succeeds
-from discorder.publishers.delivery.selection import selector, wants_record
-from discorder.publishers.options import DeliveryOptions
+from discorder.publishers.delivery.keep_running import succeeds
+from discorder.publishers.options import DeliveryOptions, selector, wants_record
 from discorder.publishers.protocol import NonBlockingPublisher, Publisher
 from discorder.wire import Event, StreamPosition
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from discorder.publishers.delivery.selection import selector
-from discorder.publishers.options import EventSelection
+from discorder.publishers.options import EventSelection, selector
 from discorder.wire import Event
 
 
