@@ -11,8 +11,8 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -31,15 +31,33 @@ _NAME = re.compile(r"(?P<bot>[0-9a-f]+)-(?P<id>\d+)of(?P<count>\d+)\.lock")
 
 
 class ShardLocks:
-    """Held locks. The end of the process releases them too."""
+    """The locks of one call of `hold_shards`, taken at ``since``. The end of the process releases them too."""
 
-    def __init__(self, descriptors: Iterable[int] = ()) -> None:
-        self._descriptors = list(descriptors)
+    def __init__(self, descriptors: Mapping[Shard, int], since: datetime) -> None:
+        self._descriptors = dict(descriptors)
+        self._since = since
 
-    def release(self) -> None:
-        """Release the locks. Idempotent."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+    @property
+    def shards(self) -> frozenset[Shard]:
+        """Return the shards that are held."""
+        return frozenset(self._descriptors)
+
+    def write(self) -> None:
+        """Name this process in the files of all shards that are held."""
+        content = content_of(self.shards, self._since)
+        for descriptor in self._descriptors.values():
+            os.pwrite(descriptor, content, 0)
+            if os.fstat(descriptor).st_size > len(content):
+                os.ftruncate(descriptor, len(content))
+
+    def release(self, shards: Collection[Shard] | None = None) -> None:
+        """Release the locks of ``shards``, None for all. Idempotent."""
+        released = [shard for shard in self._descriptors if shards is None or shard in shards]
+        for shard in released:
+            os.close(self._descriptors.pop(shard))
+        if released:
+            with suppress(OSError):  # a full disk: the files of the others go on naming the released shards, too
+                self.write()
 
 
 def lock_directory(store: Path) -> Path:
@@ -48,9 +66,16 @@ def lock_directory(store: Path) -> Path:
 
 
 async def hold_shards(
-    directory: Path, bot: str, shards: Iterable[Shard], *, clock: Clock, take_over: bool = False, patience: float = 0.0
+    directory: Path,
+    bot: str,
+    shards: Iterable[Shard],
+    *,
+    clock: Clock,
+    take_over: bool = False,
+    patience: float = 0.0,
+    own: Collection[Shard] = (),
 ) -> ShardLocks:
-    """Hold ``shards`` ((id, count)) of ``bot``, all or none.
+    """Hold ``shards`` ((id, count)) of ``bot``, all or none. ``own``: what the caller holds already, which is in nobody's way.
 
     Waits up to ``patience`` seconds for the present owners; with ``take_over`` they are sent SIGTERM first and get at least
     30 s. Raises StoreLocked, which names them, and OSError when lock files cannot be made in ``directory``.
@@ -65,7 +90,7 @@ async def hold_shards(
     announced: set[int | None] = set()
     while True:
         with mutex(directory, blocking=False) as entered:
-            outcome = _try_hold(directory, bot, wanted, clock.now()) if entered else None
+            outcome = _try_hold(directory, bot, wanted, clock.now(), own) if entered else None
         if isinstance(outcome, ShardLocks):
             return outcome
         if outcome is None and clock.monotonic() >= max(deadline, mutex_deadline):
@@ -110,30 +135,30 @@ def mutex(directory: Path, *, blocking: bool) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _try_hold(directory: Path, bot: str, wanted: frozenset[Shard], now: datetime) -> ShardLocks | list[Holder]:
+def _try_hold(
+    directory: Path, bot: str, wanted: frozenset[Shard], now: datetime, own: Collection[Shard]
+) -> ShardLocks | list[Holder]:
     """Take every wanted lock, or return the holders of those that are taken. The caller has the mutex."""
-    taken: list[int] = []
+    taken: dict[Shard, int] = {}
     in_the_way: list[Holder] = []
     for shard, path in _rivals(directory, bot, wanted).items():
+        if shard in own:
+            continue
         descriptor = _open(path)
         if not _lock(descriptor, blocking=False):
             in_the_way.append(read_holder(path))
             os.close(descriptor)
         elif shard in wanted:
-            taken.append(descriptor)
+            taken[shard] = descriptor
         else:
             path.unlink()  # of another layout that has ended; no process can be taking it, because this one has the mutex
             os.close(descriptor)
-    locks = ShardLocks(taken)
+    locks = ShardLocks(taken, now)
     if in_the_way:
         locks.release()
         return in_the_way
-    content = content_of(wanted, now)
     try:
-        for descriptor in taken:
-            os.pwrite(descriptor, content, 0)
-            if os.fstat(descriptor).st_size > len(content):
-                os.ftruncate(descriptor, len(content))
+        locks.write()
     except OSError:
         locks.release()
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import TypeVar
 
@@ -54,6 +54,9 @@ class MemorySessionStore:
         """Warn that no owner can be asked or waited for: no other process has this store."""
         if take_over or patience > 0:
             logger.warning("Nobody can be asked to hand over, or waited for", reason=self._health.reason)
+
+    def release(self, shards: Collection[Shard]) -> None:
+        """Do nothing: what is stored waits for this process to hold them again."""
 
     async def load_all(self) -> list[StoredSession]:
         return sorted(self._sessions.values(), key=layout_order)

@@ -20,7 +20,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,7 +119,13 @@ class SqliteSessionStore:
         directory = self._database.lock_directory
         try:
             locks = await hold_shards(
-                directory, self._bot, shards, clock=self._clock, take_over=take_over, patience=patience
+                directory,
+                self._bot,
+                shards,
+                clock=self._clock,
+                take_over=take_over,
+                patience=patience,
+                own=[shard for locks in self._locks for shard in locks.shards],
             )
         except OSError as error:
             if self._health.durable:
@@ -128,6 +134,13 @@ class SqliteSessionStore:
             logger.warning("Running without a lock on the shards", directory=str(directory), error=str(error))
         else:
             self._locks.append(locks)
+
+    def release(self, shards: Collection[Shard]) -> None:
+        for shard in shards:
+            for kept in (self._latest, self._pending, self._pauses, self._pending_pauses):
+                kept.pop(shard, None)
+        for locks in self._locks:
+            locks.release(shards)
 
     async def load_all(self) -> list[StoredSession]:
         await self.flush()

@@ -1,7 +1,7 @@
 """Define a stored session and the `SessionStore` protocol, and what every store does alike.
 
-Every store passes tests/contracts/test_session_store_contract.py. The order of use is open, hold, load_all, save …, close; all
-methods are called on one event loop. No store holds a token: `bot_key` names a bot.
+Every store passes tests/contracts/test_session_store_contract.py. The order of use is open, hold, load_all, save …, close; hold
+and release may come again at any time. All methods are called on one event loop. No store holds a token: `bot_key` names a bot.
 """
 
 from __future__ import annotations
@@ -146,6 +146,10 @@ class SessionStore(Protocol):
         Waits up to ``patience`` seconds for the owner to leave; ``take_over`` asks it to. A process that does not know its layout
         yet holds (0, 1), which overlaps with every shard. Raises StoreLocked, UnusableFile.
         """
+        ...
+
+    def release(self, shards: Collection[Shard]) -> None:
+        """Own ``shards`` no more: another process may hold them, and finds what was flushed. What was not is dropped."""
         ...
 
     async def load_all(self) -> list[StoredSession]:

@@ -108,6 +108,18 @@ async def test_another_layout_is_not_loaded_but_stays_until_it_is_superseded(sto
     assert [one.shard for one in await store.load_all()] == [(1, 2), (2, 4)]
 
 
+async def test_a_shard_that_was_released_keeps_what_is_stored_and_is_held_again(store: SessionStore) -> None:
+    """What another owner writes meanwhile is not overwritten by what this one knew."""
+    store.save(session(seq=7))
+    store.pause(0, 1, AT)
+    await store.flush()
+    store.release([(0, 1)])
+    store.release([(0, 1)])
+    await store.hold([(0, 1)])
+    assert fitting(await store.load_all(), 1, None) == {0: session(seq=7)}
+    assert await store.load_pauses() == {(0, 1): AT}
+
+
 async def test_a_session_with_other_intents_is_not_loaded(store: SessionStore) -> None:
     store.save(session(intents=513))
     assert fitting(await store.load_all(), 1, intents=1) == {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +45,9 @@ class Mortal:
 
     async def hold(self, shards: Iterable[tuple[int, int]], *, take_over: bool = False, patience: float = 0.0) -> None:
         await self._inner.hold(shards, take_over=take_over, patience=patience)
+
+    def release(self, shards: Collection[tuple[int, int]]) -> None:
+        self._inner.release(shards)
 
     async def load_all(self) -> list[StoredSession]:
         return await self._inner.load_all()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import TypeVar
 
@@ -106,6 +106,13 @@ class DiskStore:
                 msg = f"{owner.name} holds shard {shard}"
                 raise StoreLocked(msg)
         self._disk.owners.update(dict.fromkeys(wanted, self._process))
+
+    def release(self, shards: Collection[Shard]) -> None:
+        for shard in shards:
+            self._pending.pop(shard, None)
+            self._pending_pauses.pop(shard, None)
+            if self._disk.owners.get(shard) is self._process:
+                del self._disk.owners[shard]
 
     async def load_all(self) -> list[StoredSession]:
         await self.flush()
