@@ -54,7 +54,7 @@ test-all:                         ## unit and contract tests on every Python >= 
 kills: $(VENV)/.dev               ## kill -9 at N moments (300) with crash points by name, of a façade with two bots too; SEED=, STORY= to repeat one
 	$(BIN)/python -m tests.kills -n $(or $(N),300) $(if $(SEED),--seed $(SEED)) $(if $(STORY),--story $(STORY))
 
-buses: $(VENV)/.dev               ## brokers (NATS, Valkey) and control planes are killed, frozen, emptied and restarted; N=3, SEED=, ARGS="--only nats"
+buses: $(VENV)/.dev               ## brokers (nats-server) and control planes are killed, frozen and restarted; N=3, SEED=, ARGS="--only nats"
 	$(BIN)/python -m tests.buses -n $(or $(N),3) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 scale: $(VENV)/.dev               ## 64 shards in one process, 20 sockets reset per second for a minute; ARGS="--seconds 10"

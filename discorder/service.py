@@ -173,6 +173,8 @@ def _left(config: Config, new: Config) -> dict[str, list[str]]:
 def _status(tracker: GatewayTracker) -> str:
     """Return the states of the shards in a few words, the most frequent first."""
     states = Counter(f"{shard.state}{'' if shard.paused_since is None else ' (paused)'}" for shard in tracker.shards)
+    if not states:
+        return "No shard is here"
     if len(tracker.shards) == 1:
         return next(iter(states))
     others = "".join(f", {count} {state}" for state, count in states.most_common() if state != State.READY)

@@ -135,6 +135,26 @@ def unpause(shard: Shard, config: Config = None, overrides: Overrides = None, ur
     _command("unpause", shard, config, overrides, url)
 
 
+@shards.command("release")
+def release(shard: Shard, config: Config = None, overrides: Overrides = None, url: Url = None) -> None:
+    """Give the shard up, so that another control plane on the same session store can start it. Its session is kept.
+
+    Closes its connection, waits up to session.drain_timeout until the publishers have its events, and stores how far they came.
+    Start it elsewhere soon: Discord keeps a session for some minutes only. A restart of this process takes the shards of its
+    configuration again.
+    """
+    _command("release", shard, config, overrides, url)
+
+
+@shards.command("start")
+def start(shard: Shard, config: Config = None, overrides: Overrides = None, url: Url = None) -> None:
+    """Run one more shard here: it resumes its stored session, or identifies if there is none.
+
+    Another process that has the shard must release it first.
+    """
+    _command("start", shard, config, overrides, url)
+
+
 def _command(verb: str, shard: int, config: Path | None, overrides: list[str] | None, url: str | None) -> None:
     typer.echo(_client(config, overrides, url).command(f"/shards/{shard}/{verb}"))
 

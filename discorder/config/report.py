@@ -75,7 +75,8 @@ def _gateway(config: Config) -> Iterator[tuple[str, str]]:
 
 def _shards(shards: str | int | ShardSet) -> str:
     if isinstance(shards, ShardSet):
-        return f"{', '.join(map(str, shards.ids))} of {shards.of}; the others run elsewhere"
+        ids = ", ".join(map(str, shards.ids))
+        return f"{ids} of {shards.of}; the others run elsewhere" if ids else f"none of {shards.of} until one is started"
     return "as many as Discord recommends" if shards == "auto" else f"{shards}, all in this process"
 
 

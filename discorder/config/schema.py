@@ -65,8 +65,6 @@ class ShardSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not 1 <= self.of <= MAX_SHARDS:
             msg = f"of = {self.of} is not between 1 and {MAX_SHARDS}"
-        elif not self.ids:
-            msg = "ids is empty"
         elif outside := [shard for shard in self.ids if not 0 <= shard < self.of]:
             msg = f"shard {outside[0]} does not exist: with of = {self.of} the ids are 0 to {self.of - 1}"
         elif len(set(self.ids)) < len(self.ids):

@@ -30,11 +30,12 @@ JOURNAL_OPTIONS = DeliveryOptions(
 def make_journal(config: Config, token: Token, layout: Layout | None, clock: Clock) -> Journal | None:
     """Return the journal, not opened; None if nothing needs one. ``layout``: as configured.
 
-    Raises ConfigError for "auto" without a session store.
+    Raises ConfigError for "auto" without a session store, and for a layout without shards.
     """
     facade = config.facade
     if not facade.keeps_journal:
         return None
+    _check_has_shards(layout)
     directory = (
         directory_beside_store(config, token, layout) if facade.journal == AUTO else resolve_path(facade.journal)
     )
@@ -67,6 +68,12 @@ def make_copy(config: Config, token: Token, clock: Clock) -> Journal:
     )
 
 
+def _check_has_shards(layout: Layout | None) -> None:
+    if layout is not None and not layout[0]:
+        msg = "gateway.shards: ids is empty, and the journal of the façade does not move with a shard; name the shards"
+        raise ConfigError(msg)
+
+
 def _copy_of(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}{COPY}")
 
@@ -78,6 +85,7 @@ def directory_beside_store(config: Config, token: Token, layout: Layout | None) 
         msg = 'facade.journal: "auto" is a directory beside the session store, and session.store is ""; set one of them to a path'
         raise ConfigError(msg)
     part = ""
+    _check_has_shards(layout)
     if layout is not None and len(layout[0]) < layout[1]:
         ids, count = layout
         part = f".{ids[0]}-{ids[-1]}-of-{count}"

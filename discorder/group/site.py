@@ -19,7 +19,7 @@ from discorder.http.security import HttpSecurity
 from discorder.http.shard_range import wanted_shards, with_shards
 from discorder.http.site import page_response
 from discorder.http.stream import EventStreams
-from discorder.http.verbs import SHARD_COMMANDS, read_body, read_shutdown
+from discorder.http.verbs import MOVES, SHARD_COMMANDS, read_body, read_shutdown
 from discorder.logs import logger
 from discorder.status.document import ProcessPart
 from discorder.status.feed import encode
@@ -124,6 +124,12 @@ class GroupSite:
     async def _command(self, request: web.Request) -> web.Response:
         """Pass a command on to the process that has the shard, and its answer back."""
         shard, verb = int(request.match_info["id"]), request.match_info["verb"]
+        if verb in MOVES:
+            raise RequestRefused(
+                HTTPStatus.CONFLICT,
+                f"{verb} has no effect: serve --processes divides the shards among its processes itself; "
+                "start processes of their own to move shards between them",
+            )
         member = next((one for one in self._members if shard in one.shards), None)
         if member is None:
             ids = sorted(one for every in self._members for one in every.shards)

@@ -1,4 +1,4 @@
-"""Carry out operator commands: restart, pause or unpause a shard, shut down. Each is a line in the log."""
+"""Carry out operator commands: restart, pause, unpause, release or start a shard, shut down. Each is a line in the log."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from discorder.http.security import HttpSecurity
 from discorder.logs import logger
 from discorder.tracking.tracker import GatewayTracker
 
-STORE_SECONDS = 1.5  # for a pause to reach the disk; the commands wait two seconds for an answer
+STORE_SECONDS = (
+    1.5  # for a pause to reach the disk, or a shard to be released; the commands wait two seconds for an answer
+)
 BODY_SECONDS = 5.0  # for a request's body to arrive
 
-SHARD_COMMANDS = r"/shards/{id:[0-9]{1,18}}/{verb:restart|pause|unpause}"  # in aiohttp's notation
+SHARD_COMMANDS = r"/shards/{id:[0-9]{1,18}}/{verb:restart|pause|unpause|release|start}"  # in aiohttp's notation
+MOVES = frozenset({"release", "start"})
 
 DONE = {
+    "release": "shard {} is released: another process with this session store may start it",
+    "start": "shard {} runs here: it resumes its session if it has one",
     "restart": "shard {} connects again, and resumes its session if it has one",
     "pause": "shard {} is paused, also after a restart of the process, until it is unpaused",
     "unpause": "shard {} is unpaused, and connects",
@@ -28,6 +33,10 @@ DONE = {
 UNSTORED = {
     "pause": "shard {} is paused, but not stored: {}; a restart of the process unpauses it",
     "unpause": "shard {} is unpaused, but not stored: {}; a restart of the process may pause it again",
+}
+BEGUN = {
+    "release": "shard {} is being released; the log says when another process may start it",
+    "start": "shard {} is being started; the log says when it runs",
 }
 
 
@@ -48,22 +57,45 @@ class OperatorCommands:
             "pause": tracker.pause_shard,
             "unpause": tracker.unpause_shard,
         }
+        self._moves = {"release": tracker.release_shard, "start": tracker.start_shard}
+        self._moving: set[asyncio.Task[None]] = set()  # held here, since the loop does not
 
     async def shard(self, request: web.Request) -> web.Response:
-        """Answer ``POST /shards/{id}/{verb}``; a pause is on the disk by then."""
+        """Answer ``POST /shards/{id}/{verb}``; a pause is on the disk by then, and a release over if it does not take long."""
         verb, shard = request.match_info["verb"], int(request.match_info["id"])
         peer = self._security.client(request).address
+        is_over = True
         try:
-            self._shard_commands[verb](shard)
+            if verb in MOVES:
+                is_over = await self._move(verb, shard)
+            else:
+                self._shard_commands[verb](shard)
         except ValueError as error:
             raise RequestRefused(HTTPStatus.NOT_FOUND, str(error)) from error
         except DiscorderError as error:
             logger.info("Operator command refused", verb=verb, shard=shard, peer=peer, reason=str(error))
             raise RequestRefused(HTTPStatus.CONFLICT, str(error)) from error
         logger.info("Operator command", verb=verb, shard=shard, peer=peer)
+        if not is_over:
+            return answer({"done": BEGUN[verb].format(shard)})
         problem = await self._problem_of_store() if verb in UNSTORED else ""
         done = UNSTORED[verb].format(shard, problem) if problem else DONE[verb].format(shard)
         return answer({"done": done})
+
+    async def _move(self, verb: str, shard: int) -> bool:
+        """Start or release a shard. Return whether that is over already; if not, it goes on."""
+        moving = asyncio.create_task(self._moves[verb](shard))
+        self._moving.add(moving)
+        moving.add_done_callback(self._moved)
+        done, _ = await asyncio.wait([moving], timeout=STORE_SECONDS)
+        if done:
+            moving.result()
+        return bool(done)
+
+    def _moved(self, moving: asyncio.Task[None]) -> None:
+        self._moving.discard(moving)
+        if not moving.cancelled():
+            moving.exception()  # the plane has logged it, if no answer tells of it
 
     async def _problem_of_store(self) -> str:
         """Wait until a pause or its end is stored. Return why it is not, "" if it is."""

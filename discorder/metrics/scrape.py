@@ -50,6 +50,8 @@ class Scrape:
 
 
 def _oldest(shards: Sequence[ShardTracker]) -> OldestAges:
+    if not shards:
+        return OldestAges(None, None, None, None)
     pulses = [shard.pulse for shard in shards if shard.pulse is not None]
     any_shard = shards[0]  # they share one clock
     now = any_shard.age_of(0.0) or 0.0

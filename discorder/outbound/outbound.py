@@ -60,7 +60,8 @@ class Outbound:
         self._clock = clock
         self._senders: dict[int, Sender] = {}
         self._shard_count = 1
-        self._settled = asyncio.Event()  # set by the first shard, or by the end of the control plane
+        self._settled = asyncio.Event()  # set once the shards are known, and by the end of the control plane
+        self._closed = False
 
     def add(self, shard: tuple[int, int], sender: Sender) -> None:
         """Add the sender of ``shard``, (id, count)."""
@@ -68,8 +69,18 @@ class Outbound:
         self._senders[shard_id] = sender
         self._settled.set()
 
+    def remove(self, shard_id: int) -> None:
+        """Refuse the commands of a shard that has left."""
+        self._senders.pop(shard_id, None)
+
+    def use_layout(self, shard_count: int) -> None:
+        """Wait for no shard: there are ``shard_count``, and none of them runs here now."""
+        self._shard_count = shard_count
+        self._settled.set()
+
     def close(self) -> None:
         """Wake the callers that wait for the first shard, because the control plane has ended."""
+        self._closed = True
         self._settled.set()
 
     async def send(self, op: int, d: Any, *, shard: int | None = None, timeout: float | None = None) -> None:
@@ -152,10 +163,13 @@ class Outbound:
         elif not self._settled.is_set() and timeout is not None and timeout > 0:
             with contextlib.suppress(TimeoutError):
                 await within(self._clock, timeout, self._settled.wait())
-        if not self._senders:
-            why = "the control plane has ended" if self._settled.is_set() else "the look-up of the gateway is not done"
+        if not self._senders and (self._closed or not self._settled.is_set()):
+            why = "the control plane has ended" if self._closed else "the look-up of the gateway is not done"
             msg = f"there is no shard: {why}"
             raise ShardNotReady(msg)
+        if not self._senders:
+            msg = f"none of the {self._shard_count} shards runs in this process; ask the one that runs them"
+            raise NoSuchShard(msg)
         return None if timeout is None else timeout - (self._clock.monotonic() - began)
 
     def _by_shard(self, d: Mapping[str, Any], guild_ids: Iterable[Any]) -> list[tuple[int, Mapping[str, Any]]]:

@@ -33,6 +33,11 @@ class GuildRecovery:
         self._missing: dict[int, _Missing] = {}
 
     @property
+    def keeps_guilds(self) -> bool:
+        """Return whether there is a journal."""
+        return self._journal is not None
+
+    @property
     def refused(self) -> Sequence[int]:
         """Return the shards that stay without guilds, because the identify budget does not allow a new session."""
         return sorted(shard for shard, missing in self._missing.items() if missing.refused)

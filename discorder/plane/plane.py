@@ -172,6 +172,7 @@ class ControlPlane:
             sessions.apply_pauses(trackers)
         tracker = self._tracker = GatewayTracker(self, self._config, self._fan_out, trackers)
         self._sessions = sessions
+        tracker.use_layout(trackers, count)
         self._start_up = StartUp(self._around.clock, lambda: tracker.shards, sessions.seconds_to_identify)
         factory = ShardFactory(
             self._config,
@@ -189,10 +190,12 @@ class ControlPlane:
             tracker,
             self._layout,
             self._around.clock,
+            drain_timeout=self._config.session.drain_timeout,
             sessions=sessions,
             main_host=self._main_host,
             recovery=self._recovery,
             factory=factory,
+            fan_out=self._fan_out,
             outbound=self.outbound,
             start_up=self._start_up,
             stopping=self._handle.stopping,
@@ -217,9 +220,10 @@ class ControlPlane:
             await self._facade.start()
             self._handle.opened.set()
             filled()
+            self._check_ready()  # without a shard there is nothing to wait for
             await supervisor.run()
             if self._stop_asked:
-                await sessions.forget_what_never_began(self._layout)
+                await sessions.forget_what_never_began(supervisor.own_layout)
         finally:
             self._start_up.close()
             await self._drain()
@@ -342,6 +346,28 @@ class ControlPlane:
 
         self._handle.call(take)
 
+    async def start_shard(self, shard: int) -> None:
+        """See `GatewayTracker.start_shard`. On the loop."""
+        await self._move(lambda supervisor: supervisor.start_shard(shard))
+
+    async def release_shard(self, shard: int) -> None:
+        """See `GatewayTracker.release_shard`. On the loop."""
+        await self._move(lambda supervisor: supervisor.release_shard(shard))
+
+    async def _move(self, begin: Callable[[Supervisor], asyncio.Task[None]]) -> None:
+        """Wait until a shard was started or released. A caller that is cancelled does not end that."""
+        supervisor = self._supervisor
+        if supervisor is None or not self._handle.opened.is_set():
+            msg = "the control plane is starting"
+            raise NotRunning(msg)
+        moving = begin(supervisor)
+        moving.add_done_callback(lambda _: self._check_ready())
+        await asyncio.wait([moving])
+        if moving.cancelled():
+            msg = "the control plane is stopping"
+            raise NotRunning(msg)
+        moving.result()
+
     def on_loop(self, act: Callable[[], None]) -> None:
         """See `RunHandle.on_loop`."""
         self._handle.on_loop(act)
@@ -360,6 +386,11 @@ class ControlPlane:
         await self._handle.opened.wait()
         assert self._tracker is not None  # noqa: S101  # made before
         return self._tracker
+
+    @property
+    def is_stopping(self) -> bool:
+        """Return whether a stop was requested."""
+        return self._handle.stopping.is_set()
 
     @property
     def ends_sessions(self) -> bool:

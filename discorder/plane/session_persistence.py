@@ -8,7 +8,7 @@ from datetime import datetime
 
 from discorder.clock import Clock
 from discorder.config import Config
-from discorder.errors import ConfigError
+from discorder.errors import ConfigError, StoreLocked
 from discorder.logs import logger
 from discorder.plane.session_writer import SessionWriter
 from discorder.publishers.delivery.shard_progress import LostSession, ShardDelivery
@@ -26,6 +26,7 @@ from discorder.sessions import (
     SqliteSessionStore,
     StartLimit,
     StoredSession,
+    StoreState,
     Ticket,
     bot_key,
     fitting,
@@ -40,6 +41,7 @@ from discorder.tracking.shard_tracker import ShardTracker
 Layout = tuple[Sequence[int], int]  # shard ids, shard count
 GatewayLookUp = Callable[[], Awaitable[GatewayInfo]]
 WHOLE_LAYOUT = [(0, 1)]  # overlaps with every shard: held while the layout is not known
+GIVE_BACK_EVERY = 1.0  # seconds between two tries to write a shard that is to be given back
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +70,56 @@ class Sessions:
         self._gate = IdentifyGate(clock, store, look_up=self._fresh_limit)
         self._writers: list[SessionWriter] = []
         self._misfits: list[StoredSession] = []
+        self._told: set[tuple[tuple[int, int], str]] = (
+            set()
+        )  # shard and label of the misfits that `lost_to` has returned
+        self._holds_all = False  # `WHOLE_LAYOUT`
         self._pauses: Mapping[tuple[int, int], datetime] = {}  # as they were stored at the start
 
     async def hold(self, layout: Layout | None, claim: Claim) -> None:
         """Hold the shards of ``layout`` until `close`, all of them while it is not known. Raises `StoreLocked`."""
         shards = WHOLE_LAYOUT if layout is None else [(shard, layout[1]) for shard in layout[0]]
         await self._store.hold(shards, take_over=claim.take_over, patience=claim.patience)
+        self._holds_all = layout is None
         if isinstance(self._store, SqliteSessionStore):
             logger.info("Opened the session store", path=str(self._store.path), health=str(self._store.health))
         self._pauses = await self._store.load_pauses()
+
+    async def acquire(self, shard: tuple[int, int]) -> None:
+        """Hold one more shard (id, count). Raises `StoreLocked`, which names the holder, and `UnusableFile`."""
+        try:
+            await self._store.hold([shard])
+        except StoreLocked as error:
+            remedy = f"Release it there first (discorder shards release {shard[0]}), or stop that process"
+            raise StoreLocked(error.held, error.pid, remedy) from error
+        self._pauses = await self._store.load_pauses()
+
+    def leave(self, shard: tuple[int, int]) -> None:
+        """Write what is delivered of a shard that has ended, and write no more of it."""
+        for writer in [writer for writer in self._writers if writer.shard == shard]:
+            writer.checkpoint()
+            self._writers.remove(writer)
+
+    async def give_back(self, shard: tuple[int, int], kept: Sequence[tuple[int, int]]) -> None:
+        """Let another process hold a shard, once all of it is on the disk. ``kept``: the shards that this process goes on with.
+
+        While the store fails it is tried again: the next owner must not begin with an older sequence.
+        """
+        await self._store.flush()
+        if self._store.health.state is StoreState.FAILING:
+            logger.warning(
+                "The shard stays held until the session store can be written",
+                shard=shard[0],
+                reason=self._store.health.reason,
+            )
+        while self._store.health.state is StoreState.FAILING:
+            await self._clock.sleep(GIVE_BACK_EVERY)
+            await self._store.flush()
+        if self._holds_all:
+            await self._store.hold(kept)
+            self._store.release(WHOLE_LAYOUT)
+            self._holds_all = False
+        self._store.release([shard])
 
     def apply_pauses(self, shards: Sequence[ShardTracker]) -> None:
         """Mark those of ``shards`` that an operator has paused. A pause of another layout that overlaps with them ends."""
@@ -118,7 +161,11 @@ class Sessions:
             return {}
         stored = await self._store.load_all()
         fit = fitting(stored, layout[1], self._intents, self._token)
-        self._misfits = [session for session in stored if fit.get(session.shard_id) is not session]
+        self._misfits = [
+            session
+            for session in stored
+            if fit.get(session.shard_id) is not session and (session.shard, session.label) not in self._told
+        ]
         return {shard: session for shard, session in fit.items() if shard in layout[0]}
 
     def lost_to(self, shard: tuple[int, int]) -> list[LostSession]:
@@ -128,6 +175,7 @@ class Sessions:
         """
         ending = [session for session in self._misfits if overlap(shard, session.shard)]
         self._misfits = [session for session in self._misfits if session not in ending]
+        self._told.update((session.shard, session.label) for session in ending)
         lost: list[LostSession] = []
         for session in ending:
             lost += unreported_before(session, still_stored=True)

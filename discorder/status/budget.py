@@ -52,7 +52,7 @@ def describe_sessions(tracker: GatewayTracker) -> SessionsPart:
 
 def describe_totals(tracker: GatewayTracker) -> TotalsPart:
     """Return the sums over all shards since the start."""
-    stats = [shard.stats for shard in tracker.shards]
+    stats = tracker.counts
     dropped, gaps = tracker.lost
     return TotalsPart(
         events=sum(one.published_event_count for one in stats),

@@ -96,11 +96,14 @@ class StatusFeed:
         self._quiet = True
 
     def _begins_anew(self) -> bool:
-        """Return whether the look-up has given other shards; the readers then get the whole document."""
+        """Return whether there are other shards than before; the readers then get the whole document."""
         shards = self._describer.tracker.shards
         if shards is self._shards:
             return False
         self._shards = shards
+        for shard_id in {*self._changed, *self._activity} - {shard.shard_id for shard in shards}:
+            self._changed.pop(shard_id, None)
+            self._activity.pop(shard_id, None)
         self._restart()
         return True
 

@@ -30,6 +30,18 @@ class ShardRate:
         self.types: dict[str, int] = {}  # at the last sum
         self.types_counted = 0
 
+    def add_types(self, added: Counter[str]) -> None:
+        """Add the events of each type since the last call to ``added``."""
+        if self.types_counted == self.counted:
+            return
+        self.types_counted = self.counted
+        known = self.types
+        for name, count in self.shard.stats.events_by_type.items():
+            before = known.get(name, 0)
+            if count != before:
+                added[name] += count - before
+                known[name] = count
+
 
 class Rates:
     """The rates of the shards of one plane."""
@@ -37,7 +49,9 @@ class Rates:
     def __init__(self) -> None:
         self._shards: Sequence[ShardTracker] = ()
         self._rates: dict[int, ShardRate] = {}
+        self._of_left = 0  # events of the shards that have left
         self._totals: Counter[str] = Counter()
+        self._added: Counter[str] = Counter()  # of shards that have left since the last sum of the types
         self._per_s: dict[str, float] = {}
         self._type_seconds = 0.0
         self._samples = 0
@@ -50,7 +64,7 @@ class Rates:
     @property
     def total(self) -> int:
         """Return the events since the start, at the last sample."""
-        return sum(rate.counted for rate in self._rates.values())
+        return self._of_left + sum(rate.counted for rate in self._rates.values())
 
     def types(self) -> list[EventTypePart]:
         """Return the commonest types since the start, the commonest first."""
@@ -61,9 +75,9 @@ class Rates:
 
     def sample(self, shards: Sequence[ShardTracker], seconds: float) -> Point:
         """Read all counters, ``seconds`` after the last sample."""
-        if shards is not self._shards:  # the look-up has given the number of shards
-            self._shards, self._rates = shards, {shard.shard_id: ShardRate(shard) for shard in shards}
         events, latencies = 0, []
+        if shards is not self._shards:
+            events = self._follow(shards)
         for rate in self._rates.values():
             shard = rate.shard
             count = shard.stats.published_event_count
@@ -84,18 +98,25 @@ class Rates:
             return Point(events, seconds)
         return Point(events, seconds, round(median(latencies), 4), round(max(latencies), 4))
 
+    def _follow(self, shards: Sequence[ShardTracker]) -> int:
+        """Follow ``shards``. Return the events since the last sample of those that have left."""
+        left = [rate for rate in self._rates.values() if rate.shard not in shards]
+        known = {rate.shard: rate for rate in self._rates.values()}
+        self._shards = shards
+        self._rates = {shard.shard_id: known.get(shard) or ShardRate(shard) for shard in shards}
+        events = 0
+        for rate in left:
+            count = rate.shard.stats.published_event_count
+            events += count - rate.counted
+            rate.counted = count
+            self._of_left += count
+            rate.add_types(self._added)
+        return events
+
     def _sum_types(self) -> None:
-        added: Counter[str] = Counter()
+        added, self._added = self._added, Counter()
         for rate in self._rates.values():
-            if rate.types_counted == rate.counted:
-                continue
-            rate.types_counted = rate.counted
-            known = rate.types
-            for name, count in rate.shard.stats.events_by_type.items():
-                before = known.get(name, 0)
-                if count != before:
-                    added[name] += count - before
-                    known[name] = count
+            rate.add_types(added)
         self._totals.update(added)
         self._per_s = {name: count / self._type_seconds for name, count in added.items()}
         self._type_seconds = 0.0

@@ -144,6 +144,8 @@ def _sentences(tracker: GatewayTracker, level: Level, ill: Sequence[ShardTracker
 
 
 def _well(count: int) -> tuple[str, str]:
+    if not count:
+        return "Well: no shard is here", "This process runs a shard once one is started: `discorder shards start ID`."
     if count == 1:
         return "Well: the shard serves", "It is Ready, and its heartbeats are answered."
     return f"Well: all {count} shards serve", "Each is Ready, and its heartbeats are answered."

@@ -19,6 +19,7 @@ class StartProgress:
     """``ready`` of ``total`` shards have been Ready. ``eta``: the estimated seconds until all are, None if not known yet.
 
     ``paused``: the shards that an operator has paused and that have not been Ready. They are not awaited, unless all are paused.
+    Only the shards of this process count.
     """
 
     ready: int
@@ -28,7 +29,7 @@ class StartProgress:
 
     @property
     def complete(self) -> bool:
-        return self.ready > 0 and self.ready + self.paused == self.total
+        return self.total == 0 or (self.ready > 0 and self.ready + self.paused == self.total)
 
     def __repr__(self) -> str:
         text = f"{self.ready} of {self.total} ready"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar, overload
 
 from discorder.config import Config
@@ -78,10 +78,12 @@ class GatewayTracker(GatewayCommands):
     def __init__(self, plane: Plane, config: Config, fan_out: FanOut, shards: Sequence[ShardTracker]) -> None:
         self.config = config
         self.shards: tuple[ShardTracker, ...] = tuple(shards)
+        self.shard_count = 1  # of the bot, as far as it is known
         super().__init__(plane)
         self._plane = plane
         self._fan_out = fan_out
         self._watchers: tuple[TransitionWatcher, ...] = ()
+        self._left: GatewayStats | None = None  # the counts of the shards that have left
 
     websocket = PerShard(lambda shard: shard.websocket)
     heartbeat_interval_ms = PerShard(lambda shard: shard.heartbeat_interval_ms)
@@ -107,16 +109,22 @@ class GatewayTracker(GatewayCommands):
 
     def shard_for(self, guild_id: int | str) -> ShardTracker:
         """Return the shard that gets the events of this guild. Raises ValueError if it runs elsewhere, or for an invalid id."""
-        return self._shard(shard_of_guild(guild_id, self.shards[0].shard_count))
+        return self._shard(shard_of_guild(guild_id, self.shard_count))
 
     # ---------------------------------------------------------------- all shards together
 
     @property
     def stats(self) -> GatewayStats:
         """The counts of all shards since the start."""
-        total = GatewayStats.total([shard.stats for shard in self.shards])
+        total = GatewayStats.total(self.counts)
         total.drop_count, total.gap_count = self.lost
         return total
+
+    @property
+    def counts(self) -> list[GatewayStats]:
+        """The parts of ``stats``: one per shard, and one for those that were released. Each shard counts its own events only."""
+        counts = [shard.stats for shard in self.shards]
+        return counts if self._left is None else [self._left, *counts]
 
     @property
     def gaps_for_all(self) -> int:
@@ -141,7 +149,7 @@ class GatewayTracker(GatewayCommands):
     @property
     def terminate_flag(self) -> bool:
         """True once a stop was requested."""
-        return any(shard.terminate_flag for shard in self.shards)
+        return self._plane.is_stopping
 
     @property
     def publishers(self) -> tuple[Publisher, ...]:
@@ -325,6 +333,16 @@ class GatewayTracker(GatewayCommands):
             except Exception:  # noqa: BLE001  # a failure to show a transition must not end the shard
                 logger.exception("A transition could not be shown", shard=shard.shard_id)
 
+    def use_layout(self, shards: Iterable[ShardTracker], shard_count: int) -> None:
+        """Show these shards, of ``shard_count``. The plane calls it."""
+        self.shard_count = shard_count
+        self.shards = tuple(sorted(shards, key=lambda shard: shard.shard_id))
+
+    def forget(self, shard: ShardTracker) -> None:
+        """Show a shard no more that has ended here; its counts stay in ``stats``. The plane calls it."""
+        self._left = GatewayStats.total([shard.stats] if self._left is None else [self._left, shard.stats])
+        self.shards = tuple(one for one in self.shards if one is not shard)
+
     # ---------------------------------------------------------------- one shard: thread-safe, and the answer is awaited
 
     def restart_shard(self, shard_id: int) -> None:
@@ -355,6 +373,26 @@ class GatewayTracker(GatewayCommands):
         """
         self._request(shard_id, Unpause())
 
+    async def release_shard(self, shard_id: int) -> None:
+        """Give a shard up: another process with this session store may start it, and resumes its session. On any event loop.
+
+        Closes its connection so that the session is kept, waits up to ``session.drain_timeout`` until the publishers have its
+        events, and stores how far they came. The last shard may be released; the control plane then waits for `start_shard`.
+
+        Returns when others may start it; a cancelled call does not end the release. Raises ValueError for an unknown shard,
+        `VerbRefused` where it cannot be given up, `NotRunning` when the control plane stops or has ended.
+        """
+        await on_loop(self._plane.loop, self._plane.release_shard(self._shard(shard_id).shard_id))
+
+    async def start_shard(self, shard_id: int) -> None:
+        """Run one more shard of this bot: resume its stored session, or identify if there is none. On any event loop.
+
+        Returns when it connects, or waits for the look-up. Raises ValueError for a number that no shard has, `StoreLocked`, which
+        names the process that runs it, `VerbRefused` for a shard that is here, `NotRunning` when the control plane stops or has
+        ended.
+        """
+        await on_loop(self._plane.loop, self._plane.start_shard(shard_id))
+
     async def wait_stored(self) -> None:
         """Return once what was to be stored is written, or the store has failed, which ``store`` shows. On any event loop.
 
@@ -374,7 +412,8 @@ class GatewayTracker(GatewayCommands):
         for shard in self.shards:
             if shard.shard_id == shard_id:
                 return shard
-        msg = f"there is no shard {shard_id} here; there are: {', '.join(str(s.shard_id) for s in self.shards)}"
+        known = ", ".join(str(shard.shard_id) for shard in self.shards)
+        msg = f"there is no shard {shard_id} here; there are: {known or 'none'}"
         raise ValueError(msg)
 
 

@@ -46,6 +46,7 @@ class FanOut:
         self._removals: dict[asyncio.Task[None], DeliveryQueue] = {}
         self._leaving: set[DeliveryQueue] = set()  # from `remove` until the removal has ended
         self._dropped_by_removed = self._gaps_of_removed = 0
+        self._gaps_of_forgotten = 0  # of shards that have left
         self._lock = threading.Lock()  # protects the state that `add` and `remove` change
         self._loop: asyncio.AbstractEventLoop | None = None  # None before `open`
         self._closed = False
@@ -73,7 +74,7 @@ class FanOut:
     @property
     def gaps_for_all(self) -> int:
         """Return the number of gaps that every publisher has: lost sessions, and events that did not come from the gateway."""
-        return sum(shard.lost_sessions + shard.missing_runs for shard in tuple(self._shards.values()))
+        return self._gaps_of_forgotten + sum(shard.gaps for shard in tuple(self._shards.values()))
 
     async def open(self) -> None:
         """Open the publishers that were added so far, in order. On the first failure, close the opened ones and raise."""
@@ -134,10 +135,19 @@ class FanOut:
             self._shards[shard_id] = ShardDelivery(shard_id, lambda: self._offers)
         return self._shards[shard_id]
 
-    async def drain(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds until all queues are empty, except those of parked publishers."""
+    def forget(self, shard_id: int) -> None:
+        """Drop what is kept for a shard that has left. What a best-effort publisher has yet to get of it is still delivered."""
+        for queue in self._offers:
+            if isinstance(queue, LosslessQueue) or not queue.is_behind(shard_id):
+                queue.release(shard_id)
+        shard = self._shards.pop(shard_id, None)
+        if shard is not None:
+            self._gaps_of_forgotten += shard.gaps
+
+    async def drain(self, timeout: float, shard: int | None = None) -> None:
+        """Wait up to ``timeout`` seconds until no item of ``shard`` (None: of any) is queued, except for parked publishers."""
         try:
-            await within(self._clock, timeout, self._wait_until_idle())
+            await within(self._clock, timeout, self._wait_until_idle(shard))
         except TimeoutError:
             left = {health.name: health.queued_events + health.in_flight for health in self.health}
             behind = ", ".join(f"{name} ({count} events)" for name, count in left.items() if count)
@@ -189,16 +199,21 @@ class FanOut:
             options,
             self._clock,
             congested=lambda shard: self.shard(shard).congested(name),
-            accepted=lambda shard: self.shard(shard).moved(),
+            accepted=self._moved,
         )
 
     def _counted(self) -> set[DeliveryQueue]:
         """Return the queues whose counts are not in ``_dropped_by_removed`` and ``_gaps_of_removed`` yet."""
         return {*self._offers, *tuple(self._leaving)}
 
-    async def _wait_until_idle(self) -> None:
+    def _moved(self, shard_id: int) -> None:
+        shard = self._shards.get(shard_id)
+        if shard is not None:  # it has not left while its last batch was published
+            shard.moved()
+
+    async def _wait_until_idle(self, shard: int | None) -> None:
         for queue in self._offers:
-            await queue.wait_until_idle()
+            await queue.wait_until_idle(shard)
 
     async def _close_queues(self, queues: Iterable[DeliveryQueue]) -> None:
         await asyncio.gather(*(queue.close() for queue in queues))

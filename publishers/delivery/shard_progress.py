@@ -42,6 +42,11 @@ class ShardDelivery:
         self.lost_sessions = 0  # announced so far
         self.missing_runs = 0  # runs of events that no publisher gets; announced so far
 
+    @property
+    def gaps(self) -> int:
+        """Return the number of gaps that every publisher has."""
+        return self.lost_sessions + self.missing_runs
+
     def hand_over(self, events: Sequence[Event]) -> None:
         """Offer a batch of one connection, not empty, to every publisher, without the events that it was handed before.
 

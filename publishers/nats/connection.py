@@ -56,7 +56,7 @@ class Connection:
 
     def __init__(self) -> None:
         self.client = Client()
-        self.is_given_up = False  # such as after a cancelled batch: nobody knows which of its messages the server has
+        self.is_cancelled = False  # a batch was cancelled: nobody knows which of its messages the server has
         self._last_error: Exception | None = None
         self._inbox = ""
         self._numbered = 0  # messages and batches that asked for an answer
@@ -70,7 +70,7 @@ class Connection:
     @property
     def is_spent(self) -> bool:
         """Return whether no more messages can be sent on this connection."""
-        return self.is_given_up or self.client.is_closed
+        return self.is_cancelled or self.client.is_closed
 
     async def open(self, server: str, credentials: str | None, tls: ssl.SSLContext | None) -> None:
         """Connect and log in with a file of ``credentials``. Raises one of `FAILURES`; call `close` then."""

@@ -18,7 +18,7 @@ ATOMIC_HEADER_BYTES = 128  # more than the other headers of a message in an atom
 
 
 class Message(msgspec.Struct, gc=False):
-    """Hold one message. ``id``: NATS stores a message with a known id only once.
+    """Hold one message. ``id``: NATS stores a message with a known id only once. ``replaces``: it tells that an event is missing.
 
     ``event`` is what is published, or the gap record of an event that is too large. ``number``: in the stream, 0 before it is
     stored.
@@ -27,6 +27,7 @@ class Message(msgspec.Struct, gc=False):
     subject: str
     id: str
     event: Event
+    replaces: bool = False
     number: int = 0
 
     @property
@@ -54,7 +55,7 @@ def gap_instead(message: Message, prefix: str, publisher: str, limit: int) -> Me
     )
     lost = LostEvents(LossKind.PUBLISHER, publisher, event.seq, event.seq, cause, at, at)
     record = gap_record(event.shard, event.session or "", at, lost)
-    return Message(_record_subject(record, prefix), message.id, record)
+    return Message(_record_subject(record, prefix), message.id, record, replaces=True)
 
 
 def size_of(message: Message) -> int:

@@ -1,6 +1,8 @@
 """Publish events to a NATS server.
 
-In JetStream mode a batch is accepted once the server has stored each of its messages.
+In JetStream mode a batch is accepted once the server has stored each of its messages. After a failure the next connection asks
+the stream for its last event of each shard and sends only what comes after it; the id of each message is the second guard
+against an event that is stored twice.
 """
 
 from __future__ import annotations
@@ -12,7 +14,17 @@ from collections.abc import Sequence
 from discorder.errors import ConfigError, PublisherError, PublisherUnreachable
 from discorder.nats_access import DEFAULT_SERVER, ServerAccess, check_names, listed
 from discorder.publishers.nats.commands import CommandListener
-from discorder.publishers.nats.connection import FAILURES, Connection, connect
+from discorder.publishers.nats.connection import (
+    DUPLICATE,
+    FAILURES,
+    INCOMPLETE,
+    MOST_ATOMIC,
+    NO_STREAM_HAS_IT,
+    Connection,
+    Refusal,
+    connect,
+)
+from discorder.publishers.nats.kept import KeptEvents, KeptRange
 from discorder.publishers.nats.messages import ATOMIC_HEADER_BYTES, Message, gap_instead, message_of, size_of
 from discorder.publishers.nats.options import (
     DUPLICATE_WINDOW,
@@ -23,14 +35,15 @@ from discorder.publishers.nats.options import (
     NatsOptions,
     check_durability,
 )
-from discorder.publishers.nats.stream import StreamSettings
-from discorder.publishers.nats.writer import StreamWriter
+from discorder.publishers.nats.stream import StreamSettings, end_of, last_event, make_or_check
 from discorder.publishers.protocol import BusApi
-from discorder.wire import Event
+from discorder.wire import Event, StreamPosition
 
 ENOUGH_PAYLOAD = 8_388_608  # bytes; GUILD_CREATE of a large guild has several megabytes
 SMALL_BATCH = 64  # events: below it, the next one waits until
 PAUSE = 0.005  # seconds after this one began: a batch costs as much CPU as several events
+
+MOST_NAMED = 20  # sessions in a line of the log
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +84,7 @@ class NatsPublisher:
     ) -> None:
         self.name = name
         self.durable = mode == "jetstream"
-        self._replaced = 0  # events that were too large for the server
+        self.dropped = self.gaps = 0  # events that were too large for the server, or lost with the stream
         self._key = f"publishers.{name}"
         check_names(self._key, prefix, stream)
         check_durability(self._key, mode, durability)
@@ -92,17 +105,14 @@ class NatsPublisher:
         self._is_open = False
         self._was_open = False
         self._connection: Connection | None = None
-        self._writer = StreamWriter(name, stream_seconds)
-
-    @property
-    def dropped(self) -> int:
-        """Return the number of events that were too large for the server, or that it has lost."""
-        return self._replaced + self._writer.dropped
-
-    @property
-    def gaps(self) -> int:
-        """Return the number of gap records about them."""
-        return self._replaced + self._writer.gaps
+        self._last: dict[
+            tuple[int, int], StreamPosition | None
+        ] = {}  # by shard: in the stream when this connection began; None = irrelevant
+        self._stored: set[str] = set()  # ids of the batch that is tried again
+        self._refused: set[str] = set()
+        self._kept = KeptEvents(stream_seconds)
+        self._made_stream = False
+        self._untold: list[Message] = []  # gap records of events that the server has lost
 
     def belongs_to(self, bot_id: int | None) -> None:
         """See `BotAwarePublisher`."""
@@ -115,7 +125,7 @@ class NatsPublisher:
 
     def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
         """See `AnsweringPublisher`: the stream should have what came before."""
-        self._writer.adopt(shard, session, seq)
+        self._kept.adopt(shard, session, seq)
 
     async def open(self) -> None:
         """Connect, and make or check the stream. Raises ConfigError, or PublisherUnreachable without a server."""
@@ -147,15 +157,16 @@ class NatsPublisher:
             connection = self._connection = await self._connect()
         messages, replaced = self._messages_of(events, connection)
         try:
-            await (self._writer.store(connection, messages) if self.durable else connection.send(messages))
+            await (self._store(connection, messages) if self.durable else connection.send(messages))
         except FAILURES as error:
             await self._drop_connection()
             msg = f"NATS: {error}"
             raise PublisherError(msg) from error
         except asyncio.CancelledError:
-            connection.is_given_up = True
+            connection.is_cancelled = True
             raise
-        self._replaced += replaced
+        self.dropped += replaced
+        self.gaps += replaced
         if len(events) < SMALL_BATCH and (rest := began + PAUSE - clock()) > 0:
             await asyncio.sleep(rest)
 
@@ -172,7 +183,7 @@ class NatsPublisher:
         connection = await connect(self._access)
         try:
             if self.durable:
-                await self._writer.begin(connection.client, self._settings, first=not self._was_open)
+                await self._find_stream(connection)
         except FAILURES as error:
             await connection.close()
             msg = f"{self._key}: the NATS server does not answer: {error}"
@@ -195,8 +206,41 @@ class NatsPublisher:
 
     async def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
+        self._last.clear()
         if connection is not None:
             await connection.close()
+
+    async def _find_stream(self, connection: Connection) -> None:
+        """Make or check the stream, and note what it has lost since the last connection."""
+        client, settings, stored = connection.client, self._settings, self._kept.end
+        end = await make_or_check(client, settings, first=not self._was_open)
+        self._made_stream = self._made_stream or end is None
+        if end is not None and end < stored:
+            end = await end_of(client, settings, stored)
+        if (end or 0) >= stored:
+            self._kept.end = end or 0
+            return
+        self._stored.clear()  # what was acknowledged of a batch that failed may be lost, too
+        self._refused.clear()
+
+        async def find(shard: tuple[int, int]) -> StreamPosition | None:
+            found = await last_event(client.jetstream(), settings.name, settings.prefix, shard)
+            return None if found is None else found[0]
+
+        self._note_lost(await self._kept.lost_after(end or 0, find))
+
+    def _note_lost(self, lost: Sequence[KeptRange]) -> None:
+        """Prepare a gap record for each range of events that the stream had and has no more."""
+        if not lost:
+            return
+        self.dropped += sum(one.count for one in lost)
+        self.gaps += len(lost)
+        self._untold += [message_of(one.gap(self.name), self._prefix) for one in lost]
+        logger.warning(
+            "Publisher %s: the NATS server has lost events that the stream %s had: %s%s. Gap records in it tell the readers",
+            *(self.name, self._settings.name, ", ".join(map(str, lost[:MOST_NAMED]))),
+            f", and of {len(lost) - MOST_NAMED} other sessions" if len(lost) > MOST_NAMED else "",
+        )
 
     # ---------------------------------------------------------------- messages
 
@@ -211,3 +255,78 @@ class NatsPublisher:
                 messages[place] = gap_instead(message, prefix, self.name, limit)
                 replaced += 1
         return messages, replaced
+
+    async def _store(self, connection: Connection, messages: Sequence[Message]) -> None:
+        """Store ``messages`` without those that the stream has already. Raises PublisherError if the server refused any."""
+        shards = {message.event.shard for message in messages}
+        await self._ask_stream(connection, shards)
+        messages = [*self._untold, *messages]
+        unsettled = messages
+        if self._stored or self._refused or any(self._last[shard] for shard in shards):
+            ids = {message.id for message in messages}
+            self._stored &= ids
+            self._refused &= ids
+            unsettled = [one for one in messages if not self._is_stored(one)]
+        try:
+            refused = await self._send(connection, unsettled)
+        finally:
+            self._kept.note_numbers(messages)
+        if refused:
+            self._refused.update(message.id for message, _ in refused)
+            reasons = {str(refusal) for _, refusal in refused}
+            if NO_STREAM_HAS_IT in reasons:  # the next connection makes it again
+                await self._drop_connection()
+            msg = f"NATS refused {len(refused)} of {len(messages)} messages: {'; '.join(sorted(reasons))}"
+            raise PublisherError(msg)
+        self._stored.clear()
+        self._refused.clear()
+        self._untold.clear()
+        self._last.update(dict.fromkeys(shards))  # what comes is later
+        self._kept.add(messages)
+
+    async def _send(self, connection: Connection, messages: Sequence[Message]) -> list[tuple[Message, Refusal]]:
+        """Send ``messages``; return those that are refused. With durability "sync" a batch is stored and synced as a whole."""
+        if not self._atomic:
+            return await connection.store(messages, self._stored)
+        for start in range(0, len(messages), MOST_ATOMIC):
+            batch = messages[start : start + MOST_ATOMIC]
+            refusal = await connection.store_atomically(batch)
+            if refusal is not None and refusal.err_code in {DUPLICATE, INCOMPLETE}:  # which one, and why, is not said
+                refusal = await self._send_each(connection, batch)
+            if refusal is not None:
+                return [(message, refusal) for message in batch if message.id not in self._stored]
+            self._stored.update(message.id for message in batch)
+        return []
+
+    async def _send_each(self, connection: Connection, messages: Sequence[Message]) -> Refusal | None:
+        """Send each message by itself, in order, synced as well. Return why one was refused, unless the stream has it."""
+        for message in messages:
+            refusal = await connection.store_atomically([message])
+            if refusal is not None and refusal.err_code != DUPLICATE:
+                return refusal
+            self._stored.add(message.id)
+        return None
+
+    async def _ask_stream(self, connection: Connection, shards: set[tuple[int, int]]) -> None:
+        """Ask the stream for its last event of each of ``shards`` of which this connection has sent nothing yet."""
+        unknown = shards - self._last.keys()
+        if unknown:
+            stream, settings = connection.client.jetstream(), self._settings
+            for shard in unknown:
+                found = await last_event(stream, settings.name, settings.prefix, shard)
+                last = self._last[shard] = None if found is None else found[0]
+                self._note_lost(self._kept.missing(shard, last, new=self._made_stream))
+                if found is not None:
+                    self._kept.found(shard, *found)
+
+    def _is_stored(self, message: Message) -> bool:
+        """Return whether the stream has ``message``: it was acknowledged, or lies before the last event of its shard.
+
+        What the server refused does not: later events of the same batch may be stored before it.
+        """
+        if message.id in self._stored:
+            return True
+        position, last = message.position, self._last.get(message.event.shard)
+        if position is None or last is None or message.id in self._refused:
+            return False
+        return position.session == last.session and position.seq <= last.seq

@@ -86,7 +86,6 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
         ("gateway.shards", "0", '"auto", a number from 1'),
         ("gateway.shards", '"all"', '"auto", a number from 1'),
         ("gateway.shards", "true", '"auto", a number from 1'),
-        ("gateway.shards", "{ ids = [], of = 4 }", "{ ids = [0, 1], of = 4 }"),
         ("gateway.shards", "{ ids = [4], of = 4 }", "{ ids = [0, 1], of = 4 }"),
         ("gateway.shards", "{ ids = [-1], of = 4 }", "{ ids = [0, 1], of = 4 }"),
         ("gateway.shards", "{ ids = [1, 1], of = 4 }", "{ ids = [0, 1], of = 4 }"),

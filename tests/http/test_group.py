@@ -235,6 +235,14 @@ async def test_a_command_reaches_the_process_that_has_the_shard(group: Group) ->
     )
 
 
+async def test_no_shard_comes_or_goes_in_a_group(group: Group) -> None:
+    """The supervising process knows by its configuration which process has which shard."""
+    for verb in ("release", "start"):
+        refused = await group.ask(f"/shards/1/{verb}", "POST", headers=group.planes[0].bearer)
+        assert (refused.status, refused.error.partition(":")[0]) == (409, f"{verb} has no effect")
+    assert [len(plane.stage.tracker.shards) for plane in group.planes] == [1, 1]
+
+
 async def test_a_shutdown_is_for_all(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     bearer = group.planes[0].bearer
     assert (await group.ask("/shutdown", "POST")).status == 401

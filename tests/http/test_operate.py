@@ -22,6 +22,7 @@ from aiohttp import web
 from discorder.simulator import Simulator
 from discorder.statemachine import State
 from tests.commandline import Command
+from tests.harness import Hanging
 from tests.http.conftest import Serve, Served
 
 ABSENT = 69
@@ -398,3 +399,45 @@ async def test_in_a_terminal_the_view_is_drawn_anew(
 async def test_the_version_is_shown(discorder: Command) -> None:
     outcome = await discorder("--version")
     assert (outcome.code, outcome.out) == (0, f"discorder {version('discorder')}\n")
+
+
+async def test_a_shard_is_released_and_started_by_command(discorder: Command, serve: Serve, sim: Simulator) -> None:
+    """Page, document, health and metrics are whole while no shard is here."""
+    served = await serve("gateway.shards=1")
+    released = await discorder("shards", "release", "0", *of(served))
+    assert (released.code, released.out.strip()) == (
+        0,
+        "shard 0 is released: another process with this session store may start it",
+    )
+    again = await discorder("shards", "release", "0", *of(served))
+    assert (again.code, "there is no shard 0 here; there are: none" in again.err) == (1, True), again.err
+    status = await discorder("status", *of(served))
+    assert status.out.startswith("Well: no shard is here"), status.out + status.err
+    page = (await served.ask("/")).body.decode()
+    assert "Well: no shard is here" in page
+    assert ((await served.ask("/readyz")).status, (await served.ask("/livez")).status) == (200, 200)
+    assert "discorder_ready 1.0" in (await served.ask("/metrics")).body.decode()
+    started = await discorder("shards", "start", "0", *of(served))
+    assert (started.code, started.out.strip()) == (0, "shard 0 runs here: it resumes its session if it has one")
+    await served.stage.ready()
+    twice = await discorder("shards", "start", "0", *of(served))
+    assert "it is here already" in twice.err
+    other = await discorder("shards", "start", "1", *of(served))
+    assert "there is no shard 1 of 1; they are 0 to 0" in other.err
+    assert (sim.identifies, sim.resumed) == (1, 1)
+
+
+async def test_a_release_that_takes_long_goes_on_after_the_answer(discorder: Command, serve: Serve) -> None:
+    """The command waits for two seconds only; the log says when it is over."""
+    hanging = Hanging()
+    served = await serve("gateway.shards=1", "session.drain_timeout=3", publishers=[hanging])
+    tracker = served.stage.tracker
+    await served.stage.until(lambda: tracker.publisher_health[-1].in_flight)
+    answer = await discorder("shards", "release", "0", *of(served))
+    assert answer.out.strip() == "shard 0 is being released; the log says when another process may start it"
+    refused = await discorder("shards", "start", "0", *of(served))
+    assert "it is being started or released" in refused.err
+    async with asyncio.timeout(60):
+        while (await served.ask("/shards/0/start", "POST", headers=served.bearer)).status != 200:  # noqa: ASYNC110  # no event for it
+            await asyncio.sleep(0.1)
+    await served.stage.ready()
