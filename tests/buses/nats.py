@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.errors import APIError, NotFoundError
 
 from discorder.wire import ReceivedEvent
@@ -110,7 +112,7 @@ class NatsCluster:
     async def read(self) -> Sequence[ReceivedEvent]:
         try:
             return [one.document for one in await read_stream(await self._found_leader(), STREAM)]
-        except (APIError, TimeoutError) as error:
+        except (APIError, NatsTimeoutError) as error:
             raise NotReadable from error
 
     async def close(self) -> None:
@@ -127,6 +129,12 @@ class NatsCluster:
             return False
 
     async def _found_leader(self) -> NatsServer:
-        async with connected(next(server for server in self._servers.values() if server.runs)) as client:
-            self._leader = await leader_of(client, STREAM)
-        return self._servers[self._leader]
+        """Return the leader of the stream, once there is one."""
+        async with asyncio.timeout(START_WITHIN):
+            while True:
+                async with connected(next(server for server in self._servers.values() if server.runs)) as client:
+                    with contextlib.suppress(APIError, NatsTimeoutError):  # while one is being elected
+                        if leader := await leader_of(client, STREAM):
+                            self._leader = leader
+                            return self._servers[leader]
+                await asyncio.sleep(0.1)
