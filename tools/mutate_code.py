@@ -105,7 +105,7 @@ TARGETS = {
             f"discorder/shard/{name}.py"
             for name in (
                 *("driver", "connection", "receiver", "handshake", "liveness", "heartbeat"),
-                *("identify_request", "timers"),
+                *("identify_request", "state_work"),
             )
         ),
         tuple(
@@ -119,7 +119,10 @@ TARGETS = {
     ),
     "store": Target(
         (
-            *(f"discorder/sessions/{name}.py" for name in ("sqlite", "database", "schema", "integrity", "store")),
+            *(
+                f"discorder/sessions/{name}.py"
+                for name in ("sqlite", "database", "schema", "integrity", "store", "memory")
+            ),
             "discorder/sessions/opening.py",
             "discorder/plane/session_persistence.py",
         ),

@@ -19,8 +19,7 @@ from discorder.shard.handshake import Handshake
 from discorder.shard.identify_request import IdentifyRequest
 from discorder.shard.liveness import BEATING
 from discorder.shard.receiver import Receiver
-from discorder.shard.socket_closer import SocketCloser
-from discorder.shard.timers import StateTimers
+from discorder.shard.state_work import SocketCloser, StateTimers
 from discorder.shard.transition_log import TransitionLog
 from discorder.statemachine import RUNS, Ended, EndKind, Facts, ShardMachine, State, Task
 from discorder.statemachine import commands as command

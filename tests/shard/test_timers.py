@@ -6,7 +6,7 @@ import random
 from datetime import timedelta
 
 from discorder.clock import FakeClock
-from discorder.shard.timers import StateTimers
+from discorder.shard.state_work import StateTimers
 from discorder.statemachine import commands as command
 from discorder.statemachine import triggers as trigger
 from discorder.statemachine.backoff import Window
