@@ -47,7 +47,6 @@ class RedisReader(RedisSource):
         self._place: RedisPlace | None = None if cursor is None else cursor.place
         self._read_to: dict[str, str] = {}  # by key
         self._places: list[str] = []
-        self._has_looked = False
         self._unchecked: set[str] = set()  # streams that may have lost entries before they were read
 
     def take(self) -> Entry | None:
@@ -100,7 +99,7 @@ class RedisReader(RedisSource):
 
     async def _find_streams(self, client: Any, prefix: str) -> None:
         """Add the streams of shards that are new. Those that exist at the start begin now, unless older ones are wanted."""
-        is_start, self._has_looked = not self._has_looked, True
+        is_start = not self._has_looked
         places = await places_of(client, prefix)
         starts_now = is_start and (self._live_only or not (self._oldest or self._lane.resumes))
         for place in places:
@@ -110,6 +109,7 @@ class RedisReader(RedisSource):
         if is_start and self._live_only:
             self._skip()
         self._places = places
+        self._has_looked = True
 
     def _skip(self) -> None:
         """Note which shards have moved on since an earlier run."""

@@ -47,6 +47,7 @@ class RedisSource(BrokerSource):
         super().__init__(address.shown)
         self._address = address
         self._types = types
+        self._has_looked = False  # for streams: what is new from then on is read from its beginning
 
     @abstractmethod
     async def _read(self, client: Any, prefix: str) -> None:
@@ -78,6 +79,7 @@ class RedisSource(BrokerSource):
             return self._address.prefix
         began, said = time.monotonic(), False
         while not (found := await _prefixes(client)):
+            self._has_looked = True
             if not said and time.monotonic() - began >= SAY_AFTER:
                 logger.warning("Redis: %s has no streams of a control plane yet; waiting for them", self._shown)
                 said = True

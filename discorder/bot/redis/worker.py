@@ -56,7 +56,6 @@ class RedisWorker(RedisSource):
         self._keys: list[str] = []
         self._places: dict[str, str] = {}  # of the streams of events, by key
         self._unchecked: set[str] = set()  # those that may have dropped events before the group read them
-        self._has_looked = False
         self._held: set[Place] = set()  # delivered to this worker and not acknowledged
         self._processed: list[Place] = []  # to be acknowledged
         self._noted = asyncio.Event()  # there are such
@@ -103,7 +102,7 @@ class RedisWorker(RedisSource):
         self._unchecked.clear()
         try:
             await self._find_streams(client, prefix)
-            await self._fetch_own(client)
+            await self._fetch_own(client, prefix)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fetch(client, prefix))
                 tasks.create_task(self._send_acknowledgements(others[0]))
@@ -118,8 +117,7 @@ class RedisWorker(RedisSource):
 
     async def _find_streams(self, client: Any, prefix: str) -> None:
         """Make the group in each stream of a shard that is new."""
-        is_start, self._has_looked = not self._has_looked, True
-        start = "$" if is_start and not self._oldest else "0"
+        start = "0" if self._has_looked or self._oldest else "$"
         places = await places_of(client, prefix)
         keys = [key for place in places for key in (events_key(prefix, place), records_key(prefix, place))]
         known = set(self._keys)
@@ -133,12 +131,14 @@ class RedisWorker(RedisSource):
                     if "BUSYGROUP" not in str(error):  # another worker has made it
                         raise
         self._keys = keys
+        self._has_looked = True
 
-    async def _fetch_own(self, client: Any) -> None:
+    async def _fetch_own(self, client: Any, prefix: str) -> None:
         """Fetch what the server delivered to this worker on an earlier connection, and what did not arrive."""
         if self._keys:
             found = await client.xreadgroup(self._group, self._name, dict.fromkeys(self._keys, "0"), count=1_000)
-            for entries in entries_of(found).values():
+            for key, entries in entries_of(found).items():
+                await self._report_dropped(client, prefix, key, _without_fields(entries))
                 self._hand_over(entries)
 
     async def _fetch(self, client: Any, prefix: str) -> None:
@@ -236,12 +236,15 @@ class RedisWorker(RedisSource):
                 raise
             return  # `_fetch` makes it again
         found = stream_entries(key, entries)
-        dropped = [at.decode() for at in (rest[0] if rest else ())]  # Redis 6 returns them without fields instead
-        dropped += [entry.id for entry in found if not entry.fields]
-        if (place := self._places.get(key)) is not None:
-            for at in map(parse_id, dropped):
-                self._tell(await gap_in(client, prefix, place, at, at[1]))
+        await self._report_dropped(client, prefix, key, [at.decode() for at in (rest[0] if rest else ())])
+        await self._report_dropped(client, prefix, key, _without_fields(found))  # so they come from Redis 6
         self._hand_over(found)
+
+    async def _report_dropped(self, client: Any, prefix: str, key: str, ids: Sequence[str]) -> None:
+        """Report a gap for each event that the stream dropped after it had been delivered to a worker."""
+        if (place := self._places.get(key)) is not None:
+            for at in map(parse_id, ids):
+                self._tell(await gap_in(client, prefix, place, at, at[1]))
 
     async def _forget_the_dead(self, client: Any) -> None:
         """Remove workers that left nothing behind, or each start of a worker would leave a name in the group."""
@@ -265,3 +268,7 @@ def _by_key(places: Sequence[Place]) -> dict[str, list[str]]:
     for key, at in places:
         found.setdefault(key, []).append(at)
     return found
+
+
+def _without_fields(entries: Sequence[StreamEntry]) -> list[str]:
+    return [entry.id for entry in entries if not entry.fields]
