@@ -127,13 +127,18 @@ class BusApi(Protocol):
 
 
 @runtime_checkable
-class AnsweringPublisher(Protocol):
+class ContinuingPublisher(Protocol):
+    """Know which sessions of an earlier process continue."""
+
+    def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
+        """Note that a session (its label) of an earlier process continues: its next event comes after ``seq``."""
+        ...
+
+
+@runtime_checkable
+class AnsweringPublisher(ContinuingPublisher, Protocol):
     """Answer the requests of readers."""
 
     def answer_from(self, bus_api: BusApi) -> None:
         """Store ``bus_api``; called once, before `Publisher.open`."""
-        ...
-
-    def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
-        """Note that a session (its label) of an earlier process continues: its next event comes after ``seq``."""
         ...

@@ -11,7 +11,7 @@ from typing import TypeVar
 from discorder.clock import Clock, within
 from discorder.errors import PublisherError
 from discorder.publishers.delivery.contained import Contained
-from discorder.publishers.protocol import AnsweringPublisher, BufferingPublisher, Publisher
+from discorder.publishers.protocol import BufferingPublisher, ContinuingPublisher, Publisher
 
 CANCEL_TIMEOUT = 0.1  # seconds for a task that may ignore its cancellation
 CLOSE_TIMEOUT = 0.3  # seconds for a publisher to close; shutdown as a whole has one second
@@ -80,10 +80,10 @@ class IsolatedPublisher:
         return self.last_buffer_counts
 
     def goes_on(self, shard: tuple[int, int], session: str, seq: int) -> None:
-        """Notify a publisher that answers readers that a session of an earlier process continues."""
+        """Notify a publisher that wants to know it that a session of an earlier process continues."""
 
         def notify() -> None:
-            if isinstance(self._publisher, AnsweringPublisher):
+            if isinstance(self._publisher, ContinuingPublisher):
                 self._publisher.goes_on(shard, session, seq)
 
         self._isolated_call(notify)

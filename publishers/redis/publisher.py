@@ -10,12 +10,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from discorder.errors import ConfigError, PublisherError, PublisherUnreachable
+from discorder.publishers.options import EventSelection
 from discorder.publishers.redis.connection import FAILURES, Connection, connect
 from discorder.publishers.redis.options import RedisOptions
 from discorder.publishers.redis.server import ask_keeping, weaknesses
@@ -47,7 +48,7 @@ class RedisPublisher:
     """Publish to the server at ``url``, under ``prefix`` ("" = ``discord:`` and the id of the bot).
 
     Each shard has a stream of events and one of records, of about ``maxlen`` entries each. ``durable``: refuse a server that may
-    lose accepted events in a crash.
+    lose accepted events in a crash. ``gets_all``: it is offered every event, so a sequence that is not in the stream is lost.
 
     Raises ConfigError for an invalid prefix, URL or file, and for an unencrypted connection to another host unless ``insecure``.
     """
@@ -66,6 +67,7 @@ class RedisPublisher:
         tls_cert_file: str = "",
         tls_key_file: str = "",
         insecure: bool = False,
+        gets_all: bool = True,
     ) -> None:
         self.name = name
         self.durable = durable
@@ -75,12 +77,14 @@ class RedisPublisher:
         self._access = ServerAccess(self._key, url, tls_ca_file, tls_cert_file, tls_key_file, insecure)
         self._access.check()
         self._prefix = prefix
+        self._gets_all = gets_all
         self._maxlen = maxlen
         self._is_open = False
         self._was_open = False
         self._connection: Connection | None = None
         self._states: dict[Shard, ShardStreams] = {}  # as known on this connection
         self._accepted: dict[Shard, _Accepted] = {}
+        self._adopted: dict[Shard, _Accepted] = {}  # by an earlier process; the start of the session is not known
         self._losses: list[Event] = []  # gap records that are not stored yet
         self._record_ids: dict[bytes, StreamId] = {}  # by document: of records that were sent and not acknowledged
         self._refused: set[tuple[Shard, str | None, int | None]] = set()  # events of the batch that is tried again
@@ -98,12 +102,18 @@ class RedisPublisher:
             tls_cert_file=options.tls_cert_file,
             tls_key_file=options.tls_key_file,
             insecure=options.insecure,
+            gets_all=options.events == EventSelection(),
         )
 
     def belongs_to(self, bot_id: int | None) -> None:
         """See `BotAwarePublisher`."""
         if not self._prefix and bot_id is not None:
             self._prefix = f"discord:{bot_id}"
+
+    def goes_on(self, shard: Shard, session: str, seq: int) -> None:
+        """See `ContinuingPublisher`: an earlier process has stored the events up to ``seq``."""
+        now = datetime.now(UTC)
+        self._adopted[shard] = _Accepted(session, StreamId(0, seq), now, now, 0)
 
     async def open(self) -> None:
         """Connect, and check that the server keeps what it accepts. Raises ConfigError, or PublisherUnreachable without one."""
@@ -200,11 +210,9 @@ class RedisPublisher:
         shards = {event.shard for event in events} - self._states.keys()
         if not shards:
             return
-        shards |= self._accepted.keys() - self._states.keys()
+        shards |= (self._accepted.keys() | self._adopted.keys()) - self._states.keys()
         self._states |= await read_streams(connection, self._prefix, sorted(shards))
-        lost = [shard for shard in sorted(shards) if self._has_lost(shard)]
-        for shard in lost:
-            self._note_loss(shard, self._accepted.pop(shard))
+        lost = [shard for shard in sorted(shards) if self._find_loss(shard)]
         if lost:
             shown = ", ".join(str(shard) for shard, _ in lost)
             logger.warning("Publisher %s: %s; gap records tell them (shards %s)", self.name, LOST, shown)
@@ -266,16 +274,24 @@ class RedisPublisher:
             last.id, last.last_at = entry.id, event.received_at
             last.count += 1
 
-    def _has_lost(self, shard: Shard) -> bool:
-        accepted = self._accepted.get(shard)
-        if accepted is None:
-            return False
-        self._states[shard].floor = accepted.id.ms
-        return self._states[shard].top < accepted.id
+    def _find_loss(self, shard: Shard) -> bool:
+        """Note what the streams of ``shard`` lack; return whether that is something."""
+        state = self._states[shard]
+        adopted, accepted = self._adopted.pop(shard, None), self._accepted.get(shard)
+        if accepted is not None:
+            state.floor = accepted.id.ms
+            if state.top < accepted.id:
+                first = state.top.seq + 1 if state.top.ms == accepted.id.ms else 1
+                self._note_loss(shard, self._accepted.pop(shard), first)
+                return True
+        elif adopted is not None:
+            seen = state.seen if state.session == adopted.session else 0
+            if seen < adopted.id.seq and (self._gets_all or not seen):
+                self._note_loss(shard, adopted, seen + 1)
+                return True
+        return False
 
-    def _note_loss(self, shard: Shard, accepted: _Accepted) -> None:
-        top = self._states[shard].top
-        first = top.seq + 1 if top.ms == accepted.id.ms else 1
+    def _note_loss(self, shard: Shard, accepted: _Accepted, first: int) -> None:
         lost = LostEvents(
             LossKind.PUBLISHER, self.name, first, accepted.id.seq, LOST, accepted.first_at, accepted.last_at
         )

@@ -309,6 +309,26 @@ async def test_a_server_that_lost_only_the_end_tells_only_the_end(
     assert publisher.dropped == 2
 
 
+@pytest.mark.parametrize(
+    ("stored", "gets_all", "told"),
+    [(0, True, [(1, 5)]), (3, True, [(4, 5)]), (5, True, []), (7, True, []), (0, False, [(1, 5)]), (3, False, [])],
+)
+async def test_what_an_earlier_process_had_stored_and_the_server_has_lost_is_told(
+    server: RedisServer, make: Make, make_event: MakeEvent, stored: int, gets_all: bool, told: list[tuple[int, int]]
+) -> None:
+    """A publisher that does not get all events cannot know that those at the end are missing."""
+    earlier, publisher = make(), make(gets_all=gets_all)
+    await earlier.open()
+    await earlier.publish([make_event(seq) for seq in range(1, stored + 1)])
+    publisher.goes_on((0, 1), make_event(1).session or "", 5)
+    await publisher.open()
+    await publisher.publish([make_event(6)])
+    await publisher.publish([make_event(7)])
+    losses = [one.document.json() for one in await read_stream(server, RECORDS)]
+    assert [(one["from_seq"], one["to_seq"]) for one in losses] == told
+    assert [seq for _, seq in await ids(server)][stored:] == [seq for seq in (6, 7) if seq > stored]
+
+
 async def test_a_full_server_refuses_the_whole_batch(server: RedisServer, make: Make, make_event: MakeEvent) -> None:
     publisher = make()
     await publisher.open()
