@@ -268,12 +268,14 @@ async def test_a_killed_server_keeps_what_it_accepted(
     await publisher.open()
     await publisher.publish([make_event(seq) for seq in (1, 2, 5)])
     await publisher.publish([make_event(1, shard=(1, 2), session="0e7")])
+    before = await ids(server)
     server.kill()
     if emptied:
         server.empty()
     await in_thread(server.start)
     await publish_until_accepted(publisher, [make_event(6)])
     assert [seq for _, seq in await ids(server)] == ([6] if emptied else [1, 2, 5, 6])
+    assert (await ids(server))[-1] > max(before)  # a reader goes on after the last id that it has seen
     told = [await read_stream(server, key) for key in (RECORDS, "discord:7:record:2:1")]
     losses = [one.document.json() for entries in told for one in entries]
     if not emptied:
