@@ -5,58 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from enum import Enum
 
 import typer
-import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from discorder.bot.brokers import broker_of
 from discorder.bot.merged import folder_of, sockets_in
-from discorder.bot.sockets import CurveKeys, LoadedKeys, Socket, connect
+from discorder.bot.probe import BusAnswer, Probe
+from discorder.bot.sockets import CurveKeys
 
 SILENT_SECONDS = 2.0  # so long a command waits in silence
 READ_EVERY = 0.05  # seconds between two reads of the answer
-
-_REFUSED, _CONNECTED = zmq.Event.HANDSHAKE_FAILED_AUTH, zmq.Event.HANDSHAKE_SUCCEEDED
-_MISMATCH = zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-
-
-class BusAnswer(Enum):
-    """What a connection met: nobody, a bus, a bus that refuses our key, or something that speaks otherwise."""
-
-    NONE = "none"
-    BUS = "bus"
-    REFUSED = "refused"
-    MISMATCH = "mismatch"
-
-
-class Probe:
-    """A connection to one bus, beside that of the command. It subscribes to nothing."""
-
-    def __init__(self, address: str, keys: LoadedKeys | None) -> None:
-        self.address = address
-        self.answer = BusAnswer.NONE
-        self._context = zmq.Context()
-        self._socket: Socket = self._context.socket(zmq.SUB)
-        self._monitor = self._socket.get_monitor_socket(_REFUSED | _CONNECTED | _MISMATCH)
-        connect(self._socket, address, keys)
-
-    def read(self) -> BusAnswer:
-        """Return the newest answer."""
-        while self._monitor.poll(0):
-            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
-            self.answer = (
-                BusAnswer.BUS if event == _CONNECTED else BusAnswer.REFUSED if event == _REFUSED else BusAnswer.MISMATCH
-            )
-        return self.answer
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self._socket.close(linger=0)
-        self._context.term()
 
 
 async def hint(addresses: Sequence[str], keys: CurveKeys | None) -> None:

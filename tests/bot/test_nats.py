@@ -239,6 +239,7 @@ async def test_nothing_is_lost_when_the_server_is_killed_frozen_or_emptied(
         assert (gap.from_seq, gap.to_seq, item.seq) == (7, 8, 9)
 
 
+@pytest.mark.heavy
 async def test_a_server_and_a_stream_that_come_later(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
     server.kill()
     async with subscribe(server, start="oldest") as reading:

@@ -222,6 +222,7 @@ async def test_records_are_in_their_places(server: RedisServer, plane: RedisPubl
     assert (gap.kind, gap.session, gap.from_seq, ready.type) == ("session", SESSION, 401, "READY")
 
 
+@pytest.mark.heavy
 async def test_a_server_and_a_stream_that_come_later(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     server.kill()
     async with subscribe(server) as reading:
