@@ -268,14 +268,12 @@ async def test_a_killed_server_keeps_what_it_accepted(
     await publisher.open()
     await publisher.publish([make_event(seq) for seq in (1, 2, 5)])
     await publisher.publish([make_event(1, shard=(1, 2), session="0e7")])
-    before = await ids(server)
     server.kill()
     if emptied:
         server.empty()
     await in_thread(server.start)
     await publish_until_accepted(publisher, [make_event(6)])
     assert [seq for _, seq in await ids(server)] == ([6] if emptied else [1, 2, 5, 6])
-    assert (await ids(server))[-1] > max(before)  # a reader goes on after the last id that it has seen
     told = [await read_stream(server, key) for key in (RECORDS, "discord:7:record:2:1")]
     losses = [one.document.json() for entries in told for one in entries]
     if not emptied:
@@ -288,6 +286,22 @@ async def test_a_killed_server_keeps_what_it_accepted(
     assert [entries[0].document.session for entries in told] == [make_event(1).session, "0e7"]
     assert "came back without events that it had accepted" in caplog.text
     assert (publisher.dropped, publisher.gaps) == (4, 2)
+
+
+async def test_a_session_after_the_loss_of_all_data_has_a_later_start(
+    server: RedisServer, make: Make, make_event: MakeEvent
+) -> None:
+    """All events of the test have the same time. A reader goes on after the last id that it has seen."""
+    publisher = make()
+    await publisher.open()
+    await publisher.publish([make_event(seq) for seq in (1, 2, 3)])
+    before = await ids(server)
+    async with client_of(server) as client:
+        await client.flushall()
+    server.kill()
+    await in_thread(server.start)
+    await publish_until_accepted(publisher, [make_event(1, session="4e3")])
+    assert (await ids(server))[0] > max(before)
 
 
 async def test_a_server_that_lost_only_the_end_tells_only_the_end(
