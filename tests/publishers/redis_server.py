@@ -20,12 +20,13 @@ from tests.publishers.nats_server import PORTS, START_WITHIN
 class RedisServer:
     """One server. `start` it again after `kill`: it has the same port and, unless `empty` was called, the same content.
 
-    ``settings`` are lines of its configuration, with ``_`` for each ``-``. It keeps an append-only file unless they say no.
+    ``settings`` are lines of its configuration, with ``_`` for each ``-``. Unless they say otherwise it writes each answer's data
+    to its append-only file first. By default it writes up to two seconds late while its disk is slow, and a kill loses that.
     """
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.settings = {"appendonly": "yes", "pidfile": str(folder / "pid"), **settings}
+        self.settings = {"appendonly": "yes", "appendfsync": "always", "pidfile": str(folder / "pid"), **settings}
         self._server: ValkeyServer | None = None
         self.port = 0
 

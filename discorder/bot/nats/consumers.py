@@ -20,7 +20,6 @@ from discorder.wire import ReceivedEvent, decode_document
 ALL_EVERY = 60.0  # seconds between two looks at every subject; in between only at those of READY
 SETTLE_WITHIN = ACK_WAIT + 2.0  # seconds; then what the last worker had must have come, or that worker is still at it
 EXISTS = 10_148  # JetStream's error codes: a consumer with this name and another configuration
-NOT_FOUND = 10_014  # no such consumer
 NO_MESSAGE = 10_037
 
 
