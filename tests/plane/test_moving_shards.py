@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from discorder import diagnose, is_operational, shutdown
 from discorder.clock import FakeClock, SystemClock
 from discorder.errors import NoSuchShard, NotRunning, NotSharded, StoreLocked, VerbRefused
 from discorder.metrics import Exposition
+from discorder.sessions import Health, MemorySessionStore, StoreState
 from discorder.simulator import Simulator
 from discorder.statemachine import State
 from discorder.status.board import Board
@@ -359,6 +360,61 @@ async def test_what_a_publisher_lacks_after_the_drain_timeout_goes_to_the_next_o
     await first.stop()
     assert not set(lost[1:]) & set(shut.seen)
     await second.stop()
+
+
+class FailingStore(MemorySessionStore):
+    """A store that cannot be written while ``fails``. ``released``: the shards that it was told to give back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+        self.released: list[tuple[int, int]] = []
+
+    @property
+    def health(self) -> Health:
+        return Health(StoreState.FAILING, "disk full") if self.fails else super().health
+
+    def release(self, shards: Collection[tuple[int, int]]) -> None:
+        self.released += shards
+
+
+async def test_nothing_is_given_back_that_is_not_on_the_disk(two_shards: Simulator, start_stage: StartStage) -> None:
+    """The next owner would resume too early. A release that has begun waits for the disk."""
+    store = FailingStore()
+    stage = start_stage(two_shards, ALL, store=store)
+    await serves(stage, [0, 1])
+    store.fails = True
+    with pytest.raises(VerbRefused, match="the session store cannot hand its session on: disk full"):
+        await stage.tracker.release_shard(1)
+    assert ids(stage) == [0, 1]
+    store.fails = False
+    releasing = asyncio.create_task(stage.tracker.release_shard(1))
+    await asyncio.sleep(0)
+    store.fails = True
+    await stage.until(lambda: ids(stage) == [0])
+    await stage.spend(5.0)
+    assert (releasing.done(), store.released) == (False, [])
+    store.fails = False
+    await stage.until(releasing.done)
+    await releasing
+    assert store.released == [(1, 2)]
+    await stage.stop()
+
+
+async def test_a_second_signal_ends_a_release_at_once(two_shards: Simulator, start_stage: StartStage) -> None:
+    stage = start_stage(two_shards, ALL, "session.drain_timeout=30")
+    await serves(stage, [0, 1])
+    shut = Shut()
+    stage.tracker.add_publisher(shut, required=True)
+    await stage.until(lambda: stage.tracker.publisher_health[-1].name == "shut")
+    await two_shards.dispatch("MESSAGE_CREATE", {"id": "1"}, shard=1)
+    await stage.until(lambda: stage.tracker.publisher_health[-1].in_flight)
+    releasing = asyncio.create_task(stage.tracker.release_shard(1))
+    await stage.until(lambda: ids(stage) == [0])
+    stage.tracker.plane.hurry()
+    assert await stage.end(within=3.0) is None
+    with pytest.raises(NotRunning, match="the control plane is stopping"):
+        await releasing
 
 
 async def test_a_shard_without_a_session_identifies_where_it_is_started(
