@@ -320,27 +320,29 @@ class Supervisor:
         self._outbound.remove(shard_id)
         for kept in (self._drivers, self._running, self._stored):
             kept.pop(shard_id, None)
-        await self._drain(shard_id)
+        drain = self._fan_out.drain(self._drain_timeout, shard_id)
+        await self._unless_stopping(drain, f"drain-shard-{shard_id}")
         if self._stopping.is_set():
             raise NotRunning(STOPPING)
         self._sessions.leave(identity)
         self._fan_out.forget(shard_id)
         others = [(one.shard_id, one.shard_count) for one in self._tracker.shards]
-        await self._sessions.give_back(identity, others)
+        await self._unless_stopping(self._sessions.give_back(identity, others), f"give-back-shard-{shard_id}")
         logger.info("The shard is released: another process may start it", shard=shard_id)
 
-    async def _drain(self, shard_id: int) -> None:
-        """Wait until the publishers have the events of a shard, for `session.drain_timeout` at most, or until a stop."""
-        waits = [
-            asyncio.create_task(self._fan_out.drain(self._drain_timeout, shard_id), name=f"drain-shard-{shard_id}"),
-            asyncio.create_task(self._stopping.wait(), name="stopping"),
-        ]
+    async def _unless_stopping(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Await ``work``. A stop cancels it: then `NotRunning` is raised, and the stop hands on what is left."""
+        working = asyncio.create_task(work, name=name)
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            working.cancel()
+            stopping.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+        if working.cancelled():
+            raise NotRunning(STOPPING)
+        working.result()
 
     def _name_stored_sessions(self, error: BaseException) -> None:
         """Log which stored sessions this start could not resume, and how to drop them: the next start would try them again."""

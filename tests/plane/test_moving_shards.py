@@ -398,7 +398,14 @@ async def test_nothing_is_given_back_that_is_not_on_the_disk(two_shards: Simulat
     await stage.until(releasing.done)
     await releasing
     assert store.released == [(1, 2)]
-    await stage.stop()
+    releasing = asyncio.create_task(stage.tracker.release_shard(0))
+    await asyncio.sleep(0)
+    store.fails = True
+    await stage.until(lambda: ids(stage) == [])
+    await stage.spend(5.0)
+    await stage.stop()  # it does not wait for the disk
+    with pytest.raises(NotRunning, match="the control plane is stopping"):
+        await releasing
 
 
 async def test_a_second_signal_ends_a_release_at_once(two_shards: Simulator, start_stage: StartStage) -> None:
