@@ -174,6 +174,14 @@ class Stage:
                 pytest.fail(f"not within {within} s; {self.tracker!r}")
             await self.pass_time()
 
+    async def started(self) -> None:
+        """Wait in real time until `serve` has made its tracker, which takes longer on a busy machine; the clock stands still."""
+        while not self._shards():
+            if self.task.done():
+                await self.task
+                pytest.fail("the control plane ended before")
+            await asyncio.sleep(0.001)
+
     async def result(self, wanted: Coroutine[Any, Any, T], *, within: float = 60.0) -> T:
         """Let time pass until ``wanted`` is done; return its result or raise its exception."""
         task = asyncio.ensure_future(wanted)

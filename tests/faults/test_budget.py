@@ -133,6 +133,7 @@ async def test_10_a_crash_loop_every_5_s_for_an_hour(
         stage = start_stage(sim, "log.level=error", store=store, rng=random.Random(lives))
         # less than the quarter of a second by which IDENTIFYs keep their distance: one may arrive a step late
         stage.stride = 0.2
+        await stage.started()
         await stage.until(lambda ends=ends: clock.monotonic() >= ends - 0.8)  # type: ignore[misc]  # binds the loop's value
         parked += [reason for reason in diagnose(stage.tracker).reasons if "the identify budget is spent" in reason]
         await sim.forget_sessions()
