@@ -41,13 +41,11 @@ class BrokerSource(ABC):
         self._woken = asyncio.Event()  # for the task
         self._is_closed = False
         self._is_attached = self._was_attached = False  # to the events, now and at any time
+        self._logged: set[str] = set()  # the reasons of this outage that the log has
 
     @abstractmethod
-    async def _connect_and_read(self, said: str) -> None:
-        """Connect, call `_note_attached` once the events are found, and read until the connection ends.
-
-        ``said``: what the log said is missing.
-        """
+    async def _connect_and_read(self) -> None:
+        """Connect, call `_note_attached` once the events are found, and read until the connection ends."""
 
     def take(self) -> Entry | None:
         """See `StreamSource`."""
@@ -96,13 +94,13 @@ class BrokerSource(ABC):
             _end(self._waiting)
 
     async def _run(self) -> None:
-        reason, pause = "", FIRST_PAUSE
+        pause = FIRST_PAUSE
         passing: tuple[type[Exception], ...] = (PublisherUnreachable, Broken, *self.failures)
         lost_at = time.monotonic()
         while self._failure is None:
             why = ""
             try:
-                await self._connect_and_read(reason)
+                await self._connect_and_read()
             except passing as error:
                 why = str(error) or "no answer in time"
             except ConfigError as error:
@@ -115,9 +113,7 @@ class BrokerSource(ABC):
                 break
             if self._is_attached:
                 self._is_attached, lost_at, pause = False, time.monotonic(), FIRST_PAUSE
-            if why != reason and time.monotonic() - lost_at >= SAY_AFTER:
-                logger.warning("%s: %s; trying again", self.broker, why)
-                reason = why
+            self._log_outage(f"{why}; trying again", lost_at)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         self._wake_reader()
@@ -131,10 +127,17 @@ class BrokerSource(ABC):
             pass
         self._woken.clear()
 
-    def _note_attached(self, said: str) -> None:
-        """Note that the events can be read."""
-        if said:
+    def _log_outage(self, why: str, since: float) -> None:
+        """Log why the events cannot be read, once in an outage. ``since``: when it began; a short one is not logged."""
+        if why not in self._logged and time.monotonic() - since >= SAY_AFTER:
+            logger.warning("%s: %s", self.broker, why)
+            self._logged.add(why)
+
+    def _note_attached(self) -> None:
+        """Note that the events can be read, which ends an outage."""
+        if self._logged:
             logger.info("%s: the events of %s can be read", self.broker, self._shown)
+            self._logged.clear()
         self._was_attached = self._is_attached = True
 
 

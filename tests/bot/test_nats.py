@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -40,8 +41,8 @@ def subscribe(server: NatsServer, *types: str, query: str = "", **how: Any) -> S
     return discorder.subscribe(server.url + query, types or None, **how)
 
 
-async def logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
-    while text not in caplog.text:  # noqa: ASYNC110  # the log wakes nobody
+async def logged(caplog: pytest.LogCaptureFixture, text: str, times: int = 1) -> None:
+    while caplog.text.count(text) < times:  # noqa: ASYNC110  # the log wakes nobody
         await asyncio.sleep(0.01)
 
 
@@ -253,6 +254,26 @@ async def test_a_server_and_a_stream_that_come_later(server: NatsServer, caplog:
         await publish(plane, [event(1)])
         assert [item.seq for item in await waiting] == [1]
         await plane.close()
+
+
+@pytest.mark.heavy
+async def test_each_outage_is_logged_and_its_end(
+    server: NatsServer, plane: NatsPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "discorder.bot")
+    await publish(plane, [event(1)])
+    async with subscribe(server, start="oldest") as reading:
+        assert await seqs(reading, 1) == [1]
+        waiting = asyncio.create_task(take(reading, 1))
+        for outage in (1, 2):
+            server.kill()
+            async with asyncio.timeout(WITHIN):
+                await logged(caplog, "no NATS server can be reached", outage)
+                await in_thread(server.start)
+                await logged(caplog, "can be read", outage)
+        assert caplog.text.count("no NATS server can be reached") == 2
+        await publish(plane, [event(2)])
+        assert [item.seq for item in await waiting] == [2]
 
 
 # ---------------------------------------------------------------- errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -47,8 +48,8 @@ def subscribe(server: RedisServer, *types: str, query: str = "", **how: Any) -> 
     return discorder.subscribe(server.url + query, types or None, **how)
 
 
-async def logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
-    while text not in caplog.text:  # noqa: ASYNC110  # the log wakes nobody
+async def logged(caplog: pytest.LogCaptureFixture, text: str, times: int = 1) -> None:
+    while caplog.text.count(text) < times:  # noqa: ASYNC110  # the log wakes nobody
         await asyncio.sleep(0.01)
 
 
@@ -236,6 +237,43 @@ async def test_a_server_and_a_stream_that_come_later(server: RedisServer, caplog
         await publish(plane, [event(1)])
         assert [item.seq for item in await waiting] == [1]  # although it begins now: that was before the event
         await plane.close()
+
+
+@pytest.mark.heavy
+async def test_each_outage_is_logged_and_its_end(
+    server: RedisServer, plane: RedisPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "discorder.bot")
+    await publish(plane, [event(1)])
+    async with subscribe(server, start="oldest") as reading:
+        assert await seqs(reading, 1) == [1]
+        waiting = asyncio.create_task(take(reading, 1))
+        for outage in (1, 2):
+            server.kill()
+            async with asyncio.timeout(WITHIN):
+                await logged(caplog, "the Redis server cannot be reached", outage)
+                await in_thread(server.start)
+                await logged(caplog, "can be read", outage)
+        assert caplog.text.count("the Redis server cannot be reached") == 2
+        await publish(plane, [event(2)])
+        assert [item.seq for item in await waiting] == [2]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("how", [{}, {"group": "workers"}])
+async def test_a_prefix_without_streams(
+    server: RedisServer, plane: RedisPublisher, how: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(plane, [event(1)])  # of another control plane
+    async with subscribe(server, query="?prefix=discord:9", **how) as reading:
+        waiting = asyncio.create_task(take(reading, 1))
+        async with asyncio.timeout(WITHIN):
+            await logged(caplog, "has no streams of a control plane with the prefix discord:9 yet; waiting for them")
+        other = publisher(server, prefix="discord:9")
+        await other.open()
+        await publish(other, [event(2)])
+        assert [item.seq for item in await waiting] == [2]
+        await other.close()
 
 
 # ---------------------------------------------------------------- errors

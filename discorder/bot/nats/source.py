@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from abc import abstractmethod
 
 import msgspec
 from nats.aio.msg import Msg
 
-from discorder.bot.broker_source import SAY_AFTER, Broken, BrokerSource
+from discorder.bot.broker_source import Broken, BrokerSource
 from discorder.bot.nats.address import NatsAddress
 from discorder.bot.nats.link import FAILURES, ApiError, Link, dial
 from discorder.bot.nats.streams import EventStream, find_stream
@@ -17,8 +16,6 @@ from discorder.bot.nats.streams import EventStream, find_stream
 LOOK_EVERY = 0.5  # seconds between two looks for a stream
 OVERDUE = 5.0  # seconds after its end in which the server must end a pull request
 ACK = "$JS.ACK."  # how the reply subject of a stored message begins
-
-logger = logging.getLogger(__name__)
 
 
 class Pull:
@@ -72,11 +69,11 @@ class NatsSource(BrokerSource):
     async def _read(self, link: Link, stream: EventStream) -> None:
         """Read until the connection ends. Raises `Broken`, `SubscriptionFailed` and one of `failures`."""
 
-    async def _connect_and_read(self, said: str) -> None:
+    async def _connect_and_read(self) -> None:
         link = await dial(self._address.access, self._woken.set)
         try:
             stream = await self._find(link)
-            self._note_attached(said)
+            self._note_attached()
             await self._read(link, stream)
         finally:
             await self._leave(link)
@@ -86,14 +83,10 @@ class NatsSource(BrokerSource):
 
     async def _find(self, link: Link) -> EventStream:
         """Return the stream, once there is one."""
-        began, said = time.monotonic(), False
+        began = time.monotonic()
         while (stream := await find_stream(link, self._address)) is None:
-            if not said and time.monotonic() - began >= SAY_AFTER:
-                logger.warning("NATS: %s; waiting for it", missing(self._address))
-                said = True
+            self._log_outage(f"{missing(self._address)}; waiting for it", began)
             await self._rest(LOOK_EVERY, link)
-        if said:
-            logger.info("NATS: the events of %s can be read", self._address.shown)
         return stream
 
     async def _rest(self, seconds: float, link: Link) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
-from discorder.bot.broker_source import SAY_AFTER, BrokerSource
+from discorder.bot.broker_source import BrokerSource
 from discorder.bot.positions import GAP_RECORD, Shard
 from discorder.bot.redis.address import RedisAddress
 from discorder.bot.redis.merge import StreamEntry
@@ -25,8 +24,6 @@ ANSWER_TIMEOUT = 5.0  # seconds
 BLOCK = 1_000  # milliseconds that the server waits for the next entry
 BEGINNING = "0-0"  # the id before every other
 LOOK_EVERY = 0.5  # seconds between two looks for streams
-
-logger = logging.getLogger(__name__)
 
 
 class _Client(Redis):
@@ -53,7 +50,7 @@ class RedisSource(BrokerSource):
     async def _read(self, client: Any, prefix: str) -> None:
         """Read until the connection ends. Raises one of `failures`, `Broken` or `SubscriptionFailed`."""
 
-    async def _connect_and_read(self, said: str) -> None:
+    async def _connect_and_read(self) -> None:
         client = self._client()
         try:
             try:
@@ -62,7 +59,7 @@ class RedisSource(BrokerSource):
                 refused = isinstance(error, AuthenticationError)
                 raise self._address.access.failure(error, refused=refused) from error
             prefix = await self._find_prefix(client)
-            self._note_attached(said)
+            self._note_attached()
             await self._read(client, prefix)
         finally:
             await client.aclose()
@@ -74,18 +71,13 @@ class RedisSource(BrokerSource):
         return _Client(**settings, single_connection_client=True, retry=Retry(NoBackoff(), 0))
 
     async def _find_prefix(self, client: Any) -> str:
-        """Return the prefix of the address, or that of the only control plane on the server, once there is one."""
-        if self._address.prefix:
-            return self._address.prefix
-        began, said = time.monotonic(), False
-        while not (found := await _prefixes(client)):
+        """Return the prefix of the address, or that of the only control plane on the server, once it has streams."""
+        began, wanted = time.monotonic(), self._address.prefix
+        while not (found := await _prefixes(client, wanted)):
             self._has_looked = True
-            if not said and time.monotonic() - began >= SAY_AFTER:
-                logger.warning("Redis: %s has no streams of a control plane yet; waiting for them", self._shown)
-                said = True
+            under = f" with the prefix {wanted}" if wanted else ""
+            self._log_outage(f"{self._shown} has no streams of a control plane{under} yet; waiting for them", began)
             await self._pause(LOOK_EVERY)
-        if said:
-            logger.info("Redis: the events of %s can be read", self._shown)
         if len(found) > 1:
             msg = (
                 f"{self._shown} has the streams of several control planes: {', '.join(found)}. Choose one: add ?prefix=PREFIX "
@@ -121,6 +113,9 @@ def stream_entries(key: str, entries: Sequence[Any]) -> list[StreamEntry]:
     return [StreamEntry(key, at.decode(), fields or {}) for at, fields in entries if at is not None]
 
 
-async def _prefixes(client: Any) -> list[str]:
+async def _prefixes(client: Any, wanted: str) -> list[str]:
+    """Return the prefixes under which there are streams: ``wanted`` if there are any; "": all."""
+    if wanted:
+        return [wanted] if await places_of(client, wanted) else []
     ending = shards_key("")
     return sorted([key.decode().removesuffix(ending) async for key in client.scan_iter(shards_key(), 1_000, "set")])
