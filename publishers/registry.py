@@ -104,7 +104,10 @@ def _load_built_in(name: str, kind: str) -> Any:
     try:
         return BUILT_IN[kind].load()
     except ModuleNotFoundError as error:
-        msg = f"publishers.{name}.kind: {kind!r} needs the package {error.name}; install it with: pip install 'discorder[{kind}]'"
+        msg = (
+            f"publishers.{name}.kind: {kind!r} needs the package {error.name}; install it with: pip install 'discorder[{kind}]', "
+            f"or in a checkout: pip install '.[{kind}]'"
+        )
         raise ConfigError(msg) from error
 
 

@@ -252,7 +252,7 @@ def _restart(code: int) -> str:
 def _walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
     for name, child in getattr(command, "commands", {}).items():
         is_group = bool(getattr(child, "commands", None))
-        if not is_group or child.invoke_without_command:
+        if not is_group or child.params:
             yield f"{path} {name}", child
         if is_group:
             yield from _walk(f"{path} {name}", child)

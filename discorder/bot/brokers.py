@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from discorder.bot.cursor import Cursor
+from discorder.bot.sockets import ENDPOINTS
 from discorder.bot.subscription import Subscription
 from discorder.errors import ConfigError
 
 Broker = Literal["nats", "redis"]
 _SCHEMES: Mapping[str, Broker] = {"nats": "nats", "tls": "nats", "redis": "redis", "rediss": "redis"}
+COMMAND_ADDRESSES = f"{ENDPOINTS}, for a bus of ZeroMQ; nats:// and tls:// for NATS"
+EVENT_ADDRESSES = f"{COMMAND_ADDRESSES}; redis:// and rediss:// for Redis or Valkey"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +40,23 @@ class BrokerRequest:
         """The only address. Raises ValueError if there are several."""
         first, *others = self.addresses
         if others:
-            msg = (
-                "a list of addresses is for buses of ZeroMQ; name one broker, and the servers of a NATS cluster in one address: "
-                "nats://HOST:4222,nats://HOST:4222"
-            )
+            msg = "a list of addresses is for buses of ZeroMQ; name one broker"
+            if any(broker_of(one) == "nats" for one in self.addresses):
+                msg += ", and the servers of a NATS cluster in one address: nats://HOST:4222,nats://HOST:4222"
             raise ValueError(msg)
-        return first
+        return with_small_schemes(first)
 
 
 def broker_of(address: str) -> Broker | None:
     """Return which broker has this address; None: none, it is the bus of a control plane."""
     return _SCHEMES.get(address.partition("://")[0].lower())
+
+
+def with_small_schemes(address: str) -> str:
+    """Return ``address`` with the schemes of its servers in lower case: not every library takes another."""
+    servers, mark, query = address.partition("?")
+    parts = (server.partition("://") for server in servers.split(","))
+    return ",".join(scheme.lower() + rest + tail if rest else scheme for scheme, rest, tail in parts) + mark + query
 
 
 class Requests(Protocol):
@@ -64,6 +73,9 @@ class Requests(Protocol):
 
 def open_requests(address: str, router: object, keys: object) -> Requests:
     """Return what sends requests over a broker. Raises ValueError for what it cannot do, and ConfigError without its library."""
+    if broker_of(address) == "redis":
+        msg = f"Redis carries no commands; {COMMAND_ADDRESSES}"
+        raise ValueError(msg)
     for name, value in (("router", router), ("keys", keys)):
         if value is not None:
             msg = f"{name} is for a bus of ZeroMQ; leave it out for {address.partition('://')[0]}://"
@@ -72,7 +84,7 @@ def open_requests(address: str, router: object, keys: object) -> Requests:
         from discorder.bot.nats.commands import NatsRequests  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise missing_library(error, "nats") from None
-    return NatsRequests(address)
+    return NatsRequests(with_small_schemes(address))
 
 
 def open_reader(request: BrokerRequest) -> Subscription[Any]:
@@ -110,7 +122,10 @@ def missing_library(error: ModuleNotFoundError, extra: Broker) -> Exception:
     """Return the error for an address whose client library is not installed; another missing module is a mistake of ours."""
     if error.name is None or error.name.startswith("discorder"):
         return error
-    return ConfigError(f"{extra}:// needs the package {error.name.partition('.')[0]}: pip install 'discorder[{extra}]'")
+    package = error.name.partition(".")[0]
+    return ConfigError(
+        f"{extra}:// needs the package {package}: pip install 'discorder[{extra}]', or in a checkout: pip install '.[{extra}]'"
+    )
 
 
 def _check_group(request: BrokerRequest, group: str) -> None:

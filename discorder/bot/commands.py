@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import zmq
 
-from discorder.bot.brokers import Requests, broker_of, open_requests
+from discorder.bot.brokers import COMMAND_ADDRESSES, Requests, broker_of, open_requests
 from discorder.bot.dealer import Dealer, ForeignAnswer
 from discorder.bot.sockets import CurveKeys, Waiter, check_address
 from discorder.errors import CommandRefused
@@ -157,7 +157,7 @@ class RouterRequests:
     """Requests to the ROUTER of one bus. See `Requests`."""
 
     def __init__(self, address: str, router: str | None, keys: CurveKeys | None) -> None:
-        check_address(address)
+        check_address(address, COMMAND_ADDRESSES)
         where = router or replay_address(address)
         check_address(where)
         loaded = None if keys is None else keys.load()

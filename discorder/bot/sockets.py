@@ -32,6 +32,7 @@ REST = 0.002  # seconds between two reads while events come faster than that; ti
 
 _EVENTS, _POLLIN = zmq.EVENTS, int(zmq.POLLIN)
 
+ENDPOINTS = f"allowed: tcp://HOST:PORT and ipc://PATH, such as {DEFAULT_ADDRESS!r}"
 _TCP = re.compile(r"tcp://(\[[^\]]+\]|[^:/\[\]\s*]+):(\d{1,5})")
 
 
@@ -68,11 +69,11 @@ class LoadedKeys:
     secret: bytes = field(repr=False)
 
 
-def check_address(address: str) -> None:
-    """Raise ValueError for an address that is no endpoint."""
+def check_address(address: str, allowed: str = ENDPOINTS) -> None:
+    """Raise ValueError for an address that is no endpoint of ZeroMQ. ``allowed``: what to say of other addresses."""
     match = _TCP.fullmatch(address)
     if (match is None or not 0 < int(match[2]) <= MAX_PORT) and not re.fullmatch(r"ipc://.+", address):
-        msg = f"{address!r} is not an endpoint; allowed: tcp://HOST:PORT and ipc://PATH, such as {DEFAULT_ADDRESS!r}"
+        msg = f"{address!r} is not an endpoint; {allowed}"
         raise ValueError(msg)
 
 

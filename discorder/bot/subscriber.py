@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
-from discorder.bot.brokers import BrokerRequest, broker_of, open_reader
+from discorder.bot.brokers import EVENT_ADDRESSES, BrokerRequest, broker_of, open_reader
 from discorder.bot.bus_subscription import BusSubscription
 from discorder.bot.cursor import Cursor, FileCursor
 from discorder.bot.decoding import Decoded
@@ -133,6 +133,9 @@ def subscribe(
     if isinstance(decode, Mapping) and types is None:
         types = list(decode)
     names = _names(types)
+    if start not in ("now", "oldest"):
+        msg = f'start is {start!r}, and must be "now" or "oldest"'
+        raise ValueError(msg)
     if state and (cursor is not None or start != "now" or live_only):
         msg = "state begins with the guilds as they are now; leave out cursor, start and live_only"
         raise ValueError(msg)
@@ -177,7 +180,7 @@ def subscribe(
 
 
 def _checked(address: str) -> str:
-    check_address(address)
+    check_address(address, EVENT_ADDRESSES)
     return address
 
 

@@ -229,8 +229,8 @@ def tail(
     from discorder.cli.bus_hint import hint
     from discorder.cli.tail import event_names, print_events
 
-    keys = load_keys(server_key, secret_file)
     several = addresses or [DEFAULT_ADDRESS]
+    keys = load_keys(server_key, secret_file, several)
     address = several[0] if len(several) == 1 else several
     start: Literal["oldest", "now"] = "oldest" if replay else "now"
     names = event_names(types)

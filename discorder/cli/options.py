@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,12 +31,15 @@ Url = Annotated[
     ),
 ]
 ServerKey = Annotated[
-    str | None, typer.Option("--server-key", metavar="KEY", help="For a bus with CURVE: its public key, 40 characters.")
+    str | None,
+    typer.Option("--server-key", metavar="KEY", help="For a bus of ZeroMQ with CURVE: its public key, 40 characters."),
 ]
 SecretFile = Annotated[
     Path | None,
     typer.Option(
-        "--secret-file", metavar="FILE", help="For a bus with CURVE: your own key file, from discorder keygen."
+        "--secret-file",
+        metavar="FILE",
+        help="For a bus of ZeroMQ with CURVE: your own key file, from discorder keygen.",
     ),
 ]
 
@@ -61,10 +65,17 @@ class Group(typer.core.TyperGroup):
             formatter.write_dl([(name, command.get_short_help_str(1000)) for name, command in commands if command])
 
 
-def load_keys(server_key: str | None, secret_file: Path | None) -> CurveKeys | None:
-    """Return the keys to connect with, None for a bus without CURVE."""
+def load_keys(server_key: str | None, secret_file: Path | None, addresses: Sequence[str] = ()) -> CurveKeys | None:
+    """Return the keys to connect with, to ``addresses`` if they may be those of a broker; None for a bus without CURVE."""
     if server_key is None and secret_file is None:
         return None
+    from discorder.bot.brokers import broker_of
+
+    broker = next((address for address in addresses if broker_of(address) is not None), None)
+    if broker is not None:
+        option = "--secret-file" if server_key is None else "--server-key"
+        msg = f"{option} is for a bus of ZeroMQ with CURVE; leave it out for {broker.partition('://')[0]}://"
+        raise typer.BadParameter(msg)
     if server_key is None or secret_file is None:
         msg = "--server-key and --secret-file go together"
         raise typer.BadParameter(msg)

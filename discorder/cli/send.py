@@ -34,7 +34,12 @@ app = typer.Typer(cls=Group, no_args_is_help=True)
 def bus(
     context: typer.Context,
     address: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where the control plane publishes.")
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where the control plane publishes: a bus of ZeroMQ with replay, or a server of NATS, nats://HOST:4222, if "
+            "publishers.nats.commands is true there.",
+        ),
     ] = DEFAULT_ADDRESS,
     server_key: ServerKey = None,
     secret_file: SecretFile = None,
@@ -45,7 +50,7 @@ def bus(
     """
     from discorder.bot.commands import Commands
 
-    keys = load_keys(server_key, secret_file)
+    keys = load_keys(server_key, secret_file, [address])
     context.obj = BusOptions(lambda: Commands(address, keys=keys), address, keys)
 
 

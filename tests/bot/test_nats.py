@@ -66,6 +66,12 @@ async def test_all_events_in_order_from_the_oldest(server: NatsServer, plane: Na
         assert await seqs(reading, 1) == [301]
 
 
+async def test_a_scheme_in_upper_case(server: NatsServer, plane: NatsPublisher) -> None:
+    await publish(plane, [event(1)])
+    async with discorder.subscribe(server.url.replace("nats", "NATS"), start="oldest") as reading:
+        assert await seqs(reading, 1) == [1]
+
+
 async def test_from_now_without_what_is_stored(server: NatsServer, plane: NatsPublisher) -> None:
     await publish(plane, events(1, 5))
     async with subscribe(server) as reading:
@@ -323,6 +329,12 @@ async def test_a_refused_login(tmp_path: Path) -> None:
         ("nats://10.0.0.1:4222?insecure=yes", {}, "must be true or false"),
         ("nats://127.0.0.1:4222?prefix=a..b", {}, "prefix"),
         (["nats://127.0.0.1:4222", "tcp://127.0.0.1:6000"], {}, "a list of addresses is for buses of ZeroMQ"),
+        (
+            ["nats://127.0.0.1", "nats://127.0.0.1:4223"],
+            {},
+            "a list of addresses is for buses of ZeroMQ; name one broker, and the servers of a NATS cluster",
+        ),
+        ("nats://127.0.0.1", {"start": "newest"}, 'start is \'newest\', and must be "now" or "oldest"'),
         ("nats://127.0.0.1:4222", {"state": True}, "only the control plane itself knows its guilds"),
         ("nats://127.0.0.1:4222", {"replay": "tcp://127.0.0.1:6001"}, "replay is for a bus of ZeroMQ"),
         ("tcp://127.0.0.1:6000", {"group": "workers"}, "group: only a broker divides events"),
@@ -342,4 +354,6 @@ def test_without_the_extra() -> None:
         "except discorder.DiscorderError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout == "nats:// needs the package nats: pip install 'discorder[nats]'\n"
+    assert done.stdout == (
+        "nats:// needs the package nats: pip install 'discorder[nats]', or in a checkout: pip install '.[nats]'\n"
+    )

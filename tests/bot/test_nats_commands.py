@@ -74,6 +74,12 @@ async def test_members_come_through_the_stream(sim: Simulator, server: NatsServe
         assert chunk.json()["nonce"] == nonce
 
 
+async def test_a_scheme_in_upper_case(sim: Simulator, server: NatsServer, stage: Stage) -> None:
+    async with discorder.Commands(server.url.replace("nats", "NATS")) as commands:
+        await commands.presence(status="idle")
+    await sim.wait_for(lambda: received(sim, Op.PRESENCE_UPDATE), timeout=SECONDS)
+
+
 async def test_refusals_are_those_of_the_bus(server: NatsServer, stage: Stage) -> None:
     async with discorder.Commands(server.url) as commands:
         for wrong, reason in (
@@ -154,3 +160,5 @@ async def test_the_process_that_has_the_shard_answers(server: NatsServer) -> Non
 def test_arguments_of_another_bus() -> None:
     with pytest.raises(ValueError, match="router is for a bus of ZeroMQ"):
         discorder.Commands("nats://127.0.0.1:4222", router="tcp://127.0.0.1:6001")
+    with pytest.raises(ValueError, match="Redis carries no commands; allowed: tcp://"):
+        discorder.Commands("redis://127.0.0.1:6379")

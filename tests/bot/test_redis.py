@@ -73,6 +73,12 @@ async def test_all_events_in_order_from_the_oldest(server: RedisServer, plane: R
         assert await seqs(reading, 1) == [301]
 
 
+async def test_a_scheme_in_upper_case(server: RedisServer, plane: RedisPublisher) -> None:
+    await publish(plane, [event(1)])
+    async with discorder.subscribe(server.url.replace("redis", "REDIS"), start="oldest") as reading:
+        assert await seqs(reading, 1) == [1]
+
+
 async def test_from_now_without_what_is_stored(server: RedisServer, plane: RedisPublisher) -> None:
     await publish(plane, events(1, 5))
     async with subscribe(server) as reading:
@@ -344,6 +350,12 @@ async def test_the_rights_in_the_documentation_suffice(
         ("redis://10.0.0.1?insecure=yes", {}, "must be true or false"),
         ("redis://127.0.0.1?prefix=a::b", {}, "prefix"),
         (["redis://127.0.0.1", "tcp://127.0.0.1:6000"], {}, "a list of addresses is for buses of ZeroMQ"),
+        (
+            ["redis://127.0.0.1", "redis://127.0.0.1:6380"],
+            {},
+            "a list of addresses is for buses of ZeroMQ; name one broker$",
+        ),
+        ("redis://127.0.0.1", {"start": "newest"}, 'start is \'newest\', and must be "now" or "oldest"'),
         ("rediss://127.0.0.1", {"state": True}, "only the control plane itself knows its guilds"),
         ("redis://127.0.0.1", {"replay": "tcp://127.0.0.1:6001"}, "replay is for a bus of ZeroMQ"),
         ("redis://127.0.0.1", {"group": "a.b"}, "group is 'a.b'"),
@@ -365,4 +377,6 @@ def test_without_the_extra() -> None:
         "except discorder.DiscorderError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout == "redis:// needs the package redis: pip install 'discorder[redis]'\n"
+    assert done.stdout == (
+        "redis:// needs the package redis: pip install 'discorder[redis]', or in a checkout: pip install '.[redis]'\n"
+    )

@@ -8,11 +8,13 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import zmq
 
+from discorder.bot.commands import Commands
 from discorder.bot.subscriber import CurveKeys, Subscription, subscribe
 from discorder.curve import generate
 from discorder.publishers.zeromq.publisher import ZmqPublisher
@@ -195,11 +197,34 @@ async def test_another_program_at_the_address_is_an_error_that_names_it() -> Non
 
 
 @pytest.mark.parametrize(
-    "address", ["", "6000", "127.0.0.1:6000", "tcp://*:6000", "tcp://127.0.0.1:0", "http://x:1", "ipc://"]
+    "address",
+    [
+        "",
+        "6000",
+        "127.0.0.1:6000",
+        "tcp://*:6000",
+        "tcp://127.0.0.1:0",
+        "http://x:1",
+        "mqtt://x",
+        "nats:/x:1",
+        "ipc://",
+    ],
 )
 def test_an_address_that_is_no_endpoint_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="is not an endpoint; allowed: tcp://HOST:PORT and ipc://PATH"):
+    bus = "is not an endpoint; allowed: tcp://HOST:PORT and ipc://PATH"
+    with pytest.raises(ValueError, match=f"{bus}.*nats:// and tls:// for NATS; redis:// and rediss:// for Redis"):
         subscribe(address)
+    with pytest.raises(ValueError, match=f"{bus}.*nats:// and tls:// for NATS$"):
+        Commands(address)
+
+
+@pytest.mark.parametrize("start", ["newest", "Oldest", 0, None])
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:6000", "ipc:///tmp/none", ["ipc:///tmp/none", "ipc:///tmp/other"]]
+)
+def test_a_start_that_is_none_is_refused(address: Any, start: Any) -> None:
+    with pytest.raises(ValueError, match=f'start is {start!r}, and must be "now" or "oldest"'):
+        subscribe(address, start=start)
 
 
 async def test_a_tilde_is_the_home_directory_on_both_sides_of_the_bus(

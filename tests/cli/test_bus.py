@@ -120,6 +120,13 @@ async def test_keygen_writes_a_pair_and_prints_the_public_key(discorder: Command
     [
         (("send", "command", "presence", "[]"), "the body is no JSON object"),
         (("send", "--address", "nowhere", "presence"), "is not an endpoint"),
+        (("send", "--address", "redis://127.0.0.1", "presence"), "Redis carries no commands; allowed: tcp://"),
+        (("tail", "mqtt://127.0.0.1"), "nats:// and tls:// for NATS; redis:// and rediss:// for Redis or Valkey"),
+        (("tail", "nats://127.0.0.1", "--server-key", "k"), "--server-key is for a bus of ZeroMQ with CURVE"),
+        (
+            ("send", "--address", "nats://127.0.0.1", "--secret-file", "k", "presence"),
+            "--secret-file is for a bus of ZeroMQ with CURVE; leave it out for nats://",
+        ),
         (("tail", "--server-key", "k"), "--server-key and --secret-file go together"),
     ],
 )
