@@ -29,6 +29,10 @@ _PREFIX = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 _STREAM = re.compile(r"[\w-]+", re.ASCII)
 
 
+class NoEncryption(ConnectionError):
+    """A connection that must be encrypted is not; nothing was sent over it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerAccess:
     """Where the servers are and how to log in. ``key``: the publisher's table, for messages; "" in a reader."""
@@ -44,18 +48,22 @@ class ServerAccess:
     def check(self) -> None:
         """Raise ConfigError for a URL that is none, or one that sends the events unencrypted to another host."""
         if not self.servers:
-            msg = f"{named(self.key, 'servers')}: no server is named; set it to a URL such as {DEFAULT_SERVER}"
+            msg = f"{self._place}no server is named; set it to a URL such as {DEFAULT_SERVER}"
             raise ConfigError(msg)
         check_certificate_keys(self.key, self.tls_cert_file, self.tls_key_file)
         for server in self.servers:
-            parts = self._split(server)
-            if not (parts.scheme == "tls" or self._has_tls or self.insecure or is_loopback(parts.hostname or "")):
+            if self._is_exposed(self._split(server)):
                 msg = (
-                    f"{named(self.key, 'servers')}: {without_logins(server)} would get every event unencrypted over the network; "
-                    f"use tls://, name the server's certificate authority in tls_ca_file, or set "
-                    f"{named(self.key, 'insecure')} = true"
+                    f"{self._place}the connection to {without_logins(server)} would carry every event unencrypted over the "
+                    "network; use tls://, name the server's certificate authority in tls_ca_file, or "
+                    f"{self._allow_unencrypted}"
                 )
                 raise ConfigError(msg)
+
+    def must_encrypt(self, server: str) -> bool:
+        """Return whether nothing may be sent to ``server`` before the connection is encrypted."""
+        parts = self._split(server)
+        return parts.scheme == "tls" or self._has_tls or self._is_exposed(parts)
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context that the keys define; None if they define none. Raises ConfigError for an unusable file."""
@@ -88,19 +96,46 @@ class ServerAccess:
         )
         if any(re.search(REFUSED_LOGIN, str(error)) for _, error in failures):
             return ConfigError(
-                f"{named(self.key)}: NATS refused the login ({reasons}); check credentials_file, or user and password in servers"
+                f"{self._table}NATS refused the login ({reasons}); check credentials_file, or user and password in "
+                f"{self._servers}"
+            )
+        if any(isinstance(error, NoEncryption) for _, error in failures):
+            return ConfigError(
+                f"{self._place}no encrypted connection ({reasons}); switch TLS on in the server's configuration, or, for a "
+                f"server without it, write nats:// and no tls_ca_file, and for another host {self._allow_unencrypted}"
             )
         if any(isinstance(error, ssl.SSLError) for _, error in failures):
             return ConfigError(
-                f"{named(self.key)}: no TLS connection ({reasons}); check tls_ca_file, and the host name in servers"
+                f"{self._table}no TLS connection ({reasons}); check tls_ca_file, and the host name in {self._servers}"
             )
         return PublisherUnreachable(
-            f"{named(self.key, 'servers')}: no NATS server can be reached ({reasons}); start one, or correct the address"
+            f"{self._place}no NATS server can be reached ({reasons}); start one, or correct the address"
         )
 
     @property
     def _has_tls(self) -> bool:
         return bool(self.tls_ca_file or self.tls_cert_file)
+
+    @property
+    def _table(self) -> str:
+        """How a message about the whole table begins; one to a reader, which has no table, begins with what happened."""
+        return f"{self.key}: " if self.key else ""
+
+    @property
+    def _place(self) -> str:
+        return f"{self.key}.servers: " if self.key else ""
+
+    @property
+    def _servers(self) -> str:
+        return "servers" if self.key else "the address"
+
+    @property
+    def _allow_unencrypted(self) -> str:
+        return f"set {self.key}.insecure = true" if self.key else "add ?insecure=true to the address"
+
+    def _is_exposed(self, parts: SplitResult) -> bool:
+        """Return whether the connection would be unencrypted, to another host, and that is not allowed."""
+        return not (parts.scheme == "tls" or self._has_tls or self.insecure or is_loopback(parts.hostname or ""))
 
     def _split(self, server: str) -> SplitResult:
         try:
@@ -109,8 +144,8 @@ class ServerAccess:
                 return parts
         except ValueError:  # a port that is none
             pass
-        msg = f"{named(self.key, 'servers')}: {without_logins(server)!r} is no URL of a NATS server; allowed: nats://HOST:PORT or tls://HOST:PORT"
-        raise ConfigError(msg)
+        msg = f"{self._place}{without_logins(server)!r} is no URL of a NATS server; allowed: nats://HOST:PORT or tls://HOST:PORT"
+        raise ConfigError(msg) from None
 
 
 def check_names(key: str, prefix: str, stream: str) -> None:
@@ -118,7 +153,7 @@ def check_names(key: str, prefix: str, stream: str) -> None:
     for name, value, form in (("prefix", prefix, _PREFIX), ("stream", stream, _STREAM)):
         if value and not form.fullmatch(value):
             words = "words with dots between, such as discord.mybot" if name == "prefix" else "a word such as DISCORD"
-            msg = f'{key}.{name}: {value!r} is not allowed; use A-Z, a-z, 0-9, "_" and "-": {words}'
+            msg = f'{named(key, name)}: {value!r} is not allowed; use A-Z, a-z, 0-9, "_" and "-": {words}'
             raise ConfigError(msg)
 
 

@@ -31,13 +31,13 @@ def check_certificate_keys(table: str, tls_cert_file: str, tls_key_file: str) ->
 
 def tls_context(table: str, tls_ca_file: str, tls_cert_file: str, tls_key_file: str) -> ssl.SSLContext:
     """Return the TLS context that the three keys define. Raises ConfigError for a file that cannot be used."""
-    name = "tls_ca_file"
+    name, files = "tls_ca_file", tls_ca_file
     try:
         context = ssl.create_default_context(cafile=str(resolve_path(tls_ca_file)) if tls_ca_file else None)
         if tls_cert_file:
-            name = "tls_cert_file"
+            name, files = "tls_cert_file", f"{tls_cert_file} with {tls_key_file}"
             context.load_cert_chain(resolve_path(tls_cert_file), resolve_path(tls_key_file))
     except (OSError, ValueError) as error:
-        msg = f"{named(table, name)}: {error}; name a PEM file that can be read"
+        msg = f"{named(table, name)}: {files}: {error}; name a PEM file that can be read"
         raise ConfigError(msg) from error
     return context

@@ -10,7 +10,8 @@ from nats.aio.msg import Msg
 
 from discorder.errors import ConfigError, PublisherUnreachable
 from discorder.nats_access import ServerAccess, command_subject
-from discorder.publishers.nats.connection import FAILURES, Connection, connect
+from discorder.nats_client import FAILURES
+from discorder.publishers.nats.connection import Connection, connect
 from discorder.publishers.protocol import BusApi
 from discorder.publishers.zeromq.protocol import (
     MAX_REQUEST_BYTES,

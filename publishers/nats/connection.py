@@ -13,13 +13,11 @@ from collections.abc import Sequence
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error
 
 from discorder.nats_access import ServerAccess
+from discorder.nats_client import CONNECT_TIMEOUT, FAILURES, open_client
 from discorder.publishers.nats.messages import ID_HEADER, Message
 
-CONNECT_TIMEOUT = 2.0  # seconds for each server
-PING_EVERY = 2  # seconds; the connection ends when two in a row are not answered
 ANSWER_TIMEOUT = 5.0  # seconds for the acknowledgements of a batch, or one other answer
 CLOSE_TIMEOUT, ABORT_TIMEOUT = 0.05, 0.15  # seconds; the delivery queue waits for 0.3
 NO_STREAM = "503"  # the status of "no responders"
@@ -27,8 +25,6 @@ NO_STREAM_HAS_IT = "no stream has the subject of the message"
 DUPLICATE = 10_201  # JetStream's error codes: an atomic batch contains a message with a known id
 INCOMPLETE = 10_176  # or one that was refused
 MOST_ATOMIC = 1_000  # messages in an atomic batch, by the server
-
-FAILURES = (Error, OSError, TimeoutError)  # of the client library
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -72,26 +68,20 @@ class Connection:
         """Return whether no more messages can be sent on this connection."""
         return self.is_cancelled or self.client.is_closed
 
-    async def open(self, server: str, credentials: str | None, tls: ssl.SSLContext | None) -> None:
+    async def open(
+        self, access: ServerAccess, server: str, credentials: str | None, tls: ssl.SSLContext | None
+    ) -> None:
         """Connect and log in with a file of ``credentials``. Raises one of `FAILURES`; call `close` then."""
-        try:
-            await self.client.connect(
-                servers=[server],
-                name="discorder",
-                allow_reconnect=False,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                connect_timeout=int(CONNECT_TIMEOUT),
-                ping_interval=PING_EVERY,
-                max_outstanding_pings=2,
-                error_cb=self._note_error,
-                closed_cb=self._lost,
-                tls=tls,
-                user_credentials=credentials,
-                pending_size=-1,  # a full buffer would wait for the server, and the library swallows a cancellation there
-            )
-        except Error as error:
-            raise self._last_error or error from error  # the library's own says only that there is no server
+        await open_client(
+            self.client,
+            access,
+            server,
+            tls=tls,
+            failed=self._note_error,
+            closed=self._lost,
+            name="discorder",
+            user_credentials=credentials,
+        )
         self._inbox = self.client.new_inbox()
         await self.client.subscribe(f"{self._inbox}.*", cb=self._take_answer)
 
@@ -184,7 +174,7 @@ class Connection:
         if not self._waiting and self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
 
-    async def _note_error(self, error: Exception) -> None:
+    def _note_error(self, error: Exception) -> None:
         self._last_error = error
 
     async def _lost(self) -> None:
@@ -216,7 +206,7 @@ async def connect(access: ServerAccess) -> Connection:
         connection = Connection()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connection.open(server, credentials, tls)
+                await connection.open(access, server, credentials, tls)
         except FAILURES as error:
             await connection.close()
             failures.append((server, error))

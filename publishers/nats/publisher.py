@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from discorder.errors import ConfigError, PublisherError, PublisherUnreachable
 from discorder.nats_access import DEFAULT_SERVER, ServerAccess, check_names, listed
+from discorder.nats_client import FAILURES
 from discorder.publishers.nats.commands import CommandListener
 from discorder.publishers.nats.connection import (
     DUPLICATE,
-    FAILURES,
     INCOMPLETE,
     MOST_ATOMIC,
     NO_STREAM_HAS_IT,

@@ -39,10 +39,10 @@ class NatsAddress:
         access = ServerAccess("", tuple(servers.split(",")), **files, insecure=insecure == "true")
         prefix, stream = fields.get("prefix", ""), fields.get("stream", "")
         try:
-            check_names("the address", prefix, stream)
+            check_names("", prefix, stream)
             access.check()
         except ConfigError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(str(error)) from None
         return cls(access, prefix, stream)
 
     @property

@@ -14,17 +14,14 @@ from typing import Any
 
 import msgspec
 from nats.aio.client import Client
-from nats.errors import Error, NoRespondersError
+from nats.errors import NoRespondersError
 
 from discorder.errors import ConfigError, PublisherUnreachable
 from discorder.nats_access import ServerAccess
+from discorder.nats_client import CONNECT_TIMEOUT, FAILURES, open_client
 
-CONNECT_TIMEOUT = 2.0  # seconds for each server
-PING_EVERY = 2  # seconds; the connection ends when two in a row are not answered
 ANSWER_TIMEOUT = 5.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds
-
-FAILURES = (Error, OSError, TimeoutError)  # of the client library
 
 
 class ApiError(Exception):
@@ -55,26 +52,20 @@ class Link:
         self.error: Exception | None = None
         self._lost = lost
 
-    async def open(self, server: str, credentials: str | None, tls: ssl.SSLContext | None) -> None:
+    async def open(
+        self, access: ServerAccess, server: str, credentials: str | None, tls: ssl.SSLContext | None
+    ) -> None:
         """Connect and log in. Raises one of `FAILURES`; call `close` then."""
-        try:
-            await self.client.connect(
-                servers=[server],
-                name="discorder reader",
-                allow_reconnect=False,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                connect_timeout=int(CONNECT_TIMEOUT),
-                ping_interval=PING_EVERY,
-                max_outstanding_pings=2,
-                error_cb=self._note_error,
-                closed_cb=self._note_end,
-                tls=tls,
-                user_credentials=credentials,
-                pending_size=-1,  # a full buffer would wait for the server, and the library swallows a cancellation there
-            )
-        except Error as error:
-            raise self.error or error from error  # the library's own says only that there is no server
+        await open_client(
+            self.client,
+            access,
+            server,
+            tls=tls,
+            failed=self._note_error,
+            closed=self._note_end,
+            name="discorder reader",
+            user_credentials=credentials,
+        )
 
     async def ask(self, subject: str, **fields: Any) -> bytes:
         """Send a request to ``$JS.API.`` + ``subject`` and return the answer.
@@ -98,7 +89,7 @@ class Link:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.client.close()
 
-    async def _note_error(self, error: Exception) -> None:
+    def _note_error(self, error: Exception) -> None:
         self.error = error
 
     async def _note_end(self) -> None:
@@ -117,7 +108,7 @@ async def dial(access: ServerAccess, lost: Callable[[], None]) -> Link:
         link = Link(lost)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await link.open(server, credentials, tls)
+                await link.open(access, server, credentials, tls)
         except FAILURES as error:
             await link.close()
             failures.append((server, error))
