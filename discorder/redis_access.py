@@ -17,6 +17,10 @@ DEFAULT_URL = "redis://127.0.0.1:6379"
 DEFAULT_PORT = 6379
 CONNECT_TIMEOUT = 2.0  # seconds
 SCHEMES = ("redis", "rediss")
+NO_SUCH_DATABASE = "DB index is out of range"  # in the words of the server, the others in those of the libraries
+NO_TLS = "WRONG_VERSION_NUMBER"
+NO_REDIS = "Protocol Error"
+HUNG_UP = "Connection closed by server"
 FORMS = "redis://HOST:PORT/DB or rediss://HOST:PORT/DB, if needed with USER:PASSWORD@"
 
 _PREFIX = re.compile(r"[\w-]+(:[\w-]+)*", re.ASCII)
@@ -88,17 +92,33 @@ class ServerAccess:
 
     def failure(self, error: BaseException, *, refused: bool) -> ConfigError | PublisherUnreachable:
         """Return the error for a server that could not be reached: ConfigError if a key is wrong. ``refused``: the login."""
-        reason = f"({self.address().shown}: {str(error) or 'no answer in time'})"
+        address, text = self.address(), str(error) or "no answer in time"
+        reason, url = f"({address.shown}: {text})", named(self.key, "url")
         if refused:
+            return ConfigError(f"{url}: Redis refused the login {reason}; check user and password in it")
+        if NO_SUCH_DATABASE in text:
             return ConfigError(
-                f"{named(self.key, 'url')}: Redis refused the login {reason}; check user and password in it"
+                f"{url}: the server has no database {address.db} {reason}; choose one from 0 on, below its setting databases"
+            )
+        if NO_TLS in text:
+            return ConfigError(
+                f"{url}: what answers at {address.shown} does not speak TLS; write redis://, or correct the address"
             )
         if isinstance(error.__context__, ssl.SSLError):
             return ConfigError(
                 f"{named(self.key)}: no TLS connection {reason}; check tls_ca_file, and the host name in the URL"
             )
+        if text.startswith(NO_REDIS):  # followed by what it sent
+            return PublisherUnreachable(
+                f"{url}: what answers at {address.shown} does not speak Redis; correct the address"
+            )
+        hint = ""
+        if isinstance(error, TimeoutError) and address.is_encrypted:
+            hint = ". If it has no TLS, write redis://"
+        elif text.startswith(HUNG_UP) and not address.is_encrypted:
+            hint = ". If it has TLS, write rediss://"
         return PublisherUnreachable(
-            f"{named(self.key, 'url')}: the Redis server cannot be reached {reason}; start it, or correct the address"
+            f"{url}: the Redis server cannot be reached {reason}; start it, or correct the address{hint}"
         )
 
     def address(self) -> Address:

@@ -341,6 +341,13 @@ async def test_the_rights_in_the_documentation_suffice(
         assert await seqs(reading, 1) == [3 if how else 1]
 
 
+@pytest.mark.parametrize("how", [{}, {"group": "workers"}])
+async def test_a_database_that_the_server_does_not_have(server: RedisServer, how: dict[str, Any]) -> None:
+    async with subscribe(server, query="/99", **how) as reading, asyncio.timeout(WITHIN):
+        with pytest.raises(SubscriptionFailed, match="the server has no database 99"):
+            await take(reading, 1)
+
+
 @pytest.mark.parametrize(
     ("address", "how", "says"),
     [

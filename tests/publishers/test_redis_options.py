@@ -20,7 +20,7 @@ from discorder.publishers import registry
 from discorder.publishers.options import DeliveryOptions, Overflow
 from discorder.publishers.redis.publisher import RedisPublisher
 from discorder.wire import Event
-from tests.publishers.nats_server import in_thread
+from tests.publishers.nats_server import NatsServer, in_thread
 from tests.publishers.redis_server import RedisServer, client_of, read_stream
 
 MakeEvent = Callable[..., Event]
@@ -247,8 +247,10 @@ async def test_tls_with_a_certificate_authority_and_a_client_certificate(
             await RedisPublisher(**access, tls_ca_file=files["other"]).open()
         with pytest.raises(ConfigError, match=r"^publishers\.redis\.tls_ca_file: .*name a PEM file that can be read"):
             await RedisPublisher(**access, tls_ca_file=str(tmp_path / "none.pem")).open()
-        with pytest.raises(PublisherUnreachable):
+        with pytest.raises(PublisherUnreachable, match="If it has TLS, write rediss://"):
             await RedisPublisher(url=f"redis://127.0.0.1:{port}", prefix="discord:tls", maxlen=10).open()
+    with pytest.raises(PublisherUnreachable, match=r"no answer in time.*If it has no TLS, write redis://"):
+        await RedisPublisher(url=server.url.replace("redis", "rediss"), prefix="discord:tls", maxlen=10).open()
     assert len(await read_stream(server, "discord:tls:1:0")) == 1
 
 
@@ -275,6 +277,29 @@ async def test_a_wrong_password_is_an_error_that_does_not_show_it(tmp_path: Path
             assert "hunter2" not in str(caught.value)
     finally:
         guarded.kill()
+
+
+async def test_a_database_that_the_server_does_not_have(server: RedisServer) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^publishers\.redis\.url: the server has no database 99 .*choose one from 0 on"
+    ):
+        await RedisPublisher(url=f"{server.url}/99", prefix="discord:7", maxlen=10).open()
+
+
+@pytest.mark.parametrize(("scheme", "what"), [("redis", "Redis"), ("rediss", "TLS")])
+async def test_a_server_of_nats_at_the_address(tmp_path: Path, scheme: str, what: str) -> None:
+    """Its banner is not repeated."""
+    other = NatsServer(tmp_path / "nats")
+    other.start()
+    try:
+        url = other.url.replace("nats", scheme)
+        with pytest.raises(
+            (PublisherUnreachable, ConfigError), match=f"what answers at {url} does not speak {what};"
+        ) as caught:
+            await RedisPublisher(url=url, prefix="discord:7", maxlen=10).open()
+        assert "INFO" not in str(caught.value)
+    finally:
+        other.kill()
 
 
 async def test_each_bot_may_have_a_database_of_its_own(server: RedisServer, make_event: MakeEvent) -> None:
