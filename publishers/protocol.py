@@ -86,6 +86,23 @@ class BotAwarePublisher(Protocol):
         ...
 
 
+@runtime_checkable
+class ExaminedPublisher(Protocol):
+    """Find out beforehand whether `Publisher.open` would succeed: for `discorder doctor`."""
+
+    @property
+    def name(self) -> str:
+        """See `Publisher`."""
+        ...
+
+    async def examine(self) -> Sequence[tuple[str, str]]:
+        """Connect and check what `Publisher.open` checks; change nothing and stay closed. Raises what `open` raises.
+
+        Return what would be logged as a warning, each with its remedy.
+        """
+        ...
+
+
 History = Callable[[tuple[int, int], str, int, int], Iterable[Event]]
 """Events of an earlier process: of a shard (id, count) and a session (a label), up to a sequence, at most so many bytes."""
 

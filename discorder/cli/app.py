@@ -184,7 +184,8 @@ def doctor(
     """Check token, intents, shards, budget, network, clock, ports, status page, store, publishers and log before a start.
 
     Each line is ok, warn or fail, with the remedy. Exit code 1 if anything failed. Changes nothing, sends no IDENTIFY, shows no
-    token. It requests GET /gateway, /gateway/bot, /users/@me and /applications/@me, and dials the gateway up to its Hello.
+    token. It requests GET /gateway, /gateway/bot, /users/@me and /applications/@me, dials the gateway up to its Hello, and
+    connects to the servers of the publishers nats and redis.
     """
     from discorder.cli.doctor.report import run_doctor
 

@@ -24,6 +24,7 @@ NO_STREAM = "503"  # the status of "no responders"
 NO_STREAM_HAS_IT = "no stream has the subject of the message"
 DUPLICATE = 10_201  # JetStream's error codes: an atomic batch contains a message with a known id
 INCOMPLETE = 10_176  # or one that was refused
+ENOUGH_PAYLOAD = 8_388_608  # bytes; GUILD_CREATE of a large guild has several megabytes
 MOST_ATOMIC = 1_000  # messages in an atomic batch, by the server
 
 

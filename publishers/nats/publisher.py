@@ -17,6 +17,7 @@ from discorder.nats_client import FAILURES
 from discorder.publishers.nats.commands import CommandListener
 from discorder.publishers.nats.connection import (
     DUPLICATE,
+    ENOUGH_PAYLOAD,
     INCOMPLETE,
     MOST_ATOMIC,
     NO_STREAM_HAS_IT,
@@ -24,6 +25,7 @@ from discorder.publishers.nats.connection import (
     Refusal,
     connect,
 )
+from discorder.publishers.nats.examination import examine
 from discorder.publishers.nats.kept import KeptEvents, KeptRange
 from discorder.publishers.nats.messages import ATOMIC_HEADER_BYTES, Message, gap_instead, message_of, size_of
 from discorder.publishers.nats.options import (
@@ -39,7 +41,6 @@ from discorder.publishers.nats.stream import StreamSettings, end_of, last_event,
 from discorder.publishers.protocol import BusApi
 from discorder.wire import Event, StreamPosition
 
-ENOUGH_PAYLOAD = 8_388_608  # bytes; GUILD_CREATE of a large guild has several megabytes
 SMALL_BATCH = 64  # events: below it, the next one waits until
 PAUSE = 0.005  # seconds after this one began: a batch costs as much CPU as several events
 
@@ -132,9 +133,7 @@ class NatsPublisher:
         if self._is_open:
             msg = f"publisher {self.name} is open already"
             raise PublisherError(msg)
-        if not self._prefix:
-            msg = f"{self._key}.prefix: the bot token does not contain the id of the bot; set a prefix such as discord.mybot"
-            raise ConfigError(msg)
+        self._check_prefix()
         self._connection = await self._connect()
         self._is_open = self._was_open = True
         if self._takes_commands and self._bus_api is not None:
@@ -176,6 +175,16 @@ class NatsPublisher:
         listener, self._listener = self._listener, None
         stopping = [] if listener is None else [listener.stop()]
         await asyncio.gather(self._drop_connection(), *stopping)
+
+    async def examine(self) -> list[tuple[str, str]]:
+        """See `ExaminedPublisher`."""
+        self._check_prefix()
+        return await examine(self._access, self._settings if self.durable else None)
+
+    def _check_prefix(self) -> None:
+        if not self._prefix:
+            msg = f"{self._key}.prefix: the bot token does not contain the id of the bot; set a prefix such as discord.mybot"
+            raise ConfigError(msg)
 
     # ---------------------------------------------------------------- connection
 

@@ -58,8 +58,10 @@ class StreamSettings:
         )
 
 
-async def make_or_check(client: Client, settings: StreamSettings, *, first: bool) -> int | None:
+async def make_or_check(client: Client, settings: StreamSettings, *, first: bool, make: bool = True) -> int | None:
     """Make the stream if there is none, otherwise check its settings. Return the number of its last message, None if it is new.
+
+    ``make`` False: make none.
 
     Raises ConfigError, which names key and remedy, or PublisherUnreachable if JetStream does not answer. Unless ``first``, a
     limit that was changed while the control plane runs is only logged: events matter more.
@@ -73,7 +75,7 @@ async def make_or_check(client: Client, settings: StreamSettings, *, first: bool
         raise ConfigError(msg)
     manager = client.jsm()
     try:
-        info = await _found_or_made(manager, settings)
+        info = await _found_or_made(manager, settings, make=make)
     except (ServiceUnavailableError, NatsTimeoutError) as error:
         msg = (
             f"{settings.key}: JetStream does not answer ({error}); start nats-server with JetStream (-js), or set "
@@ -118,12 +120,13 @@ async def end_of(client: Client, settings: StreamSettings, at_least: int) -> int
     return end
 
 
-async def _found_or_made(manager: JetStreamManager, settings: StreamSettings) -> StreamInfo | None:
-    """Return configuration and state of the existing stream; None if it was made now."""
+async def _found_or_made(manager: JetStreamManager, settings: StreamSettings, *, make: bool) -> StreamInfo | None:
+    """Return configuration and state of the existing stream; None if there was none, and it was made if ``make`` says so."""
     try:
         return await manager.stream_info(settings.name)
     except NotFoundError:
-        pass
+        if not make:
+            return None
     try:
         await manager.add_stream(settings.config)
     except (ServiceUnavailableError, NotFoundError):

@@ -120,9 +120,7 @@ class RedisPublisher:
         if self._is_open:
             msg = f"publisher {self.name} is open already"
             raise PublisherError(msg)
-        if not self._prefix:
-            msg = f"{self._key}.prefix: the bot token does not contain the id of the bot; set a prefix such as discord:mybot"
-            raise ConfigError(msg)
+        self._check_prefix()
         self._connection = await self._connect()
         self._is_open = self._was_open = True
 
@@ -157,6 +155,25 @@ class RedisPublisher:
         self._is_open = False
         await self._drop_connection()
 
+    async def examine(self) -> list[tuple[str, str]]:
+        """See `ExaminedPublisher`."""
+        self._check_prefix()
+        connection = await connect(self._access)
+        try:
+            found = await self._weaknesses(connection)
+        except FAILURES as error:
+            raise self._no_answer(error) from error
+        finally:
+            await connection.close()
+        if found and self.durable:
+            raise self._refusal(found[0])
+        return [(text, remedy) for text, _, remedy in (weakness.partition("; ") for weakness in found)]
+
+    def _check_prefix(self) -> None:
+        if not self._prefix:
+            msg = f"{self._key}.prefix: the bot token does not contain the id of the bot; set a prefix such as discord:mybot"
+            raise ConfigError(msg)
+
     # ---------------------------------------------------------------- connection
 
     async def _connect(self) -> Connection:
@@ -165,8 +182,7 @@ class RedisPublisher:
             await self._check(connection)
         except FAILURES as error:
             await connection.close()
-            msg = f"{self._key}: the Redis server does not answer: {str(error) or 'no answer in time'}"
-            raise PublisherUnreachable(msg) from error
+            raise self._no_answer(error) from error
         except BaseException:
             await connection.close()
             raise
@@ -174,12 +190,24 @@ class RedisPublisher:
 
     async def _check(self, connection: Connection) -> None:
         """Refuse a server that may lose events, unless it was accepted once or need not keep them: then log it."""
-        for weakness in weaknesses(await ask_keeping(connection)):
+        for weakness in await self._weaknesses(connection):
             if self.durable and not self._was_open:
-                msg = f"{self._key}.required: {weakness}; or set {self._key}.required = false, and accept the loss"
-                raise ConfigError(msg)
+                raise self._refusal(weakness)
             if self.durable or not self._was_open:
                 logger.warning("Publisher %s: %s", self.name, weakness)
+
+    async def _weaknesses(self, connection: Connection) -> list[str]:
+        return list(weaknesses(await ask_keeping(connection)))
+
+    def _refusal(self, weakness: str) -> ConfigError:
+        return ConfigError(
+            f"{self._key}.required: {weakness}; or set {self._key}.required = false, and accept the loss"
+        )
+
+    def _no_answer(self, error: Exception) -> PublisherUnreachable:
+        return PublisherUnreachable(
+            f"{self._key}: the Redis server does not answer: {str(error) or 'no answer in time'}"
+        )
 
     async def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None

@@ -32,6 +32,8 @@ from discorder.facade.clients import make_token
 from discorder.sessions import SqliteSessionStore, StoredSession, bot_key
 from discorder.simulator import Simulator
 from tests.commandline import Command
+from tests.publishers.nats_server import NatsServer, connected
+from tests.publishers.redis_server import RedisServer, client_of
 from tests.serving import Serve
 
 NAMES = [
@@ -634,6 +636,67 @@ async def test_publishers(doctor: Examine, sim: Simulator, tmp_path: Path) -> No
         f"publishers.zmq.curve_clients=['{key}']",
     )
     assert (keyless.code, keyless.only("publishers")[0]) == (1, "fail")
+
+
+@pytest.mark.system
+async def test_a_redis_publisher(doctor: Examine, sim: Simulator, tmp_path: Path) -> None:
+    """The server is asked what a start asks it; nothing is written to it."""
+    server = RedisServer(tmp_path / "redis", maxmemory="100mb", maxmemory_policy="allkeys-lru")
+    server.start()
+    table = ("publishers.bus.kind=redis", f'publishers.bus.url="{server.url}"', "publishers.bus.maxlen=10")
+    try:
+        refused = await doctor(sim, *table)
+        assert (refused.code, refused.only("publishers")[0]) == (1, "fail")
+        assert "maxmemory-policy allkeys-lru) → set maxmemory-policy noeviction" in refused.only("publishers")[1]
+        accepted = await doctor(sim, *table, "publishers.bus.required=false")
+        status, text = accepted.only("publishers")
+        assert (accepted.code, status) == (0, "warn")
+        assert "publishers.bus: the server drops whole streams" in text
+        async with client_of(server) as client:
+            await client.config_set("maxmemory-policy", "noeviction")
+            assert (await doctor(sim, *table)).only("publishers")[0] == "ok"
+            assert await client.keys() == []
+    finally:
+        server.kill()
+    down = await doctor(sim, *table)
+    assert (down.code, down.only("publishers")[0]) == (1, "fail")
+    assert "publishers.bus.url: the Redis server cannot be reached" in down.only("publishers")[1]
+    assert "→ start it, or correct the address" in down.only("publishers")[1]
+
+
+@pytest.mark.system
+async def test_a_nats_publisher(doctor: Examine, sim: Simulator, tmp_path: Path) -> None:
+    """A stream that exists is checked, and none is made."""
+    server, small = NatsServer(tmp_path / "nats", "max_payload: 8MB"), NatsServer(tmp_path / "small")
+    try:
+        server.start()
+        small.start()
+        table = ("publishers.bus.kind=nats", f'publishers.bus.servers="{server.url}"', "publishers.bus.stream=BOT")
+        assert (await doctor(sim, *table)).only("publishers")[0] == "ok"
+        warned = await doctor(sim, *table, f'publishers.bus.servers="{small.url}"')
+        assert warned.only("publishers")[0] == "warn"
+        assert "→ set max_payload: 8MB" in warned.only("publishers")[1]
+        async with connected(server) as client:
+            assert await client.jsm().streams_info() == []
+            await client.jsm().add_stream(name="BOT", subjects=["something.else"])
+        unfit = await doctor(sim, *table)
+        assert (unfit.code, unfit.only("publishers")[0]) == (1, "fail")
+        assert "publishers.bus.stream: subjects of the stream BOT must contain" in unfit.only("publishers")[1]
+        server.freeze()
+        hung = await doctor(sim, *table)
+        assert (hung.code, hung.only("publishers")[0]) == (1, "fail")
+        server.thaw()
+    finally:
+        server.kill()
+        small.kill()
+    down = await doctor(sim, *table)
+    assert (down.code, down.only("publishers")[0]) == (1, "fail")
+    assert "no NATS server can be reached" in down.only("publishers")[1]
+    tokenless = await doctor(sim, *table, token="")
+    assert tokenless.only("publishers") == (
+        "warn",
+        "not checked: publishers.bus: its prefix is made of the bot token → repair the line about the token",
+    )
 
 
 async def test_log(doctor: Examine, sim: Simulator, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from discorder.cli.doctor import account, facade, local, network, store
+from discorder.cli.doctor import account, facade, local, network, publishers, store
 from discorder.cli.doctor.facts import DoctorFacts
 from discorder.cli.doctor.finding import Finding, fail, failed, ok, warn
 from discorder.config import Config, load_config, read_token
@@ -44,7 +44,7 @@ CHECKS = (
     Check("http", local.check_http, _DISK),
     Check("store", store.check_store, _DISK),
     Check("facade", facade.check_facade, _DISK),
-    Check("publishers", local.check_publishers, _DISK),
+    Check("publishers", publishers.check_publishers, _DISK),
     Check("log", local.check_log, _DISK),
     Check("files", local.check_open_files, _NETWORK),
 )

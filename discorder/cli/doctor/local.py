@@ -1,4 +1,4 @@
-"""Check this machine: ports, session store, publishers, log file, open files. Blocking work runs in a thread."""
+"""Check this machine: ports, status page, log file, open files. Blocking work runs in a thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from discorder.cli.doctor.listeners import find_listener, objection
 from discorder.cli.wording import counted
 from discorder.config import Config
 from discorder.config.http import AUTO
-from discorder.curve import load_pair
 from discorder.daemon_thread import in_daemon_thread
 from discorder.errors import ConfigError, DiscorderError, UnusableFile
 from discorder.http.operator_token import TokenFile, token_file
@@ -81,7 +80,7 @@ def _ipc(key: str, address: str, holders: Sequence[Holder]) -> Finding:
         if holders:
             return warn("ports", f"{key}: {address} is in use; a control plane of this store runs now", _NEW_ADDRESS)
         return failed("ports", error)
-    if not str(path).startswith("@") and (reason := _unwritable(path)) is not None:
+    if not str(path).startswith("@") and (reason := unwritable(path)) is not None:
         return fail("ports", f"{key}: no socket can be made at {address}: {reason}", "choose a folder of your own")
     return ok("ports", f"{key}: {address} is free")
 
@@ -124,42 +123,13 @@ def _read_operator_token(token: TokenFile | None) -> str:
     return ""
 
 
-async def check_publishers(facts: DoctorFacts) -> list[Finding]:
-    """Check that each publisher can be opened, as far as that shows without opening it."""
-    return await in_daemon_thread(lambda: list(_publishers(facts.config)), "check-publishers")
-
-
-def _publishers(config: Config) -> Iterator[Finding]:
-    built = config.build_publishers()
-    for publisher, options in built:
-        key = f"publishers.{publisher.name}"
-        path = getattr(publisher, "path", None)
-        secret = getattr(options, "curve_secret_file", "")
-        reason = _unwritable(path) if isinstance(path, Path) else None
-        if reason is not None:
-            yield fail(
-                "publishers", f"{key}.path: {path} cannot be written: {reason}", "name a file that you can write"
-            )
-            continue
-        try:
-            if secret:
-                load_pair(secret, f"{key}.curve_secret_file")
-        except ConfigError as error:
-            yield failed("publishers", error)
-        else:
-            where = f", {path} can be written" if isinstance(path, Path) else ""
-            yield ok("publishers", f"{key}: {type(publisher).__name__}{where}")
-    if not built:
-        yield warn("publishers", "there is none: events are received, and go nowhere", "add a table [publishers.NAME]")
-
-
 async def check_log(facts: DoctorFacts) -> list[Finding]:
     """Check that the log file can be written."""
     setting = facts.config.log.file
     if not setting:
         return [ok("log", f"console, {facts.config.log.level} and above")]
     path = resolve_path(setting)
-    reason = await in_daemon_thread(lambda: _unwritable(path), "check-log")
+    reason = await in_daemon_thread(lambda: unwritable(path), "check-log")
     if reason is not None:
         return [fail("log", f"log.file: {path} cannot be written: {reason}", "make its folder, or name another file")]
     return [ok("log", f"{path} can be written")]
@@ -178,7 +148,7 @@ async def check_open_files(facts: DoctorFacts) -> list[Finding]:
     return [ok("files", text)]
 
 
-def _unwritable(path: Path) -> str | None:
+def unwritable(path: Path) -> str | None:
     """Return why ``path`` cannot be written or made, in a few words; None if it can. Opens nothing."""
     try:
         mode = path.stat().st_mode
