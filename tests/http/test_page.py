@@ -36,6 +36,7 @@ SCENARIOS = {
     "trouble": trouble(12, 7),
     "starting": starting(64, 22),
     "many": trouble(500, 9),
+    "none": document([]),
     "several": several(),
 }
 
@@ -217,6 +218,12 @@ def test_a_table_says_which_shards_worst_first_and_what_happens_next() -> None:
     assert "Nothing by itself" in texts["problem-rows"]
     assert "RESUME on the resume hostback-off 4.2 s · attempt 1" in texts["problem-rows"]
     assert texts["shards-cap"] == "57 of 64 serve, worst first"
+
+
+def test_without_a_shard_the_page_says_so() -> None:
+    texts = Reader(html(document([]))).texts
+    assert "Shards serving–no shard is here" in texts["vitals-list"]
+    assert "all of them" not in texts["vitals-list"]
 
 
 def test_more_shards_than_the_table_holds_are_counted() -> None:

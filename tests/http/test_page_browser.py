@@ -63,6 +63,7 @@ SCENARIOS = {
     "trouble": document([shard(0, State.RESTARTING, attempt=3)]),
     "starting": starting(64, 22),
     "many": trouble(500, 9),
+    "none": document([]),
     "several": several(),
     "bots": with_bots(),
 }

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 from discorder.http.page.looks import Document
 from discorder.http.page.markup import ARROW, Html, element, span, strong
-from discorder.http.page.words import count, moment, seconds_between
+from discorder.http.page.words import NO_SHARD, count, moment, seconds_between
 from discorder.http.page.words import span as span_text
 
 LAST_STEPS = 5
@@ -38,12 +38,14 @@ def life_cycle(doc: Document, picture: str) -> Html:
 def life_caption(doc: Document) -> str:
     """Return what the diagram follows."""
     total = len(doc["shards"])
+    if not total:
+        return NO_SHARD
     return "one shard" if total == 1 else f"all {count(total)} shards; a number says how many are there"
 
 
 def last_steps(doc: Document) -> list[Html]:
-    """Return the last transitions as a list."""
-    many = len(doc["shards"]) > 1
+    """Return the last transitions as a list, with the shard of each unless there is only one."""
+    many = len(doc["shards"]) != 1
     return [
         element(
             "li",

@@ -15,7 +15,7 @@ from discorder.http.page.looks import (
     worst_first,
 )
 from discorder.http.page.markup import Child, Html, bar, element, icon, markup, pair, span, strong, table, unit
-from discorder.http.page.words import DASH, count, millis, no_latency, rate, since, some, time_of_day, until
+from discorder.http.page.words import DASH, NO_SHARD, count, millis, no_latency, rate, since, some, time_of_day, until
 from discorder.http.page.words import span as span_text
 
 VERDICT_ICONS = {"well": "check", "impaired": "alert", "down": "alert", "starting": "dots", "stopping": "square"}
@@ -126,7 +126,8 @@ def _serving(doc: Document) -> Html:
     who = f"{count(missing)} {'is' if missing == 1 else 'are'} not" if missing else "all of them"
     if total == 1 and doc["shards"]:
         who = look(doc["shards"][0]).word
-    return pair("Shards serving", [element("span", {"class": bad}, count(ready)), unit(f" of {count(total)}")], who)
+    value = [element("span", {"class": bad}, count(ready)), unit(f" of {count(total)}")]
+    return pair("Shards serving", value if total else DASH, who if total else NO_SHARD)
 
 
 def _heartbeat(doc: Document) -> Html:

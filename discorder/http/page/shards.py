@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from discorder.http.page.looks import Document, look, moment_of, when_next, worst_first
 from discorder.http.page.markup import Child, Html, element, icon, pair, span
-from discorder.http.page.words import DASH, count, millis, rate, since, some
+from discorder.http.page.words import DASH, NO_SHARD, count, millis, rate, since, some
 
 _SHORT_NEXT = {
     "hello": "Hello",
@@ -22,6 +22,8 @@ _SHORT_NEXT = {
 def shards_caption(doc: Document) -> str:
     """Return how many shards serve, or which one is shown."""
     shards = doc["shards"]
+    if not shards:
+        return NO_SHARD
     if len(shards) == 1:
         return f"shard {shards[0]['id']}"
     return f"{count(doc['verdict']['shards']['ready'])} of {count(len(shards))} serve, worst first"

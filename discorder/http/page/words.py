@@ -10,6 +10,7 @@ from typing import Any
 from discorder.http.page.markup import Html, element
 
 DASH = "–"  # not known
+NO_SHARD = "no shard is here"
 _RECENT_SECONDS = 20 * 3600  # an older time is ambiguous without its day
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 

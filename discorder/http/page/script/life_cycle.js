@@ -18,7 +18,7 @@ function lifeCycle() {
   lightEdges(shard);
   byId("lc-desc").textContent = description(shard);
   const total = doc.shards.length;
-  byId("life-cap").textContent = !shard ? `all ${count(total)} shards; a number says how many are there` : total > 1 ? `shard ${shard.id}` : "one shard";
+  byId("life-cap").textContent = !total ? NO_SHARD : !shard ? `all ${count(total)} shards; a number says how many are there` : total > 1 ? `shard ${shard.id}` : "one shard";
   byId("show-all").hidden = !shard || total === 1;
 }
 

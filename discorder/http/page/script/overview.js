@@ -88,7 +88,7 @@ function vitals() {
   const missing = total - ready, isBad = missing > 0 && doc.verdict.level !== "starting";
   const who = isOne ? look(doc.shards[0]).word : missing ? `${count(missing)} ${missing === 1 ? "is" : "are"} not` : "all of them";
   put("vitals-list",
-    pair("Shards serving", [el("span", {class: isBad ? "bad" : null}, count(ready)), unit(` of ${count(total)}`)], who),
+    pair("Shards serving", total ? [el("span", {class: isBad ? "bad" : null}, count(ready)), unit(` of ${count(total)}`)] : DASH, total ? who : NO_SHARD),
     pair("Events", [rate(doc.flows.events_per_s.at(-1)), unit(" per s")], `${count(doc.totals.events)} since start`),
     heartbeatVital(isOne),
     publishersVital(),

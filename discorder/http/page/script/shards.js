@@ -8,8 +8,8 @@ function shards() {
   for (const id of ["filters", "finder", "tile-box"]) byId(id).hidden = !isMany;
   byId("life-grid").classList.toggle("single", !isMany);
   byId("main").classList.toggle("single-shard", !isMany);
-  byId("shards-title").textContent = isMany ? "Shards" : "The shard";
-  byId("shards-cap").textContent = isMany ? `${count(doc.verdict.shards.ready)} of ${count(doc.shards.length)} serve, worst first` : `shard ${shard?.id ?? DASH}`;
+  byId("shards-title").textContent = doc.shards.length === 1 ? "The shard" : "Shards";
+  byId("shards-cap").textContent = isMany ? `${count(doc.verdict.shards.ready)} of ${count(doc.shards.length)} serve, worst first` : shard ? `shard ${shard.id}` : NO_SHARD;
   onePanel(shard, isMany);
   if (!isMany) return;
   chips();

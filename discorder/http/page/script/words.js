@@ -26,6 +26,7 @@ function parse(json) {
 }
 
 const DASH = "–"; // not known
+const NO_SHARD = "no shard is here";
 const isKnown = (value) => value !== null && value !== undefined;
 const count = (number) => (isKnown(number) ? Math.round(number).toLocaleString("en") : DASH);
 const some = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
