@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from discorder.bot.nats.consumer_config import ConsumerConfig, faults, group_config, start_fault
 from discorder.bot.nats.link import ApiError, Link
-from discorder.bot.nats.pinned import ACK_WAIT, PIN, PRIORITY_GROUP, WINDOW, PinnedShard
+from discorder.bot.nats.pinned import ACK_WAIT, PRIORITY_GROUP, PinnedShard
 from discorder.bot.nats.streams import EventStream, stream_info
 from discorder.bot.positions import GAP_RECORD, GapData, SavedPosition, Shard
 from discorder.bot.stream_subscription import Lane
@@ -23,18 +24,12 @@ EXISTS = 10_148  # JetStream's error codes: a consumer with this name and anothe
 NO_MESSAGE = 10_037
 
 
-class _Config(msgspec.Struct):
-    deliver_policy: str = "all"
-    opt_start_time: str | None = None
-    filter_subjects: tuple[str, ...] = ()
-
-
 class _Floor(msgspec.Struct):
     stream_seq: int = 0
 
 
 class _Consumer(msgspec.Struct):
-    config: _Config
+    config: ConsumerConfig
     ack_floor: _Floor
     num_ack_pending: int = 0
 
@@ -65,7 +60,7 @@ class Consumers:
         self._group = group
         self._types = types
         self._oldest = oldest
-        self._start: dict[str, str] | None = None  # where consumers of this group begin; None: not known yet
+        self._start: ConsumerConfig | None = None  # where consumers of this group begin; None: not known yet
         self._all_due = 0.0
 
     def name_of(self, shard: Shard) -> str:
@@ -75,7 +70,7 @@ class Consumers:
     async def new_shards(self, known: set[Shard]) -> list[Shard]:
         """Make the consumers of the shards of the stream that are not ``known``, and return these.
 
-        Raises `SubscriptionFailed` if the group reads other types.
+        Raises `SubscriptionFailed` if one exists with a configuration that would lose events, such as other types.
         """
         if self._start is None:
             self._start = await self._find_start()
@@ -159,7 +154,7 @@ class Consumers:
 
     # ---------------------------------------------------------------- making them
 
-    async def _find_start(self) -> dict[str, str]:
+    async def _find_start(self) -> ConsumerConfig:
         """Return where consumers begin: where those of this group did, or where it is to begin."""
         pattern = re.compile(rf"{re.escape(self._group)}_\d+_\d+", re.ASCII)
         offset = 0
@@ -170,47 +165,34 @@ class Consumers:
             for name in names:
                 if pattern.fullmatch(name):
                     config = (await self._info(name)).config
-                    time = {} if config.opt_start_time is None else {"opt_start_time": config.opt_start_time}
-                    return {"deliver_policy": config.deliver_policy, **time}
+                    if fault := start_fault(config):
+                        raise self._unusable(name, fault)
+                    return config
             offset += len(names)
             if not names or offset >= page.total:
                 break
         if self._oldest:
-            return {"deliver_policy": "all"}
+            return ConsumerConfig(deliver_policy="all")
         now = (await stream_info(self._link, self._stream.name)).ts  # of the server: clocks differ
-        return {"deliver_policy": "by_start_time", "opt_start_time": now.isoformat()}
+        return ConsumerConfig(deliver_policy="by_start_time", opt_start_time=now.isoformat())
 
-    async def _make(self, shard: Shard, start: dict[str, str]) -> None:
-        name, filters = self.name_of(shard), self._stream.filters(self._types, shard)
-        config: dict[str, object] = {
-            "name": name,
-            "durable_name": name,
-            "ack_policy": "explicit",
-            "ack_wait": round(ACK_WAIT * 1e9),
-            "max_ack_pending": WINDOW,
-            "max_deliver": -1,
-            "filter_subjects": filters,
-            "priority_groups": [PRIORITY_GROUP],
-            "priority_policy": "pinned_client",
-            "priority_timeout": round(PIN * 1e9),
-            **start,
-        }
+    async def _make(self, shard: Shard, start: ConsumerConfig) -> None:
+        name = self.name_of(shard)
+        config = group_config(name, self._stream.filters(self._types, shard), start)
         subject = f"CONSUMER.CREATE.{self._stream.name}.{name}"
         try:
             await self._link.ask(subject, stream_name=self._stream.name, action="create", config=config)
         except ApiError as error:
             if error.code != EXISTS:
                 raise
-            await self._check(name, filters)
+            for fault in faults((await self._info(name)).config, config):
+                raise self._unusable(name, fault) from None
 
-    async def _check(self, name: str, filters: list[str]) -> None:
-        there = (await self._info(name)).config.filter_subjects
-        if set(there) != set(filters):
-            msg = (
-                f"the group {self._group} reads other types: its consumer {name} has the subjects {', '.join(there)}. All "
-                "workers of a group name the same types; choose another group, or delete its consumers (nats consumer rm)"
-            )
-            raise SubscriptionFailed(msg)
+    def _unusable(self, name: str, fault: str) -> SubscriptionFailed:
+        return SubscriptionFailed(
+            f"the group {self._group} cannot use the consumer {name}, which exists: {fault}; choose another group, or remove the "
+            f"consumer (nats consumer rm {self._stream.name} {name})"
+        )
 
     async def _info(self, name: str) -> _Consumer:
         return msgspec.json.decode(await self._link.ask(f"CONSUMER.INFO.{self._stream.name}.{name}"), type=_Consumer)
