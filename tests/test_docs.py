@@ -116,6 +116,18 @@ def test_the_generated_references_are_up_to_date() -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_each_configuration_key_has_a_meaning_of_its_own() -> None:
+    """A comment of the sample that two keys share explains one of them only."""
+    shared = []
+    for table in re.split(r"^##", text_of(ROOT / "docs" / "configuration.md"), flags=re.MULTILINE)[1:]:
+        rows = re.findall(r"^\| `(\w+)` \|.* \| ([^|]+) \|$", table, re.MULTILINE) if "| key |" in table else []
+        keys: dict[str, list[str]] = {}
+        for key, meaning in rows:
+            keys.setdefault(meaning, []).append(key)
+        shared += [(table.splitlines()[0], names) for names in keys.values() if len(names) > 1]
+    assert shared == []
+
+
 def test_the_pages_name_every_kind_of_publisher() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", text_of(ROOT / "docs" / "publishers.md"), re.MULTILINE))
     assert listed == set(registry.BUILT_IN)
