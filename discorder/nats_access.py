@@ -157,6 +157,11 @@ def check_names(key: str, prefix: str, stream: str) -> None:
             raise ConfigError(msg)
 
 
+def exact(number: float) -> str:
+    """Return ``number`` with all its digits, as it can be written in the configuration."""
+    return str(int(number)) if number == int(number) else repr(number)
+
+
 def listed(servers: str | Sequence[str]) -> tuple[str, ...]:
     """Return one URL or several as a tuple."""
     return (servers,) if isinstance(servers, str) else tuple(servers)

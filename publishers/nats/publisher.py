@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 
 from discorder.errors import ConfigError, PublisherError, PublisherUnreachable
-from discorder.nats_access import DEFAULT_SERVER, ServerAccess, check_names, listed
+from discorder.nats_access import DEFAULT_SERVER, ServerAccess, check_names, exact, listed
 from discorder.nats_client import FAILURES
 from discorder.publishers.nats.commands import CommandListener
 from discorder.publishers.nats.connection import (
@@ -90,7 +90,10 @@ class NatsPublisher:
         check_names(self._key, prefix, stream)
         check_durability(self._key, mode, durability)
         if duplicate_window > stream_seconds:
-            msg = f"{self._key}.duplicate_window: {duplicate_window:g} is more than stream_seconds ({stream_seconds:g}); set less"
+            msg = (
+                f"{self._key}.duplicate_window: {exact(duplicate_window)} is more than stream_seconds ({exact(stream_seconds)}); "
+                "set less"
+            )
             raise ConfigError(msg)
         self._access = ServerAccess(
             self._key, listed(servers), credentials_file, tls_ca_file, tls_cert_file, tls_key_file, insecure

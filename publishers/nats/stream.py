@@ -15,7 +15,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from discorder.errors import ConfigError, PublisherUnreachable
-from discorder.nats_access import event_subjects, record_subjects
+from discorder.nats_access import event_subjects, exact, record_subjects
 from discorder.publishers.nats.messages import ID_HEADER, position_in
 from discorder.wire import StreamPosition
 
@@ -188,7 +188,10 @@ def _other_limits(found: StreamConfig, settings: StreamSettings) -> Iterator[str
         ("replicas", "num_replicas", found.num_replicas, settings.replicas),
     ):
         if is_now != wanted:
+            has_limit = (is_now or 0) > 0
+            remedy = f"set {settings.key}.{key} to the first, or change" if has_limit else "change"
             yield (
-                f"{settings.key}.{key}: {name} of the stream {settings.name} is {is_now or 0:g}, and the configuration says "
-                f"{wanted:g}; set {settings.key}.{key} to the first, or change the stream (nats stream edit {settings.name})"
+                f"{settings.key}.{key}: {name} of the stream {settings.name} is "
+                f"{exact(is_now or 0) if has_limit else 'not limited'}, and the configuration says {exact(wanted)}; {remedy} the "
+                f"stream (nats stream edit {settings.name})"
             )

@@ -174,13 +174,21 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"no_ack": True}, "stream: no_ack of the stream discord_7 must be false"),
     ({"max_msg_size": 1_000}, "stream: max_msg_size of the stream discord_7 must be -1"),
     ({"max_msgs_per_subject": 10}, "stream: max_msgs_per_subject of the stream discord_7 must be -1"),
-    ({"max_bytes": 5_000}, "stream_bytes: max_bytes of the stream discord_7 is 5000"),
+    (
+        {"max_bytes": 1_073_741_823},
+        "stream_bytes: max_bytes of the stream discord_7 is 1073741823, and the configuration says 50000000; set publishers",
+    ),
+    ({"max_bytes": -1}, "stream_bytes: max_bytes of the stream discord_7 is not limited, and .* 50000000; change the"),
+    (
+        {"max_age": 3_600.5},
+        r"stream_seconds: max_age of the stream discord_7 is 3600\.5, and the configuration says 86400;",
+    ),
     ({"max_age": 60}, "stream_seconds: max_age of the stream discord_7 is 60, and the configuration says 86400"),
     ({"duplicate_window": 1}, "duplicate_window: duplicate_window of the stream discord_7 is 1"),
 ]
 
 
-@pytest.mark.parametrize(("settings", "complaint"), UNFIT, ids=[next(iter(settings)) for settings, _ in UNFIT])
+@pytest.mark.parametrize(("settings", "complaint"), UNFIT, ids=[complaint for _, complaint in UNFIT])
 async def test_a_stream_with_other_settings_is_refused(
     server: NatsServer, make: Make, settings: dict[str, Any], complaint: str
 ) -> None:
@@ -230,7 +238,10 @@ async def test_a_limit_that_is_changed_meanwhile_does_not_stop_the_events(
     server.kill()
     await in_thread(server.start)
     await publish_until_accepted(publisher, [make_event(1)])
-    assert "publishers.nats.stream_bytes: max_bytes of the stream discord_7 is 1e+06" in caplog.text
+    assert (
+        "publishers.nats.stream_bytes: max_bytes of the stream discord_7 is 1000000, and the configuration says 50000000; set"
+        in caplog.text
+    )
     assert await seqs(server) == [1]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from discorder.bot.nats.pinned import ACK_WAIT, PIN, PRIORITY_GROUP, WINDOW
+from discorder.nats_access import exact
 
 SECOND = 1_000_000_000  # JetStream gives durations in nanoseconds
 CHECKED = (
@@ -105,8 +106,7 @@ def _fault(field: str, is_now: str, must_be: str) -> str:
 
 
 def _seconds(nanoseconds: int) -> str:
-    whole, rest = divmod(nanoseconds, SECOND)
-    return f"{whole} s" if not rest else f"{nanoseconds / SECOND!r} s"
+    return f"{exact(nanoseconds / SECOND)} s"
 
 
 def _shown(value: Any) -> str:
