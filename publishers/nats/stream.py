@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from discorder.wire import StreamPosition
 
 OVERLAP = 10_065  # JetStream's error codes: another stream has one of the subjects
 NO_ROOM = 10_047  # max_bytes is more than the server may keep
+NAME_WITHIN = 1.0  # seconds for the name of the stream that has our subjects
 LEADER_WITHIN, LOOK_EVERY = 3.0, 0.2  # seconds
 ATOMIC_SINCE = (2, 12)  # version of the server
 NOT_CLUSTERED = 10_074  # more than one replica on a server without a cluster
@@ -76,9 +78,16 @@ async def make_or_check(client: Client, settings: StreamSettings, *, first: bool
     manager = client.jsm()
     try:
         info = await _found_or_made(manager, settings, make=make)
-    except (ServiceUnavailableError, NatsTimeoutError) as error:
+    except NatsTimeoutError as error:
         msg = (
-            f"{settings.key}: JetStream does not answer ({error}); start nats-server with JetStream (-js), or set "
+            f"{settings.key}: JetStream does not answer in time; it is tried again. If this goes on, look at the log of the NATS "
+            "server, and whether the login may use the JetStream API"
+        )
+        raise PublisherUnreachable(msg) from error
+    except ServiceUnavailableError as error:
+        why = error.description or "it is off on this server or in this account"
+        msg = (
+            f"{settings.key}: JetStream is not available ({why}); start nats-server with JetStream (-js), or set "
             f'{settings.key}.mode = "core"'
         )
         raise PublisherUnreachable(msg) from error
@@ -132,14 +141,31 @@ async def _found_or_made(manager: JetStreamManager, settings: StreamSettings, *,
     except (ServiceUnavailableError, NotFoundError):
         raise
     except APIError as error:
-        raise _not_made(error, settings) from error
+        other = await _stream_with_our_subjects(manager, settings) if error.err_code == OVERLAP else ""
+        raise _not_made(error, settings, other) from error
     logger.info("NATS: made the stream %s", settings.name)
     return None
 
 
-def _not_made(error: APIError, settings: StreamSettings) -> ConfigError:
+async def _stream_with_our_subjects(manager: JetStreamManager, settings: StreamSettings) -> str:
+    """Return the name of a stream that keeps our subjects, "" if the server does not tell: a login need not be allowed to ask."""
+    try:
+        async with asyncio.timeout(NAME_WITHIN):
+            for subject in settings.config.subjects or ():
+                with contextlib.suppress(NotFoundError):
+                    return await manager.find_stream_name_by_subject(subject)
+    except (TimeoutError, NatsTimeoutError, APIError) as error:
+        logger.info("NATS: the server does not say which stream has the subjects of %s: %s", settings.prefix, error)
+    return ""
+
+
+def _not_made(error: APIError, settings: StreamSettings, other: str) -> ConfigError:
     key, remedy = {
-        OVERLAP: ("prefix", "another stream has these subjects; set another prefix, or name that stream in stream"),
+        OVERLAP: (
+            "prefix",
+            (f"the stream {other}" if other else "another stream")
+            + f" has these subjects; set another prefix, or {settings.key}.stream to that stream",
+        ),
         NO_ROOM: (
             "stream_bytes",
             f"the server has no room for {settings.max_bytes:,} bytes; set less, or raise its max_file_store",

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 import discorder
-from discorder.errors import CommandRefused, SubscriptionFailed
+from discorder.errors import CommandRefused, ConfigError, SubscriptionFailed
 from tests.bot.nats_streams import events, publish, publisher, seqs, take
 from tests.publishers.nats_server import NatsServer
 
@@ -83,6 +83,27 @@ async def test_the_documented_permissions_are_enough_and_a_reader_sends_no_comma
             await commands.presence()
         assert refused.value.reason == "no_answer"
     await plane.close()
+
+
+async def test_the_documented_permissions_of_the_publisher_are_enough(tmp_path: Path) -> None:
+    """They do not include the look for another stream with its subjects: the error does not name it then."""
+    subjects = [f"$JS.API.STREAM.{what}.*" for what in ("INFO", "CREATE", "MSG.GET")]
+    server = NatsServer(
+        tmp_path / "nats", f"authorization {{ users: [ {user('bot', 'discord.7.>', '_INBOX.>', *subjects)} ] }}"
+    )
+    server.start()
+    try:
+        for batch in (events(1, 2), events(2, 3)):
+            plane = publisher(server, servers=url(server, "bot"))
+            await plane.open()
+            await publish(plane, batch)
+            await plane.close()
+        other = publisher(server, servers=url(server, "bot"), stream="OTHER")
+        with pytest.raises(ConfigError, match="another stream has these subjects; set another prefix"):
+            await other.open()
+        await other.close()
+    finally:
+        server.kill()
 
 
 def test_the_permissions_are_those_of_the_documentation() -> None:

@@ -213,7 +213,10 @@ async def test_a_stream_with_other_settings_is_refused(
     [
         ({"stream_bytes": 2**50}, r"stream_bytes: .*no room for 1,125,899,906,842,624 bytes; set less"),
         ({"replicas": 3}, r"replicas: .*set replicas = 1"),
-        ({"stream": "OTHER"}, r"prefix: .*another stream has these subjects"),
+        (
+            {"stream": "OTHER"},
+            r"prefix: .*the stream OTHER.*: the stream discord_7 has these subjects; set another prefix, or publishers",
+        ),
         ({"duplicate_window": 0.01}, r"stream: .*correct the keys"),
     ],
 )
@@ -261,7 +264,8 @@ async def test_a_server_without_jetstream_is_told_as_such(tmp_path: Path, make: 
     try:
         with pytest.raises(
             PublisherUnreachable,
-            match=r'start nats-server with JetStream \(-js\), or set publishers.nats.mode = "core"',
+            match=r"^publishers\.nats: JetStream is not available \(it is off on this server or in this account\); start "
+            r'nats-server with JetStream \(-js\), or set publishers\.nats\.mode = "core"$',
         ):
             await make(servers=plain.url).open()
         core = make(servers=plain.url, mode="core")
