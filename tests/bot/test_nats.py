@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +18,7 @@ import discorder
 from discorder.bot.subscription import Subscription
 from discorder.errors import CursorInUse, SubscriptionFailed
 from discorder.publishers.nats.publisher import NatsPublisher
-from tests.bot.nats_streams import WITHIN, event, events, publish, publisher, seqs, take
+from tests.bot.nats_streams import WITHIN, consumers, event, events, publish, publisher, seqs, take
 from tests.publishers.nats_server import NatsServer, in_thread
 
 
@@ -64,6 +65,17 @@ async def test_all_events_in_order_from_the_oldest(server: NatsServer, plane: Na
         assert {item.session for item in items[300:]} == {"other"}
         await publish(plane, [event(301)])
         assert await seqs(reading, 1) == [301]
+
+
+async def test_a_reader_is_a_consumer_that_the_server_removes(server: NatsServer, plane: NatsPublisher) -> None:
+    await publish(plane, [event(1)])
+    async with subscribe(server, start="oldest") as reading:
+        assert await seqs(reading, 1) == [1]
+        (found,) = await consumers(server)
+    assert re.fullmatch("discorder_[0-9a-f]{16}", found["name"])
+    config = found["config"]
+    assert (config["inactive_threshold"], config["mem_storage"], config["ack_policy"]) == (60_000_000_000, True, "none")
+    assert "durable_name" not in config
 
 
 async def test_a_scheme_in_upper_case(server: NatsServer, plane: NatsPublisher) -> None:
