@@ -130,3 +130,15 @@ async def test_a_consumer_that_another_program_made_for_the_group_is_used(
     await make(server, description="made by hand", max_waiting=100)
     async with discorder.subscribe(server.url, group="workers", start=start) as reading:
         assert await seqs(reading, 3) == [1, 2, 3]
+
+
+async def test_a_consumer_that_is_removed_under_a_worker_is_made_again(
+    server: NatsServer, plane: NatsPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with discorder.subscribe(server.url, group="workers", start="oldest") as reading:
+        assert await seqs(reading, 3) == [1, 2, 3]
+        async with connected(server) as client:
+            await client.request("$JS.API.CONSUMER.DELETE.discord_7.workers_2_0", b"", timeout=20)
+        await publish(plane, events(4, 6))
+        assert await seqs(reading, 3) == [4, 5, 6]
+    assert "the consumer workers_2_0 of the group workers is gone" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from typing import Any
@@ -22,6 +23,9 @@ ALL_EVERY = 60.0  # seconds between two looks at every subject; in between only 
 SETTLE_WITHIN = ACK_WAIT + 2.0  # seconds; then what the last worker had must have come, or that worker is still at it
 EXISTS = 10_148  # JetStream's error codes: a consumer with this name and another configuration
 NO_MESSAGE = 10_037
+NO_CONSUMER = 10_014
+
+logger = logging.getLogger(__name__)
 
 
 class _Floor(msgspec.Struct):
@@ -74,6 +78,8 @@ class Consumers:
         """
         if self._start is None:
             self._start = await self._find_start()
+            for one in sorted(known):
+                await self._make_again(one, self._start)
         now = time.monotonic()
         subjects = event_subjects(self._stream.prefix)
         if now < self._all_due:
@@ -175,6 +181,21 @@ class Consumers:
             return ConsumerConfig(deliver_policy="all")
         now = (await stream_info(self._link, self._stream.name)).ts  # of the server: clocks differ
         return ConsumerConfig(deliver_policy="by_start_time", opt_start_time=now.isoformat())
+
+    async def _make_again(self, shard: Shard, start: ConsumerConfig) -> None:
+        """Make the consumer of a shard that this worker reads if it is gone since the last connection."""
+        name = self.name_of(shard)
+        try:
+            await self._info(name)
+        except ApiError as error:
+            if error.code != NO_CONSUMER:
+                raise
+            logger.warning(
+                "NATS: the consumer %s of the group %s is gone: it was removed, or the server lost it. It is made again, and "
+                "begins as that of a new group does",
+                *(name, self._group),
+            )
+            await self._make(shard, start)
 
     async def _make(self, shard: Shard, start: ConsumerConfig) -> None:
         name = self.name_of(shard)
