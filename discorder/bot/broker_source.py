@@ -45,7 +45,7 @@ class BrokerSource(ABC):
 
     @abstractmethod
     async def _connect_and_read(self) -> None:
-        """Connect, call `_note_attached` once the events are found, and read until the connection ends."""
+        """Connect, call `_note_attached` once the events can be read, and read them until the connection ends."""
 
     def take(self) -> Entry | None:
         """See `StreamSource`."""

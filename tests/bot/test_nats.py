@@ -294,6 +294,25 @@ async def test_each_outage_is_logged_and_its_end(
         assert [item.seq for item in await waiting] == [2]
 
 
+@pytest.mark.heavy
+async def test_a_right_that_is_missing_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    denied = 'permissions: { publish: { deny: "$JS.API.CONSUMER.>" } }'
+    users = f"{{user: plane, password: p}}, {{user: bot, password: secret, {denied}}}"
+    server = NatsServer(tmp_path / "rights", f"authorization {{ users: [{users}] }}")
+    server.start()
+    try:
+        plane = publisher(server, servers=server.url.replace("//", "//plane:p@"))
+        await plane.open()
+        await publish(plane, [event(1)])
+        async with discorder.subscribe(server.url.replace("//", "//bot:secret@")) as reading, asyncio.timeout(WITHIN):
+            waiting = asyncio.create_task(take(reading, 1))
+            await logged(caplog, 'permissions violation for publish to "$js.api.consumer.create.discord_7.discorder_*"')
+            waiting.cancel()
+        await plane.close()
+    finally:
+        server.kill()
+
+
 # ---------------------------------------------------------------- errors
 
 

@@ -282,6 +282,21 @@ async def test_a_prefix_without_streams(
         await other.close()
 
 
+@pytest.mark.heavy
+async def test_a_right_that_is_missing_is_logged(
+    server: RedisServer, plane: RedisPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(plane, [event(1)])
+    async with client_of(server) as client:
+        await client.execute_command("ACL", "SETUSER", "bot", "on", ">secret", *READER.replace(" +xread", "").split())
+        address = server.url.replace("//", "//bot:secret@") + "?prefix=discord:7"
+        async with discorder.subscribe(address, start="oldest") as reading, asyncio.timeout(WITHIN):
+            waiting = asyncio.create_task(take(reading, 1))
+            await logged(caplog, "no permissions to run the 'xread' command; trying again")
+            await client.execute_command("ACL", "SETUSER", "bot", "+xread")
+            assert [item.seq for item in await waiting] == [1]
+
+
 # ---------------------------------------------------------------- errors
 
 

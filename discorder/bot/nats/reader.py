@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from discorder.bot.broker_source import Broken
 from discorder.bot.nats.address import NatsAddress
 from discorder.bot.nats.link import Link
-from discorder.bot.nats.source import ACK, NatsSource, Pull, stream_seq
+from discorder.bot.nats.source import ACK, OWN_CONSUMER, NatsSource, Pull, stream_seq
 from discorder.bot.nats.streams import EventStream, StreamInfo, stream_info
 from discorder.bot.stream_subscription import Entry, Lane, StreamCursor
 
@@ -69,7 +69,7 @@ class NatsReader(NatsSource):
         self._place = place = self._begin(stream, await stream_info(link, stream.name))
         if self._cursor is not None and self._cursor.place is None:
             self._cursor.place = place
-        name = f"discorder_{secrets.token_hex(8)}"
+        name = f"{OWN_CONSUMER}{secrets.token_hex(8)}"
         config = {
             "name": name,
             "ack_policy": "none",
@@ -85,6 +85,7 @@ class NatsReader(NatsSource):
         self._broken, self._lags = None, False
         pull = self._pull = Pull(link, stream.name, name, inbox)
         await link.client.subscribe(f"{inbox}.*", cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0)
+        self._note_attached()
         while True:
             if self._broken is not None:
                 raise self._broken

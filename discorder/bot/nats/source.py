@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import abstractmethod
 
@@ -15,7 +16,10 @@ from discorder.bot.nats.streams import EventStream, find_stream
 
 LOOK_EVERY = 0.5  # seconds between two looks for a stream
 OVERDUE = 5.0  # seconds after its end in which the server must end a pull request
+OWN_CONSUMER = "discorder_"  # how the name of a consumer of one connection begins, before 16 random digits
 ACK = "$JS.ACK."  # how the reply subject of a stored message begins
+
+_OWN_CONSUMER = re.compile(rf"(?<={OWN_CONSUMER})[0-9a-f]{{16}}")
 
 
 class Pull:
@@ -67,14 +71,21 @@ class NatsSource(BrokerSource):
 
     @abstractmethod
     async def _read(self, link: Link, stream: EventStream) -> None:
-        """Read until the connection ends. Raises `Broken`, `SubscriptionFailed` and one of `failures`."""
+        """Read until the connection ends. Call `_note_attached` once that works.
+
+        Raises `Broken`, `SubscriptionFailed` and one of `failures`.
+        """
 
     async def _connect_and_read(self) -> None:
         link = await dial(self._address.access, self._woken.set)
         try:
-            stream = await self._find(link)
-            self._note_attached()
-            await self._read(link, stream)
+            await self._read(link, await self._find(link))
+        except FAILURES as error:
+            if link.error is None or link.error is error:
+                raise
+            refusal = _OWN_CONSUMER.sub("*", str(link.error))  # one reason, whatever the name
+            msg = f"{error} ({refusal})"
+            raise Broken(msg) from error
         finally:
             await self._leave(link)
 

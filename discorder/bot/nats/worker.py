@@ -146,6 +146,7 @@ class NatsWorker(NatsSource):
                 await link.client.publish(self._talk, self._peers.word(self._loads()))
             if self._broken is not None:
                 raise self._broken
+            self._note_attached()
             await self._rest(SOON if self._is_due else tick - time.monotonic(), link)
 
     def _add(self, shard: Shard, consumers: Consumers) -> PinnedShard:

@@ -75,6 +75,7 @@ class RedisReader(RedisSource):
                 await self._find_streams(client, prefix)
                 look_at = time.monotonic() + LOOK_EVERY
             if not self._read_to:
+                self._note_attached()
                 await self._pause(LOOK_EVERY)
                 continue
             before = dict(self._read_to)
@@ -82,6 +83,7 @@ class RedisReader(RedisSource):
             found = entries_of(await client.xread(before, count=count))
             await self._look_for_loss(client, before, found, count)
             self._note(prefix, found, count)
+            self._note_attached()
             if not found:  # an old server answers a wait with the first stream only, so the answer is not used
                 await client.xread(self._read_to, count=1, block=BLOCK)
 

@@ -48,7 +48,10 @@ class RedisSource(BrokerSource):
 
     @abstractmethod
     async def _read(self, client: Any, prefix: str) -> None:
-        """Read until the connection ends. Raises one of `failures`, `Broken` or `SubscriptionFailed`."""
+        """Read until the connection ends. Call `_note_attached` once that works.
+
+        Raises one of `failures`, `Broken` or `SubscriptionFailed`.
+        """
 
     async def _connect_and_read(self) -> None:
         client = self._client()
@@ -59,7 +62,6 @@ class RedisSource(BrokerSource):
                 refused = isinstance(error, AuthenticationError)
                 raise self._address.access.failure(error, refused=refused) from error
             prefix = await self._find_prefix(client)
-            self._note_attached()
             await self._read(client, prefix)
         finally:
             await client.aclose()

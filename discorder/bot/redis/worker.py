@@ -103,6 +103,7 @@ class RedisWorker(RedisSource):
         try:
             await self._find_streams(client, prefix)
             await self._fetch_own(client, prefix)
+            self._note_attached()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fetch(client, prefix))
                 tasks.create_task(self._send_acknowledgements(others[0]))
