@@ -56,14 +56,14 @@ class ServerAccess:
         address = self.address()
         if (self.tls_ca_file or self.tls_cert_file) and not address.is_encrypted:
             msg = (
-                f"{named(self.key, 'url')}: {address.shown} is not encrypted, so no TLS file would be used; write rediss://, or "
+                f"{self._url}: {address.shown} is not encrypted, so no TLS file would be used; write rediss://, or "
                 "leave out the files"
             )
             raise ConfigError(msg)
         if not (address.is_encrypted or self.insecure or is_loopback(address.host)):
             msg = (
-                f"{named(self.key, 'url')}: {address.shown} would get every event unencrypted over the network; use rediss://, "
-                f"or set {named(self.key, 'insecure')} = true"
+                f"{self._url}: {address.shown} would get every event unencrypted over the network; use rediss://, "
+                f"or {self._allow}"
             )
             raise ConfigError(msg)
 
@@ -93,7 +93,7 @@ class ServerAccess:
     def failure(self, error: BaseException, *, refused: bool) -> ConfigError | PublisherUnreachable:
         """Return the error for a server that could not be reached: ConfigError if a key is wrong. ``refused``: the login."""
         address, text = self.address(), str(error) or "no answer in time"
-        reason, url = f"({address.shown}: {text})", named(self.key, "url")
+        reason, url = f"({address.shown}: {text})", self._url
         if refused:
             return ConfigError(f"{url}: Redis refused the login {reason}; check user and password in it")
         if NO_SUCH_DATABASE in text:
@@ -121,6 +121,16 @@ class ServerAccess:
             f"{url}: the Redis server cannot be reached {reason}; start it, or correct the address{hint}"
         )
 
+    @property
+    def _url(self) -> str:
+        """What the URL is called in messages: for a reader it is in the address."""
+        return named(self.key, "url") if self.key else named("")
+
+    @property
+    def _allow(self) -> str:
+        """How to allow an unencrypted connection to another host."""
+        return f"set {self.key}.insecure = true" if self.key else "add insecure=true behind a ? in the address"
+
     def address(self) -> Address:
         """Return the parts of the URL. Raises ConfigError if it has another form."""
         try:
@@ -144,7 +154,7 @@ class ServerAccess:
                 )
         except ValueError:  # a port that is none
             pass
-        msg = f"{named(self.key, 'url')}: {_without_login(self.url)!r} is no URL of a Redis server; allowed: {FORMS}"
+        msg = f"{self._url}: {_without_login(self.url)!r} is no URL of a Redis server; allowed: {FORMS}"
         raise ConfigError(msg)
 
 

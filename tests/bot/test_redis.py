@@ -367,8 +367,8 @@ async def test_a_database_that_the_server_does_not_have(server: RedisServer, how
     ("address", "how", "says"),
     [
         ("redis://127.0.0.1?pre=x", {}, "pre is no key of a Redis address; allowed behind the ?: prefix, tls_ca_file"),
-        ("redis://127.0.0.1:99999", {}, "is no URL of a Redis server"),
-        ("redis://10.0.0.1", {}, "unencrypted over the network; use rediss://"),
+        ("redis://127.0.0.1:99999", {}, "^the address: 'redis://127.0.0.1:99999' is no URL of a Redis server"),
+        ("redis://10.0.0.1", {}, "unencrypted over the network; use rediss://, or add insecure=true behind a ?"),
         ("redis://10.0.0.1?insecure=yes", {}, "must be true or false"),
         ("redis://127.0.0.1?prefix=a::b", {}, "prefix"),
         (["redis://127.0.0.1", "tcp://127.0.0.1:6000"], {}, "a list of addresses is for buses of ZeroMQ"),
