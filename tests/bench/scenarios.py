@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.processes import FEED_CPU, WORK_CPU, Failed, Process, python
-from tests.bench.subjects import Subject, Where, free_port
+from tests.bench.subjects import Subject, Where
+from tests.ports import free_port
 
 LIVE_RATE = 4_000  # events per second
 WARM_UP = 2_000  # events before a round, which are not measured
@@ -94,7 +95,7 @@ def connected(
         where = Where(
             api=f"{web}://localhost:{port}/api/v10",
             gateway=f"{socket}://localhost:{port}",
-            bus=f"tcp://127.0.0.1:{free_port()}",
+            bus=f"tcp://127.0.0.1:{free_port(following=3)}",
             shards=shards,
             environment=trusted,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -56,19 +55,6 @@ class Subject:
         if self.name.startswith("@discordjs") and shutil.which("npm") is None:
             return "npm is not installed"
         return ""
-
-
-def free_port() -> int:
-    """Return a port that is free now, as its neighbour is."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 def page_of(bus: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from nats.js.errors import APIError, NotFoundError
 
 from discorder.wire import ReceivedEvent
 from tests.buses.broker import NotReadable
-from tests.publishers.nats_server import PORTS, START_WITHIN, NatsServer, connected, in_thread, leader_of, read_stream
+from tests.ports import free_port
+from tests.publishers.nats_server import START_WITHIN, NatsServer, connected, in_thread, leader_of, read_stream
 
 STREAM = "discord_bot"
 TABLE = """\
@@ -72,7 +72,7 @@ class NatsCluster:
     """Three servers; each has a replica of the stream."""
 
     def __init__(self, folder: Path) -> None:
-        ports = random.sample(PORTS, 3)
+        ports = [free_port() for _ in range(3)]
         routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports)
         self._servers = {
             f"n{number}": NatsServer(

@@ -16,16 +16,11 @@ import pytest
 from discorder.simulator import Simulator
 from tests.commandline import Command, Outcome
 from tests.http.test_operate import lines_until, watching
+from tests.ports import free_port
 from tests.serving import Serve, Serving
 
 pytestmark = [pytest.mark.system, pytest.mark.heavy]
 Ask = Callable[..., Awaitable[Outcome]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

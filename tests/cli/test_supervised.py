@@ -20,6 +20,7 @@ from discorder.exits import HOPELESS
 from discorder.sessions import bot_key, read_store
 from discorder.simulator import Simulator
 from tests.endurance.proxy import Proxy
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.heavy]
 PAUSE = 0.1  # seconds between two starts; systemd's own default
@@ -97,17 +98,6 @@ def write(path: Path, api: str, store: Path, port: int) -> Path:
     return path
 
 
-def free_pair() -> int:
-    """Return a port that is free, as is the next one."""
-    while True:
-        with socket.socket() as one, socket.socket() as next_one:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            with contextlib.suppress(OSError):
-                next_one.bind(("127.0.0.1", port + 1))
-                return port
-
-
 async def is_stored(store: Path, sim: Simulator) -> None:
     """Wait until the store holds a session of the bot."""
     async with asyncio.timeout(SECONDS):
@@ -117,7 +107,7 @@ async def is_stored(store: Path, sim: Simulator) -> None:
 
 async def test_one_identify_is_spent_over_everything(supervise: Supervise, tmp_path: Path) -> None:
     async with Simulator(guilds=1, rate=20) as sim:
-        target, bus = int(sim.api_url.split(":")[2].split("/")[0]), free_pair()
+        target, bus = int(sim.api_url.split(":")[2].split("/")[0]), free_port(following=1)
         store = tmp_path / "sessions.sqlite3"
         async with Proxy(target) as proxy:
             line = proxy.port

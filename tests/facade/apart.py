@@ -20,6 +20,7 @@ from discorder.wire import Op
 from tests.facade.behind import BOT_ID
 from tests.facade.conftest import Bot
 from tests.facade.memory_feed import ALL_INTENTS
+from tests.ports import free_port
 from tests.serving import Serving
 
 SECONDS = 60.0
@@ -36,8 +37,7 @@ class Apart:
         self.token = make_token(BOT_ID)
         (folder / "one.token").write_text(self.token)
         (folder / "one.token").chmod(0o600)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self._sockets = tempfile.mkdtemp(prefix="apart")  # the path of a socket has at most 107 bytes
         self.bus = f"ipc://{self._sockets}/bus"
         self.config = folder / "discorder.toml"

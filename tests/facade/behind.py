@@ -20,6 +20,7 @@ from discorder.rest import BotClient
 from discorder.simulator import Simulator
 from discorder.tracking.tracker import GatewayTracker
 from discorder.tracking.tracker_ref import TrackerRef
+from tests.ports import free_port
 
 BOTS = Path(__file__).parent / "bots"
 BOT_ID = 1345187989315256333
@@ -35,8 +36,7 @@ class Behind:
         for name, token in self.tokens.items():
             (folder / f"{name}.token").write_text(token)
             (folder / f"{name}.token").chmod(0o600)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         clients = "".join(f'[facade.clients.{name}]\ntoken_file = "{folder / name}.token"\n' for name in names)
         self.config = folder / "discorder.toml"
         self.config.write_text(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import signal
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from discorder.facade.clients import make_token
 from discorder.simulator import Simulator
 from discorder.wire import Op
 from tests.endurance.process import ChildProcess
+from tests.ports import free_port
 
 BOT_ID = 1345187989315256333
 LONGEST_CONNECTION = 1.5  # seconds until a bot cuts its connection
@@ -163,8 +163,7 @@ class Bots:
         for name, token in self._tokens.items():
             (folder / f"{name}.token").write_text(token)
             (folder / f"{name}.token").chmod(0o600)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._address = f"127.0.0.1:{free.getsockname()[1]}"
+        self._address = f"127.0.0.1:{free_port()}"
         clients = "".join(
             f'[facade.clients.{name}]\ntoken_file = "{folder}/{name}.token"\ncatch_up = 3600\ncatch_up_from = "{source}"\n'
             for name, source in (("resumes", "written"), ("forgets", "heartbeat"))

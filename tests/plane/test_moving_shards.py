@@ -21,10 +21,10 @@ from discorder.statemachine import State
 from discorder.status.board import Board
 from discorder.tracking.tracker import GatewayTracker
 from discorder.wire import Event, session_label
-from tests.bench.subjects import free_port
 from tests.commandline import Command, Outcome
 from tests.harness import Stage
 from tests.metrics.scrapes import fallen, key, scrape
+from tests.ports import free_port
 from tests.status.conftest import checked
 
 if TYPE_CHECKING:

