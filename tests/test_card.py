@@ -25,7 +25,7 @@ CARD = {
         "msgspec",
         {
             *("wire", "records", "config", "publishers", "rest", "sessions", "shard", "outbound", "bot", "tracking"),
-            *("facade", "group", "guilds", "replaying", "simulator", "cli", "http", "status"),
+            *("facade", "group", "guilds", "replaying", "simulator", "cli", "http", "status", "nats_client"),
         },
     ),
     "typer": ("typer", {"cli"}),
@@ -68,7 +68,8 @@ def test_a_package_is_used_only_where_the_card_says(name: str) -> None:
 
 
 def test_the_library_of_a_broker_is_used_only_by_its_publisher_and_its_reader() -> None:
-    assert importers()["nats"] == {"bot", "publishers"}
+    """Both make their NATS client with `nats_client`."""
+    assert importers()["nats"] == {"bot", "publishers", "nats_client"}
     assert importers()["redis"] == {"bot", "publishers"}
 
 
