@@ -25,6 +25,7 @@ LONGEST_CONNECTION = 1.5  # seconds until a bot cuts its connection
 HEARTBEAT_SECONDS = 0.1  # so that what is acknowledged is little behind
 AGAIN_SECONDS = 0.1  # until the next dial, while nobody listens or a connection was cut
 SHORTEST_LIFE, LONGEST_LIFE = 1.0, 8.0  # seconds, of a façade of its own
+KILLED_WITHIN = 60.0  # for the first time
 ALL_LINES = 1_000_000
 AWAY_TOO_LONG = "away for longer than its events are kept"  # in the log
 NO_SESSION = "op 9"  # among the events of a bot
@@ -154,7 +155,7 @@ class Bots:
         self.all: list[Bot] = []
         self.kills = 0  # of a façade of its own
         self.bus = f"ipc://{folder}/bus" if apart else None
-        self._spared = asyncio.Event()
+        self._spared, self._killed = asyncio.Event(), asyncio.Event()
         self._facade: ChildProcess | None = None
         self._killing: asyncio.Task[None] | None = None
         if apart:
@@ -189,8 +190,11 @@ class Bots:
         if self._facade is not None:
             await self._facade.clean_up()
 
-    def spare_facade(self) -> None:
-        """Let a façade of its own live from now on."""
+    async def spare_facade(self) -> None:
+        """Let a façade of its own live from now on, once it was killed for the first time. Raises TimeoutError."""
+        if self._facade is not None:
+            async with asyncio.timeout(KILLED_WITHIN):
+                await self._killed.wait()
         self._spared.set()
 
     async def _kill_again_and_again(self, facade: ChildProcess, config: Path, rng: random.Random) -> None:
@@ -203,6 +207,7 @@ class Bots:
                     spared = await self._spared.wait()
             except TimeoutError:
                 self.kills += await facade.kill() == -signal.SIGKILL
+                self._killed.set()
 
     def faults(self, sim: Simulator, plane_log: str) -> list[str]:
         """Return what is wrong with what they got. ``plane_log``: what the control plane has said."""

@@ -138,7 +138,7 @@ async def _live(
     await plane.start(serve)
     account = await _catch_up(story, plane, sim, ends)
     story.kills[-1].identifies = sim.identifies - identifies
-    bots.spare_facade()
+    await bots.spare_facade()
     with contextlib.suppress(TimeoutError):  # said below
         await until(lambda: bots.up_to_date(sim), CAUGHT_UP_WITHIN)
     story.faults += bots.faults(sim, plane.said(ALL_LINES))
