@@ -197,11 +197,18 @@ class Waiter:
         self._timer = loop.call_at(at, _on_timer, self._reference)
 
     def _readable(self, descriptor: int) -> None:
-        """End a wait if there may be a message. The descriptor is readable until somebody has looked for one."""
+        """End a wait if there may be a message. The descriptor is readable until somebody has looked for one.
+
+        While nobody waits, as during the work of a bot that awaits something else, that would wake the loop again and again.
+        """
         waiting = self._waiting
+        if waiting is None:
+            if self._loop is not None:
+                self._watch(self._loop, False)  # until the next wait
+            return
         if descriptor in self._unread and not has_message(self._sockets[descriptor]):
             return
-        if waiting is not None and not waiting.done():
+        if not waiting.done():
             waiting.end_now()
 
     def _expire(self) -> None:

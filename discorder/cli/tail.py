@@ -153,6 +153,6 @@ def readable(event: ReceivedEvent) -> str:
     """Return the event as one line that fits the terminal."""
     time = f"{event.timestamp:%H:%M:%S}.{event.timestamp.microsecond // 1000:03d}"
     seq = "" if event.seq is None else f"seq {event.seq}"
-    line = escape_controls(f"{time} {event.type:<32} shard {event.shard[0]} {seq:<10} {event.data.decode()}")
     width = shutil.get_terminal_size((120, 24)).columns
+    line = escape_controls(f"{time} {event.type:<32} shard {event.shard[0]} {seq:<10} {event.data.decode()[:width]}")
     return line if len(line) <= width else line[: width - 1] + "…"

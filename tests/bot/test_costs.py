@@ -44,6 +44,12 @@ async def read(**options):
         async for _ in events:
             pass
 
+async def work():
+    async with discorder.subscribe(address) as events:
+        async for event in events:
+            if isinstance(event, discorder.Gap) or event.seq % 4 == 0:
+                await asyncio.sleep(0.06)  # others come meanwhile
+
 async def commands():
     async with discorder.Commands(address, timeout=1) as made:
         try:
@@ -59,6 +65,7 @@ READERS = {
     "live": "asyncio.run(read(live_only=True))",
     "cursor": "asyncio.run(read(cursor=cursor))",
     "oldest": "asyncio.run(read(start='oldest'))",
+    "work": "asyncio.run(work())",
     "commands": "asyncio.run(commands())",
     "tail": "sys.argv[1:] = ['tail', address]; command()",
 }
