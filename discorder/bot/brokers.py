@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+from urllib.parse import parse_qsl
 
 from discorder.bot.cursor import Cursor
 from discorder.bot.sockets import ENDPOINTS
@@ -57,6 +58,23 @@ def with_small_schemes(address: str) -> str:
     servers, mark, query = address.partition("?")
     parts = (server.partition("://") for server in servers.split(","))
     return ",".join(scheme.lower() + rest + tail if rest else scheme for scheme, rest, tail in parts) + mark + query
+
+
+def parse_fields(query: str, keys: Sequence[str], broker: str) -> tuple[dict[str, str], bool]:
+    """Return what stands behind the ``?`` of an address, with "" for each of ``keys`` that is absent, and ``insecure``.
+
+    Raises ValueError for another key, and for an ``insecure`` that is neither true nor false.
+    """
+    fields = dict(parse_qsl(query, keep_blank_values=True))
+    insecure = fields.pop("insecure", "false")
+    unknown = sorted(fields.keys() - set(keys))
+    if unknown:
+        msg = f"{unknown[0]} is no key of a {broker} address; allowed behind the ?: {', '.join((*keys, 'insecure'))}"
+        raise ValueError(msg)
+    if insecure not in {"true", "false"}:
+        msg = f"insecure is {insecure!r} in the address, and must be true or false"
+        raise ValueError(msg)
+    return {key: fields.get(key, "") for key in keys}, insecure == "true"
 
 
 class Requests(Protocol):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import parse_qsl
 
+from discorder.bot.brokers import parse_fields
 from discorder.errors import ConfigError
 from discorder.nats_access import ServerAccess, check_names
 from discorder.redaction import without_logins
 
-_FILES = ("credentials_file", "tls_ca_file", "tls_cert_file", "tls_key_file")
-_KEYS = ("prefix", "stream", *_FILES, "insecure")
+_KEYS = ("prefix", "stream", "credentials_file", "tls_ca_file", "tls_cert_file", "tls_key_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +25,9 @@ class NatsAddress:
     def parse(cls, address: str) -> Self:
         """Parse an address. Raises ValueError, which names what is wrong; it opens no file."""
         servers, _, query = address.partition("?")
-        fields = dict(parse_qsl(query, keep_blank_values=True))
-        unknown = sorted(fields.keys() - set(_KEYS))
-        if unknown:
-            msg = f"{unknown[0]} is no key of a NATS address; allowed behind the ?: {', '.join(_KEYS)}"
-            raise ValueError(msg)
-        insecure = fields.get("insecure", "false")
-        if insecure not in {"true", "false"}:
-            msg = f"insecure is {insecure!r} in the address, and must be true or false"
-            raise ValueError(msg)
-        files = {name: fields.get(name, "") for name in _FILES}
-        access = ServerAccess("", tuple(servers.split(",")), **files, insecure=insecure == "true")
-        prefix, stream = fields.get("prefix", ""), fields.get("stream", "")
+        fields, insecure = parse_fields(query, _KEYS, "NATS")
+        prefix, stream = fields.pop("prefix"), fields.pop("stream")
+        access = ServerAccess("", tuple(servers.split(",")), **fields, insecure=insecure)
         try:
             check_names("", prefix, stream)
             access.check()
