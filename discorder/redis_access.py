@@ -62,8 +62,8 @@ class ServerAccess:
             raise ConfigError(msg)
         if not (address.is_encrypted or self.insecure or is_loopback(address.host)):
             msg = (
-                f"{self._url}: {address.shown} would get every event unencrypted over the network; use rediss://, "
-                f"or {self._allow}"
+                f"{self._url}: the connection to {address.shown} would carry every event unencrypted over the network; use "
+                f"rediss://, or {self._allow}"
             )
             raise ConfigError(msg)
 
@@ -164,10 +164,11 @@ def _without_login(url: str) -> str:
 
 
 def check_prefix(key: str, prefix: str) -> None:
-    """Raise ConfigError if ``prefix`` is set and is not made of words with colons between."""
+    """Raise ConfigError if ``prefix`` is set and is not made of words with colons between. ``key``: of the publisher, or ""."""
     if prefix and not _PREFIX.fullmatch(prefix):
+        place = f"{key}.prefix" if key else "prefix"
         msg = (
-            f'{key}.prefix: {prefix!r} is not allowed; use A-Z, a-z, 0-9, "_" and "-": words with colons between, such as '
+            f'{place}: {prefix!r} is not allowed; use A-Z, a-z, 0-9, "_" and "-": words with colons between, such as '
             "discord:mybot"
         )
         raise ConfigError(msg)

@@ -59,7 +59,7 @@ BAD: list[tuple[dict[str, object], str]] = [
     ({"url": "rediss://127.0.0.1?ssl_cert_reqs=none"}, r"url: 'rediss://127\.0\.0\.1\?ssl_cert_reqs=none' is no URL"),
     (
         {"url": "redis://bot:hunter2@redis.example"},
-        r"url: redis://redis\.example would get every event unencrypted .*set publishers\.redis\.insecure = true",
+        r"url: the connection to redis://redis\.example would carry every event .*set publishers\.redis\.insecure = true",
     ),
     ({"prefix": "discord:"}, r"prefix: 'discord:' is not allowed"),
     ({"prefix": "discord.7"}, r"prefix: 'discord\.7' is not allowed"),

@@ -27,7 +27,7 @@ class RedisAddress:
         prefix = fields.pop("prefix")
         access = ServerAccess("", url, **fields, insecure=insecure)
         try:
-            check_prefix("the address", prefix)
+            check_prefix("", prefix)
             access.check()
         except ConfigError as error:
             raise ValueError(str(error)) from None
